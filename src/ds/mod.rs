@@ -1,1 +1,4 @@
-//! ds
+//! Containers that know no key, no client and no clock. Each that can grow is a tree of counted chunks,
+//! so that a clone of it is a snapshot (`cow`).
+pub mod cow;
+pub mod dict;
