@@ -12,7 +12,7 @@
 //! [`flush_thread`] when they are done.
 //!
 //! The settings of jemalloc stand in [`MALLOC_CONF`]. `--cfg system_alloc` (for sanitizers, which
-//! want to see every block) and loom builds take the system's allocator instead and count all the same.
+//! want to see every block) takes the system's allocator instead and count all the same.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
@@ -28,18 +28,18 @@ use tikv_jemalloc_sys as je;
 /// - `dirty_decay_ms`: unused pages go back to the kernel in seconds, not in ten.
 ///
 /// And it is built without `cache_oblivious`, which gives every block of 16 KB and more another page.
-#[cfg(not(any(loom, system_alloc)))]
+#[cfg(not(system_alloc))]
 #[used]
 #[unsafe(export_name = "_rjem_malloc_conf")]
 pub static MALLOC_CONF: Settings = Settings(c"narenas:1,dirty_decay_ms:3000".as_ptr());
 
 /// A C string's address, as jemalloc wants its settings.
-#[cfg(not(any(loom, system_alloc)))]
+#[cfg(not(system_alloc))]
 #[repr(transparent)]
 pub struct Settings(*const c_char);
 
 // SAFETY: it points to a constant.
-#[cfg(not(any(loom, system_alloc)))]
+#[cfg(not(system_alloc))]
 unsafe impl Sync for Settings {}
 
 /// How far a thread's own count may run before it goes to the global one, in bytes.
@@ -172,7 +172,7 @@ unsafe impl GlobalAlloc for Counting {
 /// The allocator beneath, in jemalloc's own entry points. For alignments up to 16 the size alone says
 /// enough (every class from 16 on is so aligned), and the plain functions have a fast path that the
 /// ones with flags lack.
-#[cfg(not(any(loom, system_alloc)))]
+#[cfg(not(system_alloc))]
 mod raw {
     use super::{Layout, c_void, je};
 
@@ -236,7 +236,7 @@ mod raw {
     }
 }
 
-#[cfg(any(loom, system_alloc))]
+#[cfg(system_alloc)]
 mod raw {
     use std::alloc::{GlobalAlloc, Layout, System};
 
@@ -305,7 +305,7 @@ pub fn set_background_thread(enable: bool) -> io::Result<()> {
 
 /// The name that INFO gives for the allocator, as in `jemalloc-5.3.0`.
 pub fn allocator_name() -> String {
-    if cfg!(any(loom, system_alloc)) {
+    if cfg!(system_alloc) {
         return "libc".into();
     }
     let full = mallctl_str("version", None)
@@ -581,7 +581,7 @@ mod tests {
     }
 
     #[test]
-    #[cfg(not(any(loom, system_alloc)))]
+    #[cfg(not(system_alloc))]
     fn settings_reach_jemalloc_and_can_be_read_by_name() {
         assert_eq!(ctl_read::<u32>(c"opt.narenas").unwrap(), 1);
         assert!(!ctl_read::<bool>(c"opt.cache_oblivious").unwrap());
