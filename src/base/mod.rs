@@ -1,2 +1,3 @@
 //! base
 pub mod alloc;
+pub mod errno;
