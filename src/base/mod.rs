@@ -1,3 +1,6 @@
-//! base
+//! Small things that everything else stands on, one concept a file; none knows a key, a client or a socket.
 pub mod alloc;
+pub mod double;
 pub mod errno;
+pub mod number;
+pub mod quoted;

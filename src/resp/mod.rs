@@ -1,1 +1,3 @@
-//! resp
+//! The Redis protocol: requests in, replies out, and replies parsed again on a client's side.
+pub mod reply;
+pub mod request;

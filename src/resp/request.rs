@@ -1,0 +1,1015 @@
+//! The request parser: a connection's query buffer in, commands as spans of that buffer out.
+//!
+//! Nothing is copied and, in the steady state, nothing allocated: a [`Batch`] holds up to so many complete commands
+//! as (start, length) pairs, and is used again for the next buffer. The contract with the caller is short:
+//!
+//! - The buffer begins at a command. The caller runs as many of the batch's commands as it likes, drops the bytes
+//!   up to the last one's `end` (or, having run all, [`Batch::consumed`]), and later calls again with what is left
+//!   and what was read since.
+//! - Only whole commands are parsed ahead. A protocol error or a big argument is reported when it is the first
+//!   thing in the buffer, after everything before it ran; so it never has to be taken back when one of the
+//!   commands before it (AUTH, say) changes the rules.
+//!
+//! An unfinished command is parsed again from its start on the next call, unless it already has many arguments:
+//! then the parser keeps its place, so that a command of a million arguments takes linear time. A parser that
+//! keeps no place is one null pointer.
+//!
+//! *Big arguments.* When an argument of 32 KB or more is not all there, its bytes should not pass through the query
+//! buffer. The parser says where it begins ([`Step::Big`]); the caller cuts the buffer there, reads the argument and
+//! its CRLF into a buffer made for it, and hands that in with [`Parser::supply_big`]. The rest of the command follows
+//! in the query buffer, behind the cut.
+//!
+//! Two forms exist: `*N` arrays of `$L` bulk strings, and inline, a line of words (see `base::quoted`). Lengths must be
+//! written strictly; the line end is found by its CR alone and the byte behind it is not looked at, as Redis does.
+//! A zero byte hides a line end behind it from Redis (C strings), and so it does here.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::{Index, Range};
+
+use bytes::Bytes;
+use memchr::memchr2;
+
+use crate::base::number::parse_i64;
+use crate::base::quoted;
+
+/// A request line longer than this without an end is refused.
+const LINE_MAX: usize = 64 * 1024;
+/// What a client may send before it is authenticated.
+const UNAUTH_ARGS_MAX: i64 = 10;
+const UNAUTH_BULK_MAX: i64 = 16384;
+/// An unfinished command with more arguments than this keeps its place; a shorter one is parsed again.
+const REPARSE_ARGS_MAX: usize = 16;
+/// A batch gives memory back that a huge command made it take.
+const BATCH_ARGS_KEPT: usize = 4096;
+const BATCH_SCRATCH_KEPT: usize = 16 * 1024;
+
+/// What a connection may send.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// `proto-max-bulk-len`; `i64::MAX` for a master link.
+    pub max_bulk_len: i64,
+    /// Whether the client needs no (further) authentication.
+    pub authenticated: bool,
+    /// From this size on an argument is read into a buffer of its own; `usize::MAX` for a master link, whose bytes
+    /// go on to the backlog as they came.
+    pub big_arg: usize,
+}
+
+impl Limits {
+    /// From here on an argument is big.
+    pub const BIG_ARG: usize = 32 * 1024;
+}
+
+/// A violation of the protocol. The connection gets [`ProtocolError::reply`] and is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProtocolError {
+    InlineTooBig,
+    UnbalancedQuotes,
+    MultibulkCountTooBig,
+    MultibulkLength,
+    MultibulkUnauthenticated,
+    BulkCountTooBig,
+    /// Something else stood where `$` was due.
+    ExpectedDollar(u8),
+    BulkLength,
+    BulkUnauthenticated,
+}
+
+impl ProtocolError {
+    /// The error reply, without its leading `-`.
+    pub fn reply(self) -> Cow<'static, [u8]> {
+        Cow::Borrowed(match self {
+            Self::InlineTooBig => b"ERR Protocol error: too big inline request",
+            Self::UnbalancedQuotes => b"ERR Protocol error: unbalanced quotes in request",
+            Self::MultibulkCountTooBig => b"ERR Protocol error: too big mbulk count string",
+            Self::MultibulkLength => b"ERR Protocol error: invalid multibulk length",
+            Self::MultibulkUnauthenticated => {
+                b"ERR Protocol error: unauthenticated multibulk length"
+            }
+            Self::BulkCountTooBig => b"ERR Protocol error: too big bulk count string",
+            Self::BulkLength => b"ERR Protocol error: invalid bulk length",
+            Self::BulkUnauthenticated => b"ERR Protocol error: unauthenticated bulk length",
+            Self::ExpectedDollar(got) => {
+                let mut text = b"ERR Protocol error: expected '$', got '".to_vec();
+                text.extend_from_slice(&[got, b'\'']);
+                return Cow::Owned(text);
+            }
+        })
+    }
+
+    /// What the log says of it: `Protocol error (<this>) from client: ...`.
+    pub fn log_reason(self) -> &'static str {
+        match self {
+            Self::InlineTooBig => "too big inline request",
+            Self::UnbalancedQuotes => "unbalanced quotes in inline request",
+            Self::MultibulkCountTooBig => "too big mbulk count string",
+            Self::MultibulkLength => "invalid mbulk count",
+            Self::MultibulkUnauthenticated => "unauth mbulk count",
+            Self::BulkCountTooBig => "too big bulk count string",
+            Self::ExpectedDollar(_) => "expected $ but got something else",
+            Self::BulkLength => "invalid bulk length",
+            Self::BulkUnauthenticated => "unauth bulk length",
+        }
+    }
+}
+
+/// Why the parser stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The buffer holds no further whole command: read more.
+    NeedMore,
+    /// There is more to see in the buffer once this batch (which may hold no command, only skipped bytes) is dropped.
+    Again,
+    /// The argument beginning at `at` has `len` bytes and is not all there. The batch is empty. Take `buf[at..]` out of
+    /// the buffer, complete it to `len + 2` bytes, and hand it in with [`Parser::supply_big`].
+    Big { at: usize, len: usize },
+    /// The buffer begins with this. The batch is empty.
+    Error(ProtocolError),
+}
+
+/// One argument: where its bytes are. The top two bits of `start` tell which of the three homes it is.
+#[derive(Debug, Clone, Copy)]
+struct Arg {
+    start: usize,
+    len: usize,
+}
+
+const IN_SCRATCH: usize = 1 << (usize::BITS - 1);
+const IS_BIG: usize = 1 << (usize::BITS - 2);
+
+/// One command of a batch.
+#[derive(Debug, Clone)]
+struct Cmd {
+    args: Range<usize>,
+    end: usize,
+    inline: bool,
+}
+
+/// The commands found by one call of [`Parser::parse`]; reused for the next.
+#[derive(Default)]
+pub struct Batch {
+    cmds: Vec<Cmd>,
+    args: Vec<Arg>,
+    /// Words of inline commands, unquoted.
+    scratch: Vec<u8>,
+    /// Big arguments. A command with one is always the first of its batch.
+    bigs: Vec<Bytes>,
+    consumed: usize,
+    blank_line: bool,
+}
+
+impl Batch {
+    pub fn new() -> Batch {
+        Batch::default()
+    }
+
+    /// How many commands there are.
+    pub fn len(&self) -> usize {
+        self.cmds.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.cmds.is_empty()
+    }
+
+    /// The arguments of command `i` (at least one), the name first. `buf` is the buffer that was parsed.
+    #[inline]
+    pub fn argv<'a>(&'a self, i: usize, buf: &'a [u8]) -> Argv<'a> {
+        let args = &self.args[self.cmds[i].args.clone()];
+        Argv {
+            args,
+            buf,
+            scratch: &self.scratch,
+            bigs: &self.bigs,
+        }
+    }
+
+    /// Where command `i` ends in the buffer.
+    pub fn end(&self, i: usize) -> usize {
+        self.cmds[i].end
+    }
+
+    /// Whether command `i` came as a line of words.
+    pub fn is_inline(&self, i: usize) -> bool {
+        self.cmds[i].inline
+    }
+
+    /// How many bytes to drop once all commands ran: up to the last one's end, or behind empty requests after it.
+    pub fn consumed(&self) -> usize {
+        self.consumed
+    }
+
+    /// Whether an empty line was skipped (from a replica, a sign of life).
+    pub fn blank_line(&self) -> bool {
+        self.blank_line
+    }
+
+    /// Memory held.
+    pub fn memory(&self) -> usize {
+        self.cmds.capacity() * size_of::<Cmd>()
+            + self.args.capacity() * size_of::<Arg>()
+            + self.scratch.capacity()
+    }
+
+    /// Forgets the commands. Done by [`Parser::parse`] too; on its own it lets go of big arguments.
+    pub fn clear(&mut self) {
+        self.cmds.clear();
+        self.args.clear();
+        self.args.shrink_to(BATCH_ARGS_KEPT);
+        self.scratch.clear();
+        self.scratch.shrink_to(BATCH_SCRATCH_KEPT);
+        self.bigs.clear();
+        self.consumed = 0;
+        self.blank_line = false;
+    }
+}
+
+/// The arguments of one command, borrowed from the query buffer and the batch.
+#[derive(Clone, Copy)]
+pub struct Argv<'a> {
+    args: &'a [Arg],
+    buf: &'a [u8],
+    scratch: &'a [u8],
+    bigs: &'a [Bytes],
+}
+
+impl<'a> Argv<'a> {
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.args.len()
+    }
+
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.args.is_empty()
+    }
+
+    /// Argument `i`, if there are so many.
+    #[inline]
+    pub fn get(&self, i: usize) -> Option<&'a [u8]> {
+        self.args.get(i).map(|&arg| self.resolve(arg))
+    }
+
+    /// Argument `i` as an owned buffer, if it is a big one: to be kept without a copy.
+    pub fn big(&self, i: usize) -> Option<&'a Bytes> {
+        let arg = self.args.get(i)?;
+        if arg.start & IS_BIG == 0 {
+            None
+        } else {
+            self.bigs.get(arg.start & !IS_BIG)
+        }
+    }
+
+    /// All arguments in order.
+    pub fn iter(
+        &self,
+    ) -> impl ExactSizeIterator<Item = &'a [u8]> + DoubleEndedIterator + Clone + use<'a> {
+        let all = *self;
+        self.args.iter().map(move |&arg| all.resolve(arg))
+    }
+
+    /// The arguments from `n` on.
+    #[inline]
+    pub fn skip(&self, n: usize) -> Argv<'a> {
+        Argv {
+            args: self.args.get(n..).unwrap_or(&[]),
+            ..*self
+        }
+    }
+
+    /// Sum of the arguments' lengths.
+    pub fn bytes(&self) -> usize {
+        self.args.iter().map(|arg| arg.len).sum()
+    }
+
+    /// A copy that owns its bytes, for a command that has to wait. Big arguments are shared, not copied.
+    pub fn to_owned(&self) -> OwnedArgv {
+        let small = |arg: &&Arg| arg.start & IS_BIG == 0;
+        let mut data = Vec::with_capacity(self.args.iter().filter(small).map(|arg| arg.len).sum());
+        let mut bigs = Vec::new();
+        let args = self.args.iter().enumerate().map(|(i, &arg)| {
+            let start = match self.big(i) {
+                Some(big) => {
+                    bigs.push(big.clone());
+                    (bigs.len() - 1) | IS_BIG
+                }
+                None => {
+                    data.extend_from_slice(self.resolve(arg));
+                    data.len() - arg.len
+                }
+            };
+            Arg {
+                start,
+                len: arg.len,
+            }
+        });
+        let args = args.collect();
+        OwnedArgv {
+            args,
+            data: data.into(),
+            bigs: bigs.into(),
+        }
+    }
+
+    #[inline]
+    fn resolve(&self, arg: Arg) -> &'a [u8] {
+        if arg.start & (IN_SCRATCH | IS_BIG) == 0 {
+            &self.buf[arg.start..arg.start + arg.len]
+        } else if arg.start & IS_BIG != 0 {
+            &self.bigs[arg.start & !IS_BIG]
+        } else {
+            let start = arg.start & !IN_SCRATCH;
+            &self.scratch[start..start + arg.len]
+        }
+    }
+}
+
+impl Index<usize> for Argv<'_> {
+    type Output = [u8];
+
+    /// Panics where there are not so many arguments: for those that the arity check vouches for.
+    #[inline]
+    fn index(&self, i: usize) -> &[u8] {
+        self.resolve(self.args[i])
+    }
+}
+
+impl fmt::Debug for Argv<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list()
+            .entries(self.iter().map(|arg| arg.escape_ascii().to_string()))
+            .finish()
+    }
+}
+
+/// The arguments of a command that owns them: one that is queued, blocked or made by the server itself.
+#[derive(Clone, Default)]
+pub struct OwnedArgv {
+    args: Box<[Arg]>,
+    data: Box<[u8]>,
+    bigs: Box<[Bytes]>,
+}
+
+impl OwnedArgv {
+    /// Copies arguments from anywhere.
+    pub fn new<'a>(args: impl IntoIterator<Item = &'a [u8]>) -> OwnedArgv {
+        let mut data = Vec::new();
+        let mut spans = Vec::new();
+        for arg in args {
+            spans.push(Arg {
+                start: data.len(),
+                len: arg.len(),
+            });
+            data.extend_from_slice(arg);
+        }
+        OwnedArgv {
+            args: spans.into(),
+            data: data.into(),
+            bigs: Box::default(),
+        }
+    }
+
+    #[inline]
+    pub fn argv(&self) -> Argv<'_> {
+        Argv {
+            args: &self.args,
+            buf: &self.data,
+            scratch: &[],
+            bigs: &self.bigs,
+        }
+    }
+
+    /// Memory held, shared big arguments at full length.
+    pub fn memory(&self) -> usize {
+        let bigs: usize = self
+            .bigs
+            .iter()
+            .map(|big| big.len() + size_of::<Bytes>())
+            .sum();
+        self.args.len() * size_of::<Arg>() + self.data.len() + bigs
+    }
+}
+
+impl fmt::Debug for OwnedArgv {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.argv().fmt(f)
+    }
+}
+
+/// An unfinished array at the front of the buffer.
+struct Place {
+    args: Vec<Arg>,
+    bigs: Vec<Bytes>,
+    /// Arguments still to come.
+    left: usize,
+    /// Where the next argument's header begins; where a big argument is due, where its bytes begin.
+    pos: usize,
+    /// Length of the big argument that is due.
+    big: Option<usize>,
+}
+
+/// A connection's parser. See the head of this file for how to use it.
+#[derive(Default)]
+pub struct Parser {
+    place: Option<Box<Place>>,
+}
+
+/// What stands at the front of some bytes.
+enum Found {
+    Command(Cmd),
+    /// An empty request: go on behind it.
+    Empty {
+        end: usize,
+    },
+    Part,
+    Big {
+        at: usize,
+        len: usize,
+    },
+    Error(ProtocolError),
+}
+
+/// A number line: its value and where the next line begins.
+struct Line {
+    value: i64,
+    next: usize,
+}
+
+impl Parser {
+    pub fn new() -> Parser {
+        Parser::default()
+    }
+
+    /// Fills `batch` with at most `max_cmds` commands from the front of `buf`.
+    pub fn parse(
+        &mut self,
+        buf: &[u8],
+        batch: &mut Batch,
+        limits: &Limits,
+        max_cmds: usize,
+    ) -> Step {
+        batch.clear();
+        let mut at = 0;
+        while (at < buf.len() || self.place.is_some()) && batch.cmds.len() < max_cmds {
+            let found = match buf.get(at) {
+                _ if self.place.is_some() => self.multibulk(buf, at, batch, limits),
+                Some(b'*') => self.multibulk(buf, at, batch, limits),
+                _ => inline(buf, at, batch),
+            };
+            match found {
+                Found::Command(cmd) => {
+                    at = cmd.end;
+                    batch.cmds.push(cmd);
+                }
+                Found::Empty { end } => at = end,
+                Found::Part => return Step::NeedMore,
+                // Only what stands at the front is final.
+                _ if at > 0 => return Step::Again,
+                Found::Big { at, len } => return Step::Big { at, len },
+                Found::Error(error) => return Step::Error(error),
+            }
+            batch.consumed = at;
+        }
+        if at < buf.len() {
+            Step::Again
+        } else {
+            Step::NeedMore
+        }
+    }
+
+    /// Hands in the big argument that [`Step::Big`] asked for; bytes behind its length (the CRLF) are cut off.
+    /// The query buffer must end, for now, where the argument began.
+    pub fn supply_big(&mut self, mut bytes: Bytes) {
+        let place = self.place.as_mut().expect("no big argument is due");
+        let len = place.big.take().expect("no big argument is due");
+        assert!(bytes.len() >= len, "a big argument came short");
+        bytes.truncate(len);
+        place.args.push(Arg {
+            start: place.bigs.len() | IS_BIG,
+            len,
+        });
+        place.bigs.push(bytes);
+        place.left -= 1;
+    }
+
+    /// Whether a command is unfinished (beyond what stands in the buffer).
+    pub fn is_midway(&self) -> bool {
+        self.place.is_some()
+    }
+
+    /// Memory held: arguments kept for an unfinished command.
+    pub fn memory(&self) -> usize {
+        self.place.as_ref().map_or(0, |place| {
+            let bigs: usize = place.bigs.iter().map(Bytes::len).sum();
+            size_of::<Place>() + place.args.capacity() * size_of::<Arg>() + bigs
+        })
+    }
+
+    /// An array that begins at `at`, or the rest of the one whose place was kept.
+    fn multibulk(&mut self, buf: &[u8], at: usize, batch: &mut Batch, limits: &Limits) -> Found {
+        let first = batch.args.len();
+        let (mut pos, mut left) = match self.place.take() {
+            Some(place) => {
+                if let Some(len) = place.big {
+                    let at = place.pos;
+                    self.place = Some(place);
+                    return Found::Big { at, len };
+                }
+                batch.args = place.args;
+                batch.bigs = place.bigs;
+                (place.pos, place.left)
+            }
+            None => match array_header(buf, at, limits) {
+                Ok(Some(line)) if line.value <= 0 => return Found::Empty { end: line.next },
+                Ok(Some(line)) => {
+                    batch.args.reserve(line.value.min(1024) as usize);
+                    (line.next, line.value as usize)
+                }
+                Ok(None) => return Found::Part,
+                Err(error) => return Found::Error(error),
+            },
+        };
+        let mut big = None;
+        while left > 0 {
+            let line = match bulk_header(buf, pos, limits) {
+                Ok(Some(line)) => line,
+                Ok(None) => break,
+                Err(error) => {
+                    batch.args.truncate(first);
+                    return Found::Error(error);
+                }
+            };
+            let len = line.value as usize;
+            // The payload and its CRLF, whose bytes are not looked at.
+            if buf.len() - line.next < 2 || buf.len() - line.next - 2 < len {
+                if len >= limits.big_arg && at == 0 {
+                    pos = line.next;
+                    big = Some(len);
+                } else if len >= limits.big_arg {
+                    batch.args.truncate(first);
+                    return Found::Big { at: line.next, len };
+                }
+                break;
+            }
+            batch.args.push(Arg {
+                start: line.next,
+                len,
+            });
+            pos = line.next + len + 2;
+            left -= 1;
+        }
+        if left == 0 {
+            return Found::Command(Cmd {
+                args: first..batch.args.len(),
+                end: pos,
+                inline: false,
+            });
+        }
+        if at == 0
+            && (big.is_some() || batch.args.len() > REPARSE_ARGS_MAX || !batch.bigs.is_empty())
+        {
+            let (args, bigs) = (
+                std::mem::take(&mut batch.args),
+                std::mem::take(&mut batch.bigs),
+            );
+            self.place = Some(Box::new(Place {
+                args,
+                bigs,
+                left,
+                pos,
+                big,
+            }));
+        }
+        batch.args.truncate(first);
+        match big {
+            Some(len) => Found::Big { at: pos, len },
+            None => Found::Part,
+        }
+    }
+}
+
+/// The first `wanted` in `line`, unless a zero byte hides it.
+fn find_end(line: &[u8], wanted: u8) -> Option<usize> {
+    memchr2(wanted, 0, line).filter(|&i| line[i] == wanted)
+}
+
+/// Reads digits up to a CR and steps over the byte behind it. `None` where anything is unusual.
+#[inline]
+fn short_number(buf: &[u8], start: usize) -> Option<Line> {
+    let mut value = 0i64;
+    let mut pos = start;
+    loop {
+        let digit = buf.get(pos)?.wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        value = value * 10 + i64::from(digit);
+        pos += 1;
+        if pos - start > 9 {
+            return None;
+        }
+    }
+    let strict = pos > start && (buf[start] != b'0' || pos == start + 1);
+    (strict && buf[pos] == b'\r' && pos + 1 < buf.len()).then_some(Line {
+        value,
+        next: pos + 2,
+    })
+}
+
+/// The line that begins at `at`, split off at its CR: its bytes behind the first one, and where the next begins.
+fn number_line(
+    buf: &[u8],
+    at: usize,
+    too_big: ProtocolError,
+) -> Result<Option<(&[u8], usize)>, ProtocolError> {
+    let rest = &buf[at..];
+    match find_end(rest, b'\r') {
+        None if rest.len() > LINE_MAX => Err(too_big),
+        Some(end) if end + 2 <= rest.len() => Ok(Some((&rest[1.min(end)..end], at + end + 2))),
+        _ => Ok(None),
+    }
+}
+
+#[inline]
+fn array_header(buf: &[u8], at: usize, limits: &Limits) -> Result<Option<Line>, ProtocolError> {
+    let line = match short_number(buf, at + 1) {
+        Some(line) => line,
+        None => {
+            let Some((digits, next)) = number_line(buf, at, ProtocolError::MultibulkCountTooBig)?
+            else {
+                return Ok(None);
+            };
+            let value = parse_i64(digits).ok_or(ProtocolError::MultibulkLength)?;
+            Line { value, next }
+        }
+    };
+    if line.value > i64::from(i32::MAX) {
+        return Err(ProtocolError::MultibulkLength);
+    }
+    if line.value > UNAUTH_ARGS_MAX && !limits.authenticated {
+        return Err(ProtocolError::MultibulkUnauthenticated);
+    }
+    Ok(Some(line))
+}
+
+#[inline]
+fn bulk_header(buf: &[u8], at: usize, limits: &Limits) -> Result<Option<Line>, ProtocolError> {
+    let dollar = buf.get(at) == Some(&b'$');
+    let line = match short_number(buf, at + 1) {
+        Some(line) if dollar => line,
+        _ => {
+            let Some((digits, next)) = number_line(buf, at, ProtocolError::BulkCountTooBig)? else {
+                return Ok(None);
+            };
+            if !dollar {
+                return Err(ProtocolError::ExpectedDollar(buf[at]));
+            }
+            let value = parse_i64(digits).ok_or(ProtocolError::BulkLength)?;
+            Line { value, next }
+        }
+    };
+    if line.value < 0 || line.value > limits.max_bulk_len {
+        return Err(ProtocolError::BulkLength);
+    }
+    if line.value > UNAUTH_BULK_MAX && !limits.authenticated {
+        return Err(ProtocolError::BulkUnauthenticated);
+    }
+    Ok(Some(line))
+}
+
+/// A line of words.
+fn inline(buf: &[u8], at: usize, batch: &mut Batch) -> Found {
+    let rest = &buf[at..];
+    let Some(newline) = find_end(rest, b'\n') else {
+        return if rest.len() > LINE_MAX {
+            Found::Error(ProtocolError::InlineTooBig)
+        } else {
+            Found::Part
+        };
+    };
+    let end = at + newline + 1;
+    let line = &rest[..newline];
+    let mut line = line.strip_suffix(b"\r").unwrap_or(line);
+    batch.blank_line |= line.is_empty();
+    let first = batch.args.len();
+    loop {
+        let start = batch.scratch.len();
+        match quoted::take_arg(line, &mut batch.scratch) {
+            Ok(Some(rest)) => line = rest,
+            Ok(None) => break,
+            Err(quoted::Unbalanced) => {
+                batch.args.truncate(first);
+                return Found::Error(ProtocolError::UnbalancedQuotes);
+            }
+        }
+        batch.args.push(Arg {
+            start: start | IN_SCRATCH,
+            len: batch.scratch.len() - start,
+        });
+    }
+    if batch.args.len() == first {
+        return Found::Empty { end };
+    }
+    Found::Command(Cmd {
+        args: first..batch.args.len(),
+        end,
+        inline: true,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    const OPEN: Limits = Limits {
+        max_bulk_len: 512 << 20,
+        authenticated: true,
+        big_arg: Limits::BIG_ARG,
+    };
+
+    #[derive(Debug, PartialEq, Default)]
+    struct Heard {
+        commands: Vec<Vec<Vec<u8>>>,
+        error: Option<ProtocolError>,
+        /// Arguments that came in a buffer of their own.
+        bigs: usize,
+    }
+
+    /// Plays the network: feeds `input` cut at `cuts`, runs `run` commands of each batch, reads big arguments aside.
+    fn hear(input: &[u8], cuts: &[usize], limits: &Limits, max_cmds: usize, run: usize) -> Heard {
+        let (mut parser, mut batch, mut heard) = (Parser::new(), Batch::new(), Heard::default());
+        let mut buf = Vec::new();
+        let mut big: Option<(Vec<u8>, usize)> = None;
+        let mut from = 0;
+        for to in cuts
+            .iter()
+            .map(|cut| cut % (input.len() + 1))
+            .chain([input.len()])
+        {
+            if to <= from {
+                continue;
+            }
+            let mut piece = &input[from..to];
+            from = to;
+            if let Some((bytes, len)) = &mut big {
+                let n = piece.len().min(*len + 2 - bytes.len());
+                bytes.extend_from_slice(&piece[..n]);
+                piece = &piece[n..];
+                if bytes.len() < *len + 2 {
+                    continue;
+                }
+                parser.supply_big(Bytes::from(std::mem::take(bytes)));
+                heard.bigs += 1;
+                big = None;
+            }
+            buf.extend_from_slice(piece);
+            loop {
+                let step = parser.parse(&buf, &mut batch, limits, max_cmds);
+                let n = batch.len().min(run);
+                for i in 0..n {
+                    let argv = batch.argv(i, &buf);
+                    let args: Vec<_> = argv.iter().map(<[u8]>::to_vec).collect();
+                    assert!(
+                        argv.to_owned()
+                            .argv()
+                            .iter()
+                            .eq(args.iter().map(|a| &a[..]))
+                    );
+                    heard.commands.push(args);
+                }
+                let partly = n < batch.len();
+                buf.drain(
+                    ..if partly {
+                        batch.end(n - 1)
+                    } else {
+                        batch.consumed()
+                    },
+                );
+                match step {
+                    _ if partly => {}
+                    Step::NeedMore => break,
+                    Step::Again => {}
+                    Step::Error(error) => {
+                        heard.error = Some(error);
+                        return heard;
+                    }
+                    Step::Big { at, len } => {
+                        assert!(batch.is_empty() && batch.consumed() == 0);
+                        big = Some((buf.split_off(at), len));
+                        break;
+                    }
+                }
+            }
+        }
+        heard
+    }
+
+    fn whole(input: &[u8]) -> Heard {
+        hear(input, &[], &OPEN, 64, 64)
+    }
+
+    fn encode(args: &[Vec<u8>], out: &mut Vec<u8>) {
+        out.extend_from_slice(format!("*{}\r\n", args.len()).as_bytes());
+        for arg in args {
+            out.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
+            out.extend_from_slice(arg);
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+
+    #[test]
+    fn errors() {
+        let closed = Limits {
+            authenticated: false,
+            ..OPEN
+        };
+        let long = vec![b'1'; LINE_MAX + 1];
+        let cases: Vec<(Vec<u8>, Option<&str>)> = vec![
+            (
+                b"*3\r\n$3\r\nfoo\r\n+bar\r\n".to_vec(),
+                Some("expected '$', got '+'"),
+            ),
+            (b"*1\r\n\rx".to_vec(), Some("expected '$', got '\r'")),
+            (b"*x\r\n".to_vec(), Some("invalid multibulk length")),
+            (b"*\r\n".to_vec(), Some("invalid multibulk length")),
+            (b"*01\r\n".to_vec(), Some("invalid multibulk length")),
+            (
+                b"*2147483648\r\n".to_vec(),
+                Some("invalid multibulk length"),
+            ),
+            (b"*1\r\n$-1\r\n".to_vec(), Some("invalid bulk length")),
+            (
+                b"*1\r\n$536870913\r\n".to_vec(),
+                Some("invalid bulk length"),
+            ),
+            (b"*1\r\n$1x\r\n".to_vec(), Some("invalid bulk length")),
+            (
+                b"set \"a\r\n".to_vec(),
+                Some("unbalanced quotes in request"),
+            ),
+            (long.clone(), Some("too big inline request")),
+            (
+                [b"*", &long[..]].concat(),
+                Some("too big mbulk count string"),
+            ),
+            (
+                [b"*1\r\n$", &long[..]].concat(),
+                Some("too big bulk count string"),
+            ),
+            // A zero byte hides the line end.
+            (
+                [b"\0\r\n", &long[..]].concat(),
+                Some("too big inline request"),
+            ),
+            (
+                [b"*\0\r\n", &long[..]].concat(),
+                Some("too big mbulk count string"),
+            ),
+            (b"*1\r".to_vec(), None),
+            (b"*2147483647\r\n".to_vec(), None),
+            (b"*-9\r\n*0\r\n\r\n\n  \r\n".to_vec(), None),
+        ];
+        for (input, want) in cases {
+            let text = whole(&input)
+                .error
+                .map(|e| String::from_utf8_lossy(&e.reply()).into_owned());
+            assert_eq!(
+                text,
+                want.map(|w| format!("ERR Protocol error: {w}")),
+                "{:?}",
+                input.escape_ascii().to_string()
+            );
+        }
+        for (input, want) in [
+            (&b"*11\r\n"[..], ProtocolError::MultibulkUnauthenticated),
+            (b"*1\r\n$16385\r\n", ProtocolError::BulkUnauthenticated),
+        ] {
+            assert_eq!(hear(input, &[], &closed, 64, 64).error, Some(want));
+        }
+        assert_eq!(hear(b"*10\r\n$16384\r\n", &[], &closed, 64, 64).error, None);
+    }
+
+    #[test]
+    fn what_redis_does_not_look_at() {
+        assert_eq!(
+            whole(b"*1\rX$2\rYokZZping\n").commands,
+            [vec![b"ok".to_vec()], vec![b"ping".to_vec()]]
+        );
+    }
+
+    /// An error behind good commands waits for them, and for what they change.
+    #[test]
+    fn error_is_reported_at_the_front() {
+        let (mut parser, mut batch) = (Parser::new(), Batch::new());
+        let closed = Limits {
+            authenticated: false,
+            ..OPEN
+        };
+        let input = b"*2\r\n$4\r\nAUTH\r\n$1\r\nx\r\n*11\r\n";
+        assert_eq!(parser.parse(input, &mut batch, &closed, 64), Step::Again);
+        assert_eq!(batch.len(), 1);
+        let rest = &input[batch.end(0)..];
+        assert_eq!(parser.parse(rest, &mut batch, &OPEN, 64), Step::NeedMore);
+    }
+
+    #[test]
+    fn idle_is_small() {
+        assert!(size_of::<Parser>() <= 8);
+        assert!(size_of::<Arg>() == 16);
+    }
+
+    /// A command of very many arguments that comes in pieces is read once.
+    #[test]
+    fn many_arguments_take_linear_time() {
+        let mut input = Vec::new();
+        encode(&vec![b"x".to_vec(); 300_000], &mut input);
+        let cuts: Vec<usize> = (0..input.len()).step_by(1000).collect();
+        let heard = hear(&input, &cuts, &OPEN, 64, 64);
+        assert_eq!(
+            (heard.commands.len(), heard.commands[0].len()),
+            (1, 300_000)
+        );
+    }
+
+    #[test]
+    fn big_argument_goes_its_own_way() {
+        let mut input = Vec::new();
+        let args = [
+            b"SET".to_vec(),
+            b"key".to_vec(),
+            vec![b'v'; 40_000],
+            b"EX".to_vec(),
+            vec![b'w'; 50_000],
+        ];
+        encode(&args, &mut input);
+        encode(&[b"PING".to_vec()], &mut input);
+        let cuts: Vec<usize> = (0..input.len()).step_by(16 * 1024).collect();
+        let heard = hear(&input, &cuts, &OPEN, 64, 64);
+        assert_eq!(heard.commands, [args.to_vec(), vec![b"PING".to_vec()]]);
+        assert_eq!(heard.bigs, 2);
+        assert_eq!(whole(&input).bigs, 0);
+    }
+
+    fn noise() -> impl Strategy<Value = Vec<u8>> {
+        let token = prop_oneof![
+            Just(b"*".to_vec()),
+            Just(b"$".to_vec()),
+            Just(b"\r\n".to_vec()),
+            Just(b"\n".to_vec()),
+            Just(b"*1\r\n".to_vec()),
+            Just(b"*2\r\n$1\r\na\r\n".to_vec()),
+            Just(b"$3\r\nabc\r\n".to_vec()),
+            Just(b"*-1\r\n".to_vec()),
+            Just(b"\"".to_vec()),
+            Just(b"' ".to_vec()),
+            Just(b"\0".to_vec()),
+            vec(any::<u8>(), 0..4),
+            "[0-9]{1,2}".prop_map(String::into_bytes),
+        ];
+        vec(token, 0..40).prop_map(|tokens| tokens.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1500))]
+
+        /// Noise never panics and is heard the same however it arrives and however far the batches reach.
+        #[test]
+        fn noise_is_heard_the_same(input in noise(), mut cuts in vec(any::<usize>(), 0..20), max in 1usize..5, run in 1usize..5) {
+            let limits = Limits { big_arg: 4, ..OPEN };
+            let at_once = hear(&input, &[], &limits, 64, 64);
+            for cut in &mut cuts {
+                *cut %= input.len() + 1;
+            }
+            cuts.sort_unstable();
+            let in_pieces = hear(&input, &cuts, &limits, max, run);
+            prop_assert_eq!(&at_once.commands, &in_pieces.commands);
+            prop_assert_eq!(at_once.error, in_pieces.error);
+            let all: Vec<usize> = (0..input.len()).collect();
+            let by_bytes = hear(&input, &all, &limits, max, run);
+            prop_assert_eq!(&at_once.commands, &by_bytes.commands);
+            prop_assert_eq!(at_once.error, by_bytes.error);
+        }
+
+        #[test]
+        fn pipelines_come_through(
+            commands in vec(vec(vec(any::<u8>(), 0..30), 1..25), 0..12),
+            mut cuts in vec(any::<usize>(), 0..20), big_arg in 1usize..40, run in 1usize..9,
+        ) {
+            let mut input = Vec::new();
+            for args in &commands {
+                encode(args, &mut input);
+            }
+            for cut in &mut cuts {
+                *cut %= input.len() + 1;
+            }
+            cuts.sort_unstable();
+            let limits = Limits { big_arg, ..OPEN };
+            let heard = hear(&input, &cuts, &limits, 8, run);
+            prop_assert_eq!(heard.error, None);
+            prop_assert_eq!(heard.commands, commands);
+        }
+    }
+}
