@@ -4,3 +4,5 @@ pub mod double;
 pub mod errno;
 pub mod number;
 pub mod quoted;
+pub mod rng;
+pub mod time;

@@ -1,0 +1,207 @@
+//! The clocks. This is the one place that reads them; everything else is handed the time.
+//!
+//! Three clocks, three uses: the *monotonic* one measures spans (it never goes back), *unix time* dates things (it may
+//! jump), and the *thread's CPU time* says how long the loop itself was busy, whatever else ran on the machine.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// A source of time: the system's, or one that a test moves by hand. Clones share it.
+#[derive(Clone)]
+pub struct Clock(Source);
+
+#[derive(Clone)]
+enum Source {
+    System { start: Instant },
+    Manual(Arc<Manual>),
+}
+
+struct Manual {
+    mono_ns: AtomicU64,
+    unix_us: AtomicU64,
+}
+
+impl Clock {
+    /// The system's clocks.
+    pub fn system() -> Clock {
+        Clock(Source::System {
+            start: Instant::now(),
+        })
+    }
+
+    /// A clock that stands at this unix time until [`Clock::advance`] moves it.
+    pub fn manual(unix_us: u64) -> Clock {
+        Clock(Source::Manual(Arc::new(Manual {
+            mono_ns: AtomicU64::new(0),
+            unix_us: AtomicU64::new(unix_us),
+        })))
+    }
+
+    /// Nanoseconds since some start; never goes back.
+    #[inline]
+    pub fn mono_ns(&self) -> u64 {
+        match &self.0 {
+            Source::System { start } => start.elapsed().as_nanos() as u64,
+            Source::Manual(manual) => manual.mono_ns.load(Relaxed),
+        }
+    }
+
+    /// Unix time in microseconds.
+    #[inline]
+    pub fn unix_us(&self) -> u64 {
+        match &self.0 {
+            // Before 1970 the system's clock is as good as unset.
+            Source::System { .. } => SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |d| d.as_micros() as u64),
+            Source::Manual(manual) => manual.unix_us.load(Relaxed),
+        }
+    }
+
+    /// CPU time of the calling thread in nanoseconds. By hand, work takes no time.
+    pub fn thread_cpu_ns(&self) -> u64 {
+        match &self.0 {
+            Source::System { .. } => thread_cpu_ns(),
+            Source::Manual(_) => 0,
+        }
+    }
+
+    /// Moves a manual clock forward, both its monotonic and its unix time. The system's clock can't be moved.
+    pub fn advance(&self, span: Duration) {
+        let Source::Manual(manual) = &self.0 else {
+            panic!("moved the system's clock")
+        };
+        manual.mono_ns.fetch_add(span.as_nanos() as u64, Relaxed);
+        manual.unix_us.fetch_add(span.as_micros() as u64, Relaxed);
+    }
+
+    /// Sets a manual clock's unix time, back if need be, as an administrator might; its monotonic time goes on.
+    pub fn set_unix_us(&self, unix_us: u64) {
+        let Source::Manual(manual) = &self.0 else {
+            panic!("set the system's clock")
+        };
+        manual.unix_us.store(unix_us, Relaxed);
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if matches!(self.0, Source::System { .. }) {
+            "system"
+        } else {
+            "manual"
+        };
+        write!(f, "Clock({kind}, {} ns)", self.mono_ns())
+    }
+}
+
+fn thread_cpu_ns() -> u64 {
+    let mut spent = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `spent` is a valid place for the one timespec that the call writes.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut spent) };
+    spent.tv_sec as u64 * 1_000_000_000 + spent.tv_nsec as u64
+}
+
+/// A moment in the local time zone. Shown as `dd Mon yyyy hh:mm:ss.mmm`, the form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LocalTime {
+    pub year: i32,
+    /// 0..=11.
+    pub month: usize,
+    pub day: i32,
+    pub hour: i32,
+    pub minute: i32,
+    pub second: i32,
+    pub milli: u32,
+}
+
+impl LocalTime {
+    /// The local time at this unix time in microseconds.
+    pub fn at(unix_us: u64) -> LocalTime {
+        let seconds = (unix_us / 1_000_000) as libc::time_t;
+        // SAFETY: `tm` is a plain struct of integers and a pointer, for which zero is a value, and both
+        // pointers are to locals of the right types.
+        let tm = unsafe {
+            let mut tm: libc::tm = std::mem::zeroed();
+            libc::localtime_r(&seconds, &mut tm);
+            tm
+        };
+        LocalTime {
+            year: tm.tm_year + 1900,
+            month: usize::try_from(tm.tm_mon).unwrap_or(0),
+            day: tm.tm_mday,
+            hour: tm.tm_hour,
+            minute: tm.tm_min,
+            second: tm.tm_sec,
+            milli: (unix_us / 1000 % 1000) as u32,
+        }
+    }
+}
+
+impl fmt::Display for LocalTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MONTHS: [&str; 12] = [
+            "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+        ];
+        let LocalTime {
+            year,
+            month,
+            day,
+            hour,
+            minute,
+            second,
+            milli,
+        } = self;
+        let month = MONTHS[month % 12];
+        write!(
+            f,
+            "{day:02} {month} {year} {hour:02}:{minute:02}:{second:02}.{milli:03}"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn manual_clock_is_shared_and_stands_still() {
+        let clock = Clock::manual(1_700_000_000_000_000);
+        let other = clock.clone();
+        clock.advance(Duration::from_millis(5));
+        assert_eq!(
+            (other.mono_ns(), other.unix_us()),
+            (5_000_000, 1_700_000_000_005_000)
+        );
+        clock.set_unix_us(7);
+        assert_eq!((other.mono_ns(), other.unix_us()), (5_000_000, 7));
+    }
+
+    #[test]
+    fn system_clocks_move_forward() {
+        let clock = Clock::system();
+        let (mono, cpu) = (clock.mono_ns(), clock.thread_cpu_ns());
+        while clock.thread_cpu_ns() < cpu + 100_000 {
+            std::hint::spin_loop();
+        }
+        assert!(clock.mono_ns() >= mono + 100_000);
+        assert!(clock.unix_us() > 1_600_000_000_000_000);
+    }
+
+    #[test]
+    fn log_form() {
+        let at = LocalTime::at(1_700_000_000_045_678);
+        let text = at.to_string();
+        // The zone is the machine's: every zone's offset is a whole number of minutes.
+        assert!(
+            text.contains(" Nov 2023 ") && text.ends_with(":20.045"),
+            "{text}"
+        );
+        assert_eq!(text.len(), 24);
+    }
+}
