@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::host::Host;
 use super::types::Text;
+use crate::base::errno;
 
 /// The real disk. `is_command` is the command table.
 pub struct Disk<F: Fn(&[u8]) -> bool> {
@@ -17,15 +18,6 @@ pub struct Disk<F: Fn(&[u8]) -> bool> {
 
 fn join(dir: &Text, path: &[u8]) -> PathBuf {
     dir.as_path().join(OsStr::from_bytes(path))
-}
-
-/// An error in `strerror`'s words, without what Rust adds to them.
-pub fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.rfind(" (os error ") {
-        Some(at) => text[..at].to_string(),
-        None => text,
-    }
 }
 
 impl<F: Fn(&[u8]) -> bool> Host for Disk<F> {
@@ -40,13 +32,13 @@ impl<F: Fn(&[u8]) -> bool> Host for Disk<F> {
             }
         };
         if path.is_empty() {
-            return Err(reason(&io::Error::from_raw_os_error(libc::ENOENT)));
+            return Err(errno::text(&io::Error::from_raw_os_error(libc::ENOENT)));
         }
-        enter().map_err(|error| reason(&error))
+        enter().map_err(|error| errno::text(&error))
     }
 
     fn read(&mut self, dir: &Text, path: &[u8]) -> Result<Vec<u8>, String> {
-        fs::read(join(dir, path)).map_err(|error| reason(&error))
+        fs::read(join(dir, path)).map_err(|error| errno::text(&error))
     }
 
     fn matching(&mut self, dir: &Text, pattern: &[u8]) -> Vec<Text> {
@@ -72,7 +64,7 @@ impl<F: Fn(&[u8]) -> bool> Host for Disk<F> {
             .append(true)
             .create(true)
             .open(join(dir, path));
-        opened.map(drop).map_err(|error| reason(&error))
+        opened.map(drop).map_err(|error| errno::text(&error))
     }
 
     fn is_command(&self, name: &[u8]) -> bool {

@@ -498,10 +498,13 @@ pub type Check<T> = Option<fn(T) -> Result<(), &'static str>>;
 /// The same for a string.
 pub type TextCheck = Option<fn(&[u8]) -> Result<(), &'static str>>;
 
+/// How a special directive stores its arguments.
+pub type SpecialSet = fn(&mut Config, &[Vec<u8>], &mut Setting) -> Result<bool, String>;
+
 /// A directive whose value fits no simple type: its own functions.
 pub struct Special {
     /// Stores the value; `Ok(false)` says that nothing changed.
-    pub set: fn(&mut Config, &[Vec<u8>], &mut Setting) -> Result<bool, String>,
+    pub set: SpecialSet,
     /// The value as CONFIG GET prints it.
     pub get: fn(&Config) -> Vec<u8>,
     /// Writes the directive's line or lines.
