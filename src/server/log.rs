@@ -25,6 +25,8 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering};
 
 use log::{Level, LevelFilter};
 
+use crate::base::time::{Clock, LocalTime};
+
 /// The longest line that [`direct`] and [`from_handler`] write; what is over is cut off.
 const DIRECT_MAX: usize = 1024;
 
@@ -335,17 +337,16 @@ impl Write for Sink {
 struct Prefix {
     pid: u32,
     role: char,
-    time: Stamp,
+    time: LocalTime,
     level: Verbosity,
 }
 
 impl Prefix {
     fn now(level: Verbosity) -> Prefix {
-        let role = char::from(ROLE.load(Ordering::Relaxed));
         Prefix {
             pid: std::process::id(),
-            role,
-            time: Stamp::now(),
+            role: char::from(ROLE.load(Ordering::Relaxed)),
+            time: LocalTime::at(Clock::system().unix_us()),
             level,
         }
     }
@@ -366,65 +367,6 @@ impl fmt::Display for Prefix {
 
 fn write_line(out: &mut impl Write, level: Verbosity, args: fmt::Arguments) -> io::Result<()> {
     writeln!(out, "{}{args}", Prefix::now(level))
-}
-
-/// Local time to the millisecond.
-struct Stamp {
-    year: i32,
-    month: usize,
-    day: i32,
-    hour: i32,
-    minute: i32,
-    second: i32,
-    milli: i64,
-}
-
-impl Stamp {
-    fn now() -> Stamp {
-        let mut now = libc::timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        // SAFETY: both are plain structs of integers, for which zero is a value, and the pointers are
-        // to locals of the right types.
-        let tm = unsafe {
-            libc::clock_gettime(libc::CLOCK_REALTIME, &mut now);
-            let mut tm: libc::tm = std::mem::zeroed();
-            libc::localtime_r(&now.tv_sec, &mut tm);
-            tm
-        };
-        Stamp {
-            year: tm.tm_year + 1900,
-            month: usize::try_from(tm.tm_mon).unwrap_or(0),
-            day: tm.tm_mday,
-            hour: tm.tm_hour,
-            minute: tm.tm_min,
-            second: tm.tm_sec,
-            milli: now.tv_nsec / 1_000_000,
-        }
-    }
-}
-
-impl fmt::Display for Stamp {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        const MONTHS: [&str; 12] = [
-            "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-        ];
-        let month = MONTHS[self.month % 12];
-        let Stamp {
-            year,
-            day,
-            hour,
-            minute,
-            second,
-            milli,
-            ..
-        } = self;
-        write!(
-            f,
-            "{day:02} {month} {year} {hour:02}:{minute:02}:{second:02}.{milli:03}"
-        )
-    }
 }
 
 /// A line that is put together on the stack.
@@ -529,7 +471,7 @@ mod tests {
 
     #[test]
     fn a_line_has_redis_form() {
-        let time = Stamp {
+        let time = LocalTime {
             year: 2026,
             month: 2,
             day: 5,
