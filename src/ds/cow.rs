@@ -23,6 +23,8 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use bytes::{Bytes, BytesMut};
+
 /// The atomic that a [`Count`] stands on: the processor's, or the model checker's.
 pub trait Counter {
     fn new(value: u32) -> Self;
@@ -256,6 +258,13 @@ impl<T: Default> Default for Shared<T> {
     fn default() -> Self {
         Shared::new(T::default())
     }
+}
+
+/// Takes a buffer out of its place to write to it: `Ok` if nobody else holds any part of it (a snapshot, a reply, a
+/// view of the same buffer), else `Err` with the buffer as it was, to be copied from. [`Bytes`] keeps the same protocol
+/// as [`Count`]: its count falls with `Release` and is asked with `Acquire`.
+pub fn take_writable(buffer: &mut Bytes) -> Result<BytesMut, Bytes> {
+    std::mem::take(buffer).try_into_mut()
 }
 
 #[cfg(test)]

@@ -1,0 +1,171 @@
+//! What a key may hold: types, the names of their encodings, and the three forms in which a value travels.
+//!
+//! [`Value`] is a value on its way into an entry, [`ValueRef`] one being read, [`HeapMut`] one being changed. A value too
+//! large or too rich to lie inside its key's allocation is a [`Heap`]: one counted pointer to a container that is
+//! itself a tree of shared chunks. A type is added by a variant here, a tag in `entry.rs`, and a face like `string.rs`.
+//!
+//! Encoding names are what `OBJECT ENCODING` answers. They follow Redis's rules, which clients and tests know, and say
+//! little about the storage: a `raw` string of 100 bytes lies inside its entry just as an `embstr` does.
+
+use bytes::Bytes;
+
+use super::bigstr::BigStr;
+use super::string::Str;
+use crate::ds::cow::Shared;
+
+/// The type of a value, as `TYPE` names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Type {
+    String,
+    List,
+    Set,
+    Zset,
+    Hash,
+    Stream,
+}
+
+impl Type {
+    /// All types, in the order of their numbers in Redis.
+    pub const ALL: [Type; 6] = [
+        Type::String,
+        Type::List,
+        Type::Set,
+        Type::Zset,
+        Type::Hash,
+        Type::Stream,
+    ];
+
+    /// The name that `TYPE` replies and `SCAN ... TYPE` takes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Type::String => "string",
+            Type::List => "list",
+            Type::Set => "set",
+            Type::Zset => "zset",
+            Type::Hash => "hash",
+            Type::Stream => "stream",
+        }
+    }
+
+    /// The type of that name, in any case.
+    pub fn by_name(name: &[u8]) -> Option<Type> {
+        Type::ALL
+            .into_iter()
+            .find(|t| t.name().as_bytes().eq_ignore_ascii_case(name))
+    }
+}
+
+/// The encoding of a value, as `OBJECT ENCODING` names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    Int,
+    Embstr,
+    Raw,
+    Listpack,
+    Quicklist,
+    Intset,
+    Hashtable,
+    Skiplist,
+    Stream,
+}
+
+impl Encoding {
+    /// The name that `OBJECT ENCODING` replies.
+    pub fn name(self) -> &'static str {
+        match self {
+            Encoding::Int => "int",
+            Encoding::Embstr => "embstr",
+            Encoding::Raw => "raw",
+            Encoding::Listpack => "listpack",
+            Encoding::Quicklist => "quicklist",
+            Encoding::Intset => "intset",
+            Encoding::Hashtable => "hashtable",
+            Encoding::Skiplist => "skiplist",
+            Encoding::Stream => "stream",
+        }
+    }
+}
+
+/// The longest string that is called `embstr`.
+pub const EMBSTR_MAX: usize = 44;
+
+/// The key holds another type than the command works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WrongType;
+
+/// A value on its way into an entry.
+#[derive(Debug)]
+pub enum Value<'a> {
+    /// A string that is an integer (`int`).
+    Int(i64),
+    /// A string (`embstr` or `raw` by its length); copied.
+    Bytes(&'a [u8]),
+    /// A string that is `raw` whatever its length, as APPEND, SETRANGE and SETBIT leave it; copied.
+    Raw(&'a [u8]),
+    /// A string that has a buffer to itself; a large one is kept without a copy.
+    Whole(Bytes),
+    /// A container.
+    Heap(Heap),
+}
+
+impl<'a> Value<'a> {
+    /// The value that SET and its kin store for `text`: an integer where the text is one, in its canonical form.
+    pub fn from_text(text: &'a [u8]) -> Value<'a> {
+        match integer(text) {
+            Some(int) => Value::Int(int),
+            None => Value::Bytes(text),
+        }
+    }
+
+    /// As [`from_text`](Self::from_text), for a text that has a buffer to itself.
+    pub fn from_whole(text: Bytes) -> Value<'static> {
+        match integer(&text) {
+            Some(int) => Value::Int(int),
+            None => Value::Whole(text),
+        }
+    }
+}
+
+/// The integer that `text` writes in canonical form, if it does.
+fn integer(text: &[u8]) -> Option<i64> {
+    // Most values are told apart by their length or first byte, before any digit is read.
+    match text {
+        [b'-' | b'0'..=b'9', ..] if text.len() <= 20 => crate::base::number::parse_i64(text),
+        _ => None,
+    }
+}
+
+/// A value outside its key's allocation.
+#[derive(Clone, Debug)]
+pub enum Heap {
+    /// A string longer than [`EMBED_MAX`](super::entry::EMBED_MAX).
+    Str(Shared<BigStr>),
+}
+
+impl Heap {
+    /// How many allocations freeing the value may touch, when this is the last owner; 1 otherwise.
+    pub fn free_effort(&self) -> usize {
+        match self {
+            Heap::Str(s) if Shared::is_unique(s) => s.free_effort(),
+            Heap::Str(_) => 1,
+        }
+    }
+
+    /// Bytes of memory behind the value, what it shares with others included.
+    pub fn memory_bytes(&self) -> usize {
+        match self {
+            Heap::Str(s) => s.memory_bytes(),
+        }
+    }
+}
+
+/// A value being read.
+#[derive(Clone, Copy, Debug)]
+pub enum ValueRef<'a> {
+    Str(Str<'a>),
+}
+
+/// A container being changed; its owner is unique on the path down to it.
+pub enum HeapMut<'a> {
+    Str(&'a mut BigStr),
+}
