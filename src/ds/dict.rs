@@ -1,4 +1,401 @@
-//! The dict. The record contract comes first.
-#[allow(dead_code, reason = "its users follow with the table")]
+//! The dict: keys to records, by extendible hashing over copy-on-write segments.
+//!
+//! A hash leads through a *root* and a *page* (arrays of pointers, see `tree`) to a *segment* (up to 420
+//! records in one allocation, see `segment`), whose tags are compared 16 at a time. A lookup that finds
+//! its key reads, past the small upper levels, three lines of memory: tags, slot, record.
+//!
+//! - **It never rehashes.** A full segment grows through 13 sizes, then splits in two; nothing else moves.
+//!   Emptied ones shrink and merge, down to a dict of 8 slots in 112 bytes, and to nothing.
+//! - **A clone is a snapshot**, made in O(1). Writers copy what they share on the way down: root, page,
+//!   segment, and at last the record, which is the caller's part ([`Record::is_unique`]).
+//! - **Sums on the way down** (keys, keys with a deadline, earliest deadline) lead to a random record, and to
+//!   those that have expired, without a look at what cannot matter (`random`, `expire`).
+//! - **Hash order** is an order that no split or merge disturbs, so a SCAN cursor is a place in it (`scan`).
+//!
+//! The dict knows no keys' meaning and no clock. It hashes keys itself only when it splits a segment; all
+//! else takes the hash from the caller, who computes it once per command ([`Dict::hash`]).
+
+mod expire;
+mod group;
+mod random;
 mod record;
+mod scan;
+mod segment;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod walk;
+
+pub use expire::Round;
 pub use record::{Handle, HashKey, Record, prefetch_read};
+pub use stats::Stats;
+pub use walk::{Iter, Walk};
+
+use segment::{MERGE_BELOW, Seg};
+use std::ops::Deref;
+use tree::Top;
+
+/// A table of records, looked up by their keys.
+pub struct Dict<R: Record> {
+    top: Top<R>,
+    len: usize,
+    expiring: usize,
+    key: HashKey,
+}
+
+// SAFETY: owners on several threads share records, pages and segments only for reading; who may write is
+// decided by their counts (`cow`).
+unsafe impl<R: Record + Send + Sync> Send for Dict<R> {}
+// SAFETY: as above; `&Dict` gives shared access, and clones.
+unsafe impl<R: Record + Send + Sync> Sync for Dict<R> {}
+
+impl<R: Record> Dict<R> {
+    /// An empty dict, which holds no memory.
+    pub const fn new(key: HashKey) -> Dict<R> {
+        Dict {
+            top: Top::Empty,
+            len: 0,
+            expiring: 0,
+            key,
+        }
+    }
+
+    /// The number of records.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are no records.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The number of records with a deadline.
+    #[inline]
+    pub fn expiring_len(&self) -> usize {
+        self.expiring
+    }
+
+    /// The hash of a key, which all other methods take.
+    #[inline]
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        self.key.hash(key)
+    }
+
+    /// The key's record.
+    #[inline]
+    pub fn find(&self, hash: u64, key: &[u8]) -> Option<&R> {
+        let seg = self.top.locate(hash)?;
+        let index = seg.find(hash, key)?;
+        // SAFETY: found in use; nothing is written while self is borrowed.
+        Some(unsafe { seg.record(index) })
+    }
+
+    /// The key's record for writing; everything above it is made writable, itself the caller has to ask
+    /// ([`Record::is_unique`]) and replace if it is shared.
+    #[inline]
+    pub fn find_mut(&mut self, hash: u64, key: &[u8]) -> Option<RecordMut<'_, R>> {
+        match self.entry(hash, key) {
+            Entry::Occupied(occupied) => Some(occupied.into_mut()),
+            Entry::Vacant(_) => None,
+        }
+    }
+
+    /// One lookup for whatever is to happen to a key. Nothing is copied until something is written.
+    #[inline]
+    pub fn entry(&mut self, hash: u64, key: &[u8]) -> Entry<'_, R> {
+        if let Some(seg) = self.top.locate(hash)
+            && let Some(index) = seg.find(hash, key)
+        {
+            return Entry::Occupied(Occupied {
+                dict: self,
+                hash,
+                seg,
+                index,
+            });
+        }
+        Entry::Vacant(Vacant { dict: self, hash })
+    }
+
+    /// Puts a record in, and gives back the one that had the key.
+    pub fn insert(&mut self, hash: u64, record: R) -> Option<R> {
+        match self.entry(hash, record.key()) {
+            Entry::Occupied(mut occupied) => Some(occupied.replace(record)),
+            Entry::Vacant(vacant) => {
+                vacant.insert(record);
+                None
+            }
+        }
+    }
+
+    /// Takes the key's record out.
+    pub fn remove(&mut self, hash: u64, key: &[u8]) -> Option<R> {
+        match self.entry(hash, key) {
+            Entry::Occupied(occupied) => Some(occupied.remove()),
+            Entry::Vacant(_) => None,
+        }
+    }
+
+    /// Empties the dict. Its former self is handed back, to be dropped where there is time for it.
+    #[must_use = "dropping millions of records takes its time"]
+    pub fn clear(&mut self) -> Dict<R> {
+        std::mem::replace(self, Dict::new(self.key))
+    }
+
+    /// The same records in a dict of its own, in O(1): what is written to either is not seen by the other.
+    pub fn snapshot(&self) -> Dict<R> {
+        Dict {
+            top: self.top.clone(),
+            ..*self
+        }
+    }
+
+    /// Fetches what a lookup of this hash will read first. To be called for all keys of a batch, then
+    /// `prefetch_slot` for all, then `prefetch_record`; or see [`Dict::prefetch`]. Pure hints: what was
+    /// fetched may be outdated when it is looked up.
+    #[inline]
+    pub fn prefetch_tags(&self, hash: u64) {
+        if let Some(seg) = self.top.locate(hash) {
+            seg.prefetch(hash);
+        }
+    }
+
+    /// The second stage: from tags to the slot.
+    #[inline]
+    pub fn prefetch_slot(&self, hash: u64) {
+        if let Some(seg) = self.top.locate(hash) {
+            seg.prefetch_slot(hash);
+        }
+    }
+
+    /// The third stage: from the slot to the record.
+    #[inline]
+    pub fn prefetch_record(&self, hash: u64) {
+        if let Some(seg) = self.top.locate(hash) {
+            seg.prefetch_record(hash);
+        }
+    }
+
+    /// All three stages for a batch of keys whose lookups follow. Good at 4 to 32 at a time.
+    pub fn prefetch(&self, hashes: &[u64]) {
+        hashes.iter().for_each(|&h| self.prefetch_tags(h));
+        hashes.iter().for_each(|&h| self.prefetch_slot(h));
+        hashes.iter().for_each(|&h| self.prefetch_record(h));
+    }
+
+    /// A record that is not in the dict yet.
+    #[inline]
+    fn add(&mut self, hash: u64, record: R) -> (Seg<R>, usize) {
+        let deadline = record.deadline();
+        let mut path = self.top.own(hash);
+        while path.seg.is_full() {
+            self.top.grow(hash, &self.key);
+            path = self.top.own(hash);
+        }
+        let index = path.seg.insert(hash, record, deadline);
+        self.len += 1;
+        if let Some(sums) = path.sums() {
+            sums.keys += 1;
+        }
+        if let Some(at) = deadline {
+            self.expiring += 1;
+            if let Some(sums) = path.sums() {
+                sums.add_deadline(at);
+            }
+        }
+        (path.seg, index)
+    }
+
+    #[inline]
+    fn remove_at(&mut self, hash: u64, index: usize) -> R {
+        let mut path = self.top.own(hash);
+        let record = path.seg.remove(index);
+        self.len -= 1;
+        if let Some(sums) = path.sums() {
+            sums.keys -= 1;
+        }
+        if record.deadline().is_some() {
+            self.expiring -= 1;
+            if let Some(sums) = path.sums() {
+                sums.drop_deadline();
+            }
+        }
+        // Every eighth removal looks whether the buddy has become small too.
+        let keys = path.seg.keys();
+        if path.seg.is_sparse() || (keys % 8 == 0 && keys < MERGE_BELOW) {
+            self.top.shrink(hash);
+        }
+        record
+    }
+
+    /// Brings the sums in line after a record in an owned segment changed its deadline.
+    #[cold]
+    #[inline(never)]
+    fn redate(&mut self, hash: u64, old: Option<u64>, new: Option<u64>) {
+        let mut path = self.top.own(hash);
+        // In before out, so that a count that does not change never passes through 0.
+        if let Some(at) = new {
+            path.seg.add_deadline(at);
+            self.expiring += 1;
+            if let Some(sums) = path.sums() {
+                sums.add_deadline(at);
+            }
+        }
+        if old.is_some() {
+            path.seg.drop_deadline();
+            self.expiring -= 1;
+            if let Some(sums) = path.sums() {
+                sums.drop_deadline();
+            }
+        }
+    }
+}
+
+impl<R: Record> Clone for Dict<R> {
+    fn clone(&self) -> Self {
+        self.snapshot()
+    }
+}
+
+/// What a lookup found, to go on from without a second one.
+pub enum Entry<'a, R: Record> {
+    /// The key's record is there.
+    Occupied(Occupied<'a, R>),
+    /// It is not.
+    Vacant(Vacant<'a, R>),
+}
+
+/// A key that has a record.
+pub struct Occupied<'a, R: Record> {
+    dict: &'a mut Dict<R>,
+    hash: u64,
+    seg: Seg<R>,
+    index: usize,
+}
+
+impl<'a, R: Record> Occupied<'a, R> {
+    /// The record.
+    #[inline]
+    pub fn get(&self) -> &R {
+        // SAFETY: found in use, and nothing has written since.
+        unsafe { self.seg.record(self.index) }
+    }
+
+    /// The record, for as long as the dict was borrowed.
+    #[inline]
+    pub fn into_ref(self) -> &'a R {
+        // SAFETY: as in `get`; the dict stays borrowed for 'a.
+        unsafe { self.seg.record(self.index) }
+    }
+
+    /// The record for writing, see [`Dict::find_mut`].
+    #[inline]
+    pub fn get_mut(&mut self) -> RecordMut<'_, R> {
+        self.seg = self.dict.top.own(self.hash).seg;
+        RecordMut::new(self.dict, self.hash, self.seg, self.index)
+    }
+
+    /// As `get_mut`, for as long as the dict was borrowed.
+    #[inline]
+    pub fn into_mut(self) -> RecordMut<'a, R> {
+        let seg = self.dict.top.own(self.hash).seg;
+        RecordMut::new(self.dict, self.hash, seg, self.index)
+    }
+
+    /// Exchanges the record for another with the same key.
+    #[inline]
+    pub fn replace(&mut self, record: R) -> R {
+        debug_assert!(record.key() == self.get().key());
+        self.seg = self.dict.top.own(self.hash).seg;
+        let new = record.deadline();
+        let old = self.seg.exchange(self.index, record);
+        let was = old.deadline();
+        if was != new {
+            self.dict.redate(self.hash, was, new);
+        }
+        old
+    }
+
+    /// Takes the record out.
+    #[inline]
+    pub fn remove(self) -> R {
+        self.dict.remove_at(self.hash, self.index)
+    }
+}
+
+/// A key that has no record.
+pub struct Vacant<'a, R: Record> {
+    dict: &'a mut Dict<R>,
+    hash: u64,
+}
+
+impl<'a, R: Record> Vacant<'a, R> {
+    /// Puts a record in, which must have the key that was looked up.
+    #[inline]
+    pub fn insert(self, record: R) -> &'a R {
+        debug_assert_eq!(self.dict.hash(record.key()), self.hash);
+        let (seg, index) = self.dict.add(self.hash, record);
+        // SAFETY: just put in; the dict stays borrowed for 'a.
+        unsafe { seg.record(index) }
+    }
+}
+
+/// A record whose dict, page and segment are writable. It may be changed in place if it is unique itself
+/// ([`Record::is_unique`]), or replaced by one with the same key. Dropping this brings the dict's sums in line
+/// with the record's deadline.
+pub struct RecordMut<'a, R: Record> {
+    dict: &'a mut Dict<R>,
+    hash: u64,
+    slot: *mut R,
+    bits: u16,
+    deadline: Option<u64>,
+}
+
+impl<'a, R: Record> RecordMut<'a, R> {
+    #[inline]
+    fn new(dict: &'a mut Dict<R>, hash: u64, seg: Seg<R>, index: usize) -> Self {
+        let slot = seg.slot(index);
+        let bits = seg.shape().stored(hash);
+        // SAFETY: the slot is in use and its segment owned.
+        let deadline = unsafe { (*slot).deadline() };
+        RecordMut {
+            dict,
+            hash,
+            slot,
+            bits,
+            deadline,
+        }
+    }
+}
+
+impl<R: Record> Deref for RecordMut<'_, R> {
+    type Target = R;
+    #[inline]
+    fn deref(&self) -> &R {
+        // SAFETY: the slot is in use, and the dict borrowed by self.
+        unsafe { &*self.slot }
+    }
+}
+
+impl<R: Record> std::ops::DerefMut for RecordMut<'_, R> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut R {
+        // SAFETY: as above, with every owner of the slot unique.
+        unsafe { &mut *self.slot }
+    }
+}
+
+impl<R: Record> Drop for RecordMut<'_, R> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: as above; a record is a Handle. It may be another one than before: it gets the bits.
+        unsafe { (*self.slot.cast::<Handle>()).set_bits(self.bits) };
+        let deadline = self.deref().deadline();
+        if deadline != self.deadline {
+            self.dict.redate(self.hash, self.deadline, deadline);
+        }
+    }
+}

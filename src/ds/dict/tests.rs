@@ -1,0 +1,658 @@
+//! The dict against a model, with every invariant of the table checked on the way.
+
+use super::group::{Bits, GROUP};
+use super::segment::{KEYS_MAX, NEVER, Seg, tag_of};
+use super::tree::{FANOUT, PageRef, Sums, Top};
+use super::*;
+use crate::ds::cow::Count;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+struct Body {
+    owners: Count,
+    deadline: Option<u64>,
+    value: u64,
+    key: Vec<u8>,
+    /// Counts the bodies alive, so that a test sees leaks and double frees.
+    alive: Arc<AtomicUsize>,
+}
+
+#[repr(transparent)]
+struct Rec(Handle);
+
+// SAFETY: a body is shared for reading, and written only where `is_unique` allows.
+unsafe impl Send for Rec {}
+// SAFETY: as above.
+unsafe impl Sync for Rec {}
+
+impl Rec {
+    fn new(key: &[u8], value: u64, deadline: Option<u64>, alive: &Arc<AtomicUsize>) -> Rec {
+        alive.fetch_add(1, Ordering::Relaxed);
+        let body = Body {
+            owners: Count::new(),
+            deadline,
+            value,
+            key: key.to_vec(),
+            alive: alive.clone(),
+        };
+        Rec(Handle::new(NonNull::from(Box::leak(Box::new(body))).cast()))
+    }
+    fn body(&self) -> &Body {
+        // SAFETY: a Rec owns a reference to a Body.
+        unsafe { self.0.ptr().cast().as_ref() }
+    }
+    fn body_mut(&mut self) -> &mut Body {
+        assert!(self.is_unique());
+        // SAFETY: the only owner, borrowed mutably.
+        unsafe { self.0.ptr().cast().as_mut() }
+    }
+}
+
+impl Clone for Rec {
+    fn clone(&self) -> Self {
+        self.body().owners.inc();
+        Rec(self.0.duplicate())
+    }
+}
+
+impl Drop for Rec {
+    fn drop(&mut self) {
+        // SAFETY: gives up the reference it owns; the last one frees the box.
+        unsafe {
+            if self.body().owners.dec() {
+                self.body().alive.fetch_sub(1, Ordering::Relaxed);
+                drop(Box::from_raw(self.0.ptr().cast::<Body>().as_ptr()));
+            }
+        }
+    }
+}
+
+// SAFETY: transparent around a Handle, reached through ptr; clone and drop count.
+unsafe impl Record for Rec {
+    fn key(&self) -> &[u8] {
+        &self.body().key
+    }
+    fn deadline(&self) -> Option<u64> {
+        self.body().deadline
+    }
+    fn is_unique(&self) -> bool {
+        self.body().owners.is_unique()
+    }
+}
+
+const KEY: HashKey = HashKey::new(0x1234_5678_9abc_def0, 0x0fed_cba9_8765_4321);
+
+/// A small generator, enough for tests.
+struct Rng(u64);
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+}
+
+/// Checks the table from the root down: structure, order, sums, and that every record can be found.
+fn check(dict: &Dict<Rec>) {
+    let (mut keys, mut ttls) = (0, 0);
+    let mut segment = |seg: Seg<Rec>, prefix: u64| {
+        let (depth, shape) = (seg.depth(), seg.shape());
+        let (mut n, mut t, mut earliest) = (0, 0, NEVER);
+        let mut passed = vec![0u32; shape.groups()];
+        for group in 0..shape.groups() {
+            for index in Bits(seg.used(group)).map(|i| group * GROUP + i) {
+                assert!(index < shape.slots());
+                // SAFETY: in use.
+                let record: &Rec = unsafe { seg.record(index) };
+                let hash = KEY.hash(record.key());
+                assert_eq!(
+                    hash & !u64::MAX.checked_shr(depth).unwrap_or(0),
+                    prefix,
+                    "in the right segment"
+                );
+                assert_eq!(seg.order_at(index), shape.order(shape.stored(hash)));
+                assert_eq!(seg.find(hash, record.key()), Some(index));
+                assert_eq!(tag_of(hash), (hash as u8).max(1));
+                let mut g = seg.home_at(index);
+                while g != group {
+                    passed[g] += 1;
+                    g = (g + 1) % shape.groups();
+                }
+                n += 1;
+                t += usize::from(record.deadline().is_some());
+                earliest = earliest.min(record.deadline().unwrap_or(NEVER));
+            }
+        }
+        for (group, &count) in passed.iter().enumerate() {
+            let counter = u32::from(seg.overflowed(group));
+            assert!(counter == count || counter == 255, "{counter} {count}");
+        }
+        assert_eq!((seg.keys(), seg.ttls()), (n, t));
+        assert!(seg.earliest() <= earliest && (t > 0 || seg.earliest() == NEVER));
+        assert!(n <= KEYS_MAX);
+        keys += n;
+        ttls += t;
+        Sums {
+            keys: n as u32,
+            ttls: t as u32,
+            earliest: seg.earliest(),
+        }
+    };
+    match &dict.top {
+        Top::Empty => {}
+        Top::Small(seg) => {
+            segment(*seg, 0);
+        }
+        Top::Tree(root) => {
+            let mut position = Some(0);
+            for (_, entry) in root.runs() {
+                let page: PageRef<Rec> = entry.page;
+                let mut sums = Sums {
+                    keys: 0,
+                    ttls: 0,
+                    earliest: NEVER,
+                };
+                let end = page.end(position.unwrap());
+                let mut runs = 0;
+                for (at, seg) in page.runs() {
+                    let run = FANOUT >> (seg.depth() - page.depth());
+                    assert_eq!(at % run, 0);
+                    page.page().segs[at..at + run]
+                        .iter()
+                        .for_each(|s| assert!(*s == seg));
+                    let s = segment(seg, position.unwrap());
+                    sums.keys += s.keys;
+                    sums.ttls += s.ttls;
+                    sums.earliest = sums.earliest.min(s.earliest);
+                    runs += 1;
+                    position = super::scan::end_of(seg, position.unwrap());
+                }
+                assert_eq!(position, end);
+                assert!(
+                    runs > 1 || page.depth() > 0,
+                    "a single segment needs no tree"
+                );
+                assert_eq!((sums.keys, sums.ttls), (entry.sums.keys, entry.sums.ttls));
+                assert!(entry.sums.earliest <= sums.earliest);
+                assert!(sums.ttls > 0 || entry.sums.earliest == NEVER);
+            }
+            assert_eq!(position, None);
+            root.check();
+        }
+    }
+    assert_eq!((keys, ttls), (dict.len(), dict.expiring_len()));
+}
+
+type Model = BTreeMap<Vec<u8>, (u64, Option<u64>)>;
+
+fn same(dict: &Dict<Rec>, model: &Model) {
+    assert_eq!(dict.len(), model.len());
+    let mut seen = HashSet::new();
+    for record in dict {
+        let body = record.body();
+        assert_eq!(model.get(&body.key), Some(&(body.value, body.deadline)));
+        assert!(seen.insert(&body.key));
+    }
+    assert_eq!(seen.len(), model.len());
+}
+
+/// A SCAN under way beside everything else: what was there all the time must come.
+struct Scanning {
+    cursor: u64,
+    must: BTreeSet<Vec<u8>>,
+}
+
+/// Dict and model side by side.
+struct Pair {
+    dict: Dict<Rec>,
+    model: Model,
+    snapshots: Vec<(Dict<Rec>, Model)>,
+    scanning: Option<Scanning>,
+    rng: Rng,
+    pool: Arc<Vec<Vec<u8>>>,
+    now: u64,
+    alive: Arc<AtomicUsize>,
+}
+
+/// Keys of which half lie under one 13-bit prefix, so that a few thousand make pages split and the root grow.
+fn skewed_pool() -> Arc<Vec<Vec<u8>>> {
+    static POOL: std::sync::OnceLock<Arc<Vec<Vec<u8>>>> = std::sync::OnceLock::new();
+    let make = || {
+        let names = || (0u32..).map(|i| format!("key:{i}").into_bytes());
+        let even = names().take(10_000);
+        let deep = names()
+            .skip(10_000)
+            .filter(|k| KEY.hash(k) >> 51 == 0b0_1101_1010_0111)
+            .take(300);
+        let deeper = names()
+            .skip(10_000)
+            .filter(|k| KEY.hash(k) >> 56 == 0b1011_0110)
+            .take(9_700);
+        Arc::new(even.chain(deep).chain(deeper).collect())
+    };
+    POOL.get_or_init(make).clone()
+}
+
+impl Pair {
+    fn new(seed: u64) -> Pair {
+        Pair {
+            dict: Dict::new(KEY),
+            model: Model::new(),
+            snapshots: Vec::new(),
+            scanning: None,
+            rng: Rng(seed),
+            pool: skewed_pool(),
+            now: 1_000,
+            alive: Arc::default(),
+        }
+    }
+
+    fn key(&mut self) -> Vec<u8> {
+        let i = self.rng.below(self.pool.len() as u64) as usize;
+        self.pool[i].clone()
+    }
+
+    fn deadline(&mut self, percent: u64) -> Option<u64> {
+        (self.rng.below(100) < percent).then(|| self.now + 1 + self.rng.below(10_000))
+    }
+
+    fn insert(&mut self, percent: u64) {
+        let (key, value, deadline) = (self.key(), self.rng.next(), self.deadline(percent));
+        let hash = self.dict.hash(&key);
+        let record = Rec::new(&key, value, deadline, &self.alive);
+        let old = self
+            .dict
+            .insert(hash, record)
+            .map(|r| (r.body().value, r.body().deadline));
+        assert_eq!(old, self.model.insert(key, (value, deadline)));
+    }
+
+    fn remove(&mut self, key: &[u8]) {
+        let old = self
+            .dict
+            .remove(self.dict.hash(key), key)
+            .map(|r| (r.body().value, r.body().deadline));
+        assert_eq!(old, self.model.remove(key));
+        if let Some(s) = &mut self.scanning {
+            s.must.remove(key);
+        }
+    }
+
+    /// In place where the record is unique, else by a new one; through either door.
+    fn update(&mut self, percent: u64) {
+        let (key, value, deadline) = (self.key(), self.rng.next(), self.deadline(percent));
+        let hash = self.dict.hash(&key);
+        assert_eq!(
+            self.dict.find(hash, &key).map(|r| r.body().value),
+            self.model.get(&key).map(|m| m.0)
+        );
+        let Some(mut record) = self.dict.find_mut(hash, &key) else {
+            return;
+        };
+        if record.is_unique() {
+            let body = record.body_mut();
+            (body.value, body.deadline) = (value, deadline);
+        } else {
+            *record = Rec::new(&key, value, deadline, &self.alive);
+        }
+        drop(record);
+        self.model.insert(key, (value, deadline));
+    }
+
+    fn scan_some(&mut self, count: usize) {
+        let s = self.scanning.get_or_insert_with(|| Scanning {
+            cursor: 0,
+            must: self.model.keys().cloned().collect(),
+        });
+        let mut came = 0;
+        s.cursor = self.dict.scan(s.cursor, count, |record| {
+            assert!(self.model.contains_key(record.key()));
+            s.must.remove(record.key());
+            came += 1;
+        });
+        assert!(s.cursor < 1 << 48);
+        assert!(came <= count + 8, "COUNT {count} gave {came}");
+        if s.cursor == 0 {
+            assert_eq!(s.must.len(), 0, "missed by SCAN");
+            self.scanning = None;
+        } else {
+            assert!(came >= count);
+        }
+    }
+
+    fn expire(&mut self, budget: usize) {
+        self.now += self.rng.below(3_000);
+        let now = self.now;
+        let mut out = Vec::new();
+        let mut cursor = 0;
+        loop {
+            let round = self.dict.expire(now, cursor, budget, |r| {
+                out.push(r.key().to_vec());
+                None
+            });
+            assert!(round.cost <= budget + KEYS_MAX + FANOUT);
+            cursor = round.cursor;
+            if cursor == 0 {
+                break;
+            }
+        }
+        let due = |m: &(u64, Option<u64>)| m.1.is_some_and(|t| t <= now);
+        let want: BTreeSet<_> = self
+            .model
+            .iter()
+            .filter(|(_, m)| due(m))
+            .map(|(k, _)| k.clone())
+            .collect();
+        assert_eq!(out.len(), want.len());
+        assert_eq!(out.into_iter().collect::<BTreeSet<_>>(), want);
+        self.model.retain(|_, m| !due(m));
+        if let Some(s) = &mut self.scanning {
+            s.must.retain(|k| !want.contains(k));
+        }
+        // Every bound has passed now, so that the next cycle has nothing to look at.
+        let earliest = self.model.values().filter_map(|m| m.1).min();
+        assert_eq!(self.dict.earliest().is_some(), earliest.is_some());
+        assert!(
+            self.dict
+                .earliest()
+                .is_none_or(|t| now < t && Some(t) <= earliest)
+        );
+        let again = self.dict.expire(now, 0, usize::MAX, Some);
+        assert_eq!((again.removed, again.cost), (0, 0));
+    }
+
+    fn step(&mut self, op: Op) {
+        match op {
+            Op::Insert(n, percent) => (0..n).for_each(|_| self.insert(percent)),
+            Op::Update(n, percent) => (0..n).for_each(|_| self.update(percent)),
+            Op::Remove(n) => (0..n).for_each(|_| {
+                let key = self.key();
+                self.remove(&key);
+            }),
+            Op::KeepOnly(n) => {
+                let gone: Vec<_> = self.model.keys().skip(n).cloned().collect();
+                gone.iter().for_each(|k| self.remove(k));
+            }
+            Op::Clear => {
+                drop(self.dict.clear());
+                self.model.clear();
+                self.scanning = None;
+            }
+            Op::Snapshot => self
+                .snapshots
+                .push((self.dict.snapshot(), self.model.clone())),
+            Op::DropSnapshot => {
+                if !self.snapshots.is_empty() {
+                    let i = self.rng.below(self.snapshots.len() as u64) as usize;
+                    let (dict, model) = self.snapshots.swap_remove(i);
+                    check(&dict);
+                    same(&dict, &model);
+                    let mut walk = dict.into_walk();
+                    let mut n = 0;
+                    while let Some(record) = walk.next() {
+                        let body = record.body();
+                        assert_eq!(model.get(&body.key), Some(&(body.value, body.deadline)));
+                        n += 1;
+                    }
+                    assert_eq!((n, walk.left()), (model.len(), 0));
+                }
+            }
+            Op::Scan(count) => self.scan_some(count),
+            Op::Expire(budget) => self.expire(budget),
+        }
+        check(&self.dict);
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Op {
+    Insert(usize, u64),
+    Update(usize, u64),
+    Remove(usize),
+    KeepOnly(usize),
+    Clear,
+    Snapshot,
+    DropSnapshot,
+    Scan(usize),
+    Expire(usize),
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let n = || prop_oneof![1usize..20, 1usize..2_000, 1usize..12_000];
+    let percent = || prop_oneof![Just(0u64), Just(2), Just(50), Just(100)];
+    let op = prop_oneof![
+        8 => (n(), percent()).prop_map(|(n, p)| Op::Insert(n, p)),
+        4 => (n(), percent()).prop_map(|(n, p)| Op::Update(n, p)),
+        4 => n().prop_map(Op::Remove),
+        2 => (0usize..300).prop_map(Op::KeepOnly),
+        1 => Just(Op::Clear),
+        3 => Just(Op::Snapshot),
+        3 => Just(Op::DropSnapshot),
+        6 => prop_oneof![Just(1usize), Just(10), 1usize..5_000].prop_map(Op::Scan),
+        4 => prop_oneof![Just(1usize), Just(100), Just(usize::MAX / 2)].prop_map(Op::Expire),
+    ];
+    proptest::collection::vec(op, 1..40)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #[test]
+    fn equals_the_model(ops in ops(), seed in any::<u64>()) {
+        let mut pair = Pair::new(seed);
+        for op in ops {
+            pair.step(op);
+        }
+        same(&pair.dict, &pair.model);
+        while !pair.snapshots.is_empty() {
+            pair.step(Op::DropSnapshot);
+        }
+        let alive = pair.alive.clone();
+        prop_assert_eq!(alive.load(Ordering::Relaxed), pair.model.len(), "leaked, or freed too early");
+        drop(pair);
+        prop_assert_eq!(alive.load(Ordering::Relaxed), 0);
+    }
+}
+
+fn filled(keys: std::ops::Range<u64>, alive: &Arc<AtomicUsize>) -> Dict<Rec> {
+    let mut dict = Dict::new(KEY);
+    for i in keys {
+        let key = i.to_be_bytes();
+        dict.insert(KEY.hash(&key), Rec::new(&key, i, None, alive));
+    }
+    dict
+}
+
+#[test]
+fn a_million_keys_deleted_to_ten_leave_a_table_for_ten() {
+    let alive = Arc::default();
+    let mut dict = filled(0..1_000_000, &alive);
+    let stats = dict.stats();
+    assert_eq!((stats.records, dict.len()), (1_000_000, 1_000_000));
+    assert!(stats.bytes < 13 * 1_000_000, "{stats:?}");
+    for i in (0..1_000_000u64).filter(|i| i % 100_000 != 77) {
+        let key = i.to_be_bytes();
+        assert_eq!(
+            dict.remove(KEY.hash(&key), &key).map(|r| r.body().value),
+            Some(i)
+        );
+    }
+    check(&dict);
+    assert_eq!(dict.len(), 10);
+    assert_eq!(dict.stats().segments, 1);
+    assert_eq!(dict.memory_bytes(), filled(0..10, &alive).memory_bytes());
+    let left: Vec<_> = (0..10u64)
+        .map(|i| (i * 100_000 + 77).to_be_bytes())
+        .collect();
+    left.iter()
+        .for_each(|key| assert!(dict.remove(KEY.hash(key), key).is_some()));
+    assert_eq!((dict.memory_bytes(), dict.iter().count()), (0, 0));
+}
+
+#[test]
+fn a_small_dict_is_small() {
+    let alive = Arc::default();
+    let mut sizes = Vec::new();
+    let mut dict = Dict::<Rec>::new(KEY);
+    assert_eq!(dict.memory_bytes(), 0);
+    for i in 0..33u64 {
+        let key = i.to_be_bytes();
+        dict.insert(KEY.hash(&key), Rec::new(&key, i, None, &alive));
+        sizes.push(dict.memory_bytes());
+    }
+    sizes.dedup();
+    assert_eq!(sizes, [112, 176, 320, 464]);
+}
+
+#[test]
+fn a_saver_thread_sees_the_snapshot_while_the_writer_goes_on() {
+    let mut pair = Pair::new(7);
+    pair.step(Op::Insert(15_000, 20));
+    let mut savers: Vec<std::thread::JoinHandle<()>> = Vec::new();
+    for round in 0..30u64 {
+        let (dict, model) = (pair.dict.snapshot(), pair.model.clone());
+        savers.push(std::thread::spawn(move || {
+            let mut walk = dict.into_walk();
+            let mut seen = HashMap::new();
+            while let Some(record) = walk.next() {
+                let body = record.body();
+                assert!(
+                    seen.insert(body.key.clone(), (body.value, body.deadline))
+                        .is_none()
+                );
+                // Some savers are cancelled halfway.
+                if round % 5 == 4 && seen.len() > model.len() / 2 {
+                    return;
+                }
+            }
+            assert_eq!(seen.len(), model.len());
+            assert!(seen.iter().all(|(k, v)| model.get(k) == Some(v)));
+        }));
+        let ops = [
+            Op::Update(3_000, 20),
+            Op::Remove(2_000),
+            Op::Insert(2_500, 20),
+            Op::Expire(1_000),
+        ];
+        pair.step(ops[round as usize % 4]);
+        if round % 3 == 2 {
+            savers.drain(..).for_each(|s| s.join().unwrap());
+        }
+    }
+    savers.drain(..).for_each(|s| s.join().unwrap());
+    same(&pair.dict, &pair.model);
+    assert_eq!(pair.alive.load(Ordering::Relaxed), pair.model.len());
+}
+
+/// Chi-squared over the draws of each key: with k keys the statistic has mean k - 1 and variance 2 (k - 1).
+fn assert_uniform(counts: &HashMap<Vec<u8>, u64>, keys: usize) {
+    let draws: u64 = counts.values().sum();
+    let want = draws as f64 / keys as f64;
+    let seen: f64 = counts
+        .values()
+        .map(|&n| (n as f64 - want).powi(2) / want)
+        .sum();
+    let chi = seen + want * (keys - counts.len()) as f64;
+    let (mean, deviation) = ((keys - 1) as f64, (2.0 * (keys - 1) as f64).sqrt());
+    assert!(
+        (chi - mean).abs() < 5.0 * deviation,
+        "chi-squared {chi}, expected {mean} +- {deviation}"
+    );
+}
+
+#[test]
+fn random_is_uniform_in_a_skewed_table() {
+    for (inserts, percent) in [(3, 40), (300, 10), (4_000, 50), (6_000, 1)] {
+        let mut pair = Pair::new(inserts as u64);
+        pair.step(Op::Insert(inserts, percent));
+        let mut rng = Rng(99);
+        let draws = 40 * pair.model.len();
+        let (mut all, mut expiring) = (HashMap::new(), HashMap::new());
+        for _ in 0..draws {
+            let record = pair.dict.random(|n| rng.below(n)).unwrap();
+            *all.entry(record.key().to_vec()).or_insert(0) += 1;
+            let Some(record) = pair.dict.random_expiring(|n| rng.below(n)) else {
+                continue;
+            };
+            assert!(record.deadline().is_some());
+            *expiring.entry(record.key().to_vec()).or_insert(0) += 1;
+        }
+        assert_uniform(&all, pair.dict.len());
+        if pair.dict.expiring_len() > 1 {
+            assert_uniform(&expiring, pair.dict.expiring_len());
+        }
+    }
+}
+
+#[test]
+fn samples_are_as_many_as_asked_for() {
+    let mut pair = Pair::new(5);
+    let mut rng = Rng(1);
+    pair.dict
+        .sample(5, false, |n| rng.below(n), |_| panic!("nothing to sample"));
+    assert!(pair.dict.random(|_| 0).is_none());
+    pair.step(Op::Insert(5_000, 1));
+    for count in [1, 5, 64, 10_000] {
+        for expiring in [false, true] {
+            let mut n = 0;
+            pair.dict.sample(
+                count,
+                expiring,
+                |n| rng.below(n),
+                |r| {
+                    assert!(!expiring || r.deadline().is_some());
+                    n += 1;
+                },
+            );
+            let have = if expiring {
+                pair.dict.expiring_len()
+            } else {
+                pair.dict.len()
+            };
+            assert_eq!(n, count.min(have));
+        }
+    }
+    let mut counts = HashMap::new();
+    for _ in 0..40 * pair.dict.len() {
+        pair.dict.sample(
+            1,
+            false,
+            |n| rng.below(n),
+            |r| *counts.entry(r.key().to_vec()).or_insert(0u64) += 1,
+        );
+    }
+    // Not exactly uniform (one that follows an empty slot comes more often), but nobody is left out.
+    assert!(counts.len() > pair.dict.len() * 99 / 100);
+}
+
+#[test]
+fn records_given_back_by_expire_stay() {
+    let mut pair = Pair::new(11);
+    pair.step(Op::Insert(3_000, 100));
+    let later = pair.now + 20_000;
+    let mut turn = 0;
+    let round = pair.dict.expire(later, 0, usize::MAX, |r| {
+        turn += 1;
+        (turn % 2 == 0).then_some(r)
+    });
+    check(&pair.dict);
+    assert_eq!(round.removed + pair.dict.len(), pair.model.len());
+    assert_eq!(pair.dict.len(), pair.dict.expiring_len());
+}
+
+#[test]
+fn prefetching_is_harmless_everywhere() {
+    let alive = Arc::default();
+    let mut hashes: Vec<u64> = (0..64u64).map(|i| KEY.hash(&i.to_be_bytes())).collect();
+    for n in [0, 5, 500, 5_000] {
+        hashes.push(u64::MAX << (n % 64));
+        filled(0..n, &alive).prefetch(&hashes);
+    }
+}
