@@ -287,6 +287,52 @@ pub fn direct_raw(bytes: &[u8]) {
     let _ = Sink.write_all(bytes);
 }
 
+/// Text as it stands for the log, gathered on the stack and written when the buffer is full or the
+/// writer is dropped: for the crash report, which cannot trust lock and heap. Async-signal-safe.
+pub struct DirectText {
+    bytes: [u8; DIRECT_MAX],
+    len: usize,
+    is_on: bool,
+}
+
+impl DirectText {
+    /// A writer of text of this level.
+    pub fn new(level: Verbosity) -> DirectText {
+        DirectText {
+            bytes: [0; DIRECT_MAX],
+            len: 0,
+            is_on: level.is_on(),
+        }
+    }
+
+    /// Writes what is gathered.
+    pub fn flush(&mut self) {
+        if self.is_on {
+            direct_raw(&self.bytes[..self.len]);
+        }
+        self.len = 0;
+    }
+}
+
+impl fmt::Write for DirectText {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        for &byte in s.as_bytes() {
+            if self.len == DIRECT_MAX {
+                self.flush();
+            }
+            self.bytes[self.len] = byte;
+            self.len += 1;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for DirectText {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
 /// Where lines go: opened for each, as said at the head of the file.
 struct Sink;
 
