@@ -154,3 +154,80 @@ fn sync_dir_of(path: &Path) -> io::Result<()> {
     };
     File::open(dir)?.sync_all()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::config::cmdline::Start;
+    use crate::config::parse::{LoadError, load};
+
+    fn disk() -> Disk<fn(&[u8]) -> bool> {
+        Disk {
+            is_command: |_| false,
+        }
+    }
+
+    #[test]
+    fn files_are_found_below_the_configured_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(dir.path()).unwrap();
+        fs::create_dir_all(root.join("a[b]/conf.d")).unwrap();
+        fs::write(
+            root.join("main.conf"),
+            "dir 'a[b]'\ninclude conf.d/*.conf\nhz 30",
+        )
+        .unwrap();
+        fs::write(root.join("a[b]/conf.d/2.conf"), "port 2").unwrap();
+        fs::write(root.join("a[b]/conf.d/1.conf"), "port 1\ntimeout 5").unwrap();
+        fs::write(root.join("a[b]/conf.d/.hidden.conf"), "port 3").unwrap();
+        let start = Start {
+            file: Some(b"main.conf".to_vec()),
+            ..Start::default()
+        };
+        let from = Text::from(root.as_path());
+        let config = load(&start, None, from.clone(), &mut disk())
+            .unwrap()
+            .config;
+        assert_eq!((config.port, config.timeout, config.hz), (2, 5, 30));
+        assert_eq!(config.dir.as_path(), root.join("a[b]"));
+
+        let refused = |path: &[u8]| disk().enter(&from, path).unwrap_err();
+        assert_eq!(refused(b"gone"), "No such file or directory");
+        assert_eq!(refused(b""), "No such file or directory");
+        assert_eq!(refused(b"main.conf"), "Not a directory");
+        assert_eq!(disk().enter(&from, b"a[b]/..").unwrap(), from);
+
+        let start = Start {
+            file: Some(b"gone.conf".to_vec()),
+            ..Start::default()
+        };
+        let error = load(&start, None, from.clone(), &mut disk()).unwrap_err();
+        let reason = "No such file or directory".to_string();
+        let path = b"gone.conf".to_vec();
+        assert_eq!(error, LoadError::Open { path, reason });
+        assert!(disk().appendable(&from, b"log").is_ok() && root.join("log").exists());
+        assert!(disk().appendable(&from, b"no/log").is_err());
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("redis.conf");
+        assert_eq!(read_old(&path).unwrap(), b"");
+        replace(&path, b"port 1\n").unwrap();
+        let kept = File::open(&path).unwrap();
+        replace(&path, b"hz 1\n").unwrap();
+        assert_eq!(read_old(&path).unwrap(), b"hz 1\n");
+        // The old file was not touched: a reader of it still has the old text.
+        assert_eq!(io::read_to_string(kept).unwrap(), "port 1\n");
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & !0o644 & 0o777, 0);
+
+        write_in_place(&path, b"x\n").unwrap();
+        assert_eq!(read_old(&path).unwrap(), b"x\n");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(replace(dir.path().join("no/redis.conf").as_path(), b"x").is_err());
+    }
+}

@@ -16,6 +16,8 @@ pub mod set;
 mod special;
 mod table;
 pub mod template;
+#[cfg(test)]
+mod tests;
 pub mod types;
 mod units;
 

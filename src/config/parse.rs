@@ -93,6 +93,7 @@ pub fn load(
     if let Some(path) = &start.file {
         text = read_files(host, &dir, path)?;
     }
+    end_line(&mut text);
     text.extend_from_slice(stdin.unwrap_or_default());
     text.push(b'\n');
     text.extend_from_slice(&start.options);
@@ -112,6 +113,13 @@ pub(super) fn trim(line: &[u8]) -> &[u8] {
     }
 }
 
+/// What comes next begins a line, even if a file does not end with one.
+fn end_line(text: &mut Vec<u8>) {
+    if text.last().is_some_and(|last| *last != b'\n') {
+        text.push(b'\n');
+    }
+}
+
 /// The text of a file, or of all files that a pattern stands for: none is no error then.
 fn read_files(host: &mut dyn Host, dir: &Text, path: &[u8]) -> Result<Vec<u8>, LoadError> {
     let paths = match path.iter().any(|b| matches!(b, b'*' | b'?' | b'[')) {
@@ -121,6 +129,7 @@ fn read_files(host: &mut dyn Host, dir: &Text, path: &[u8]) -> Result<Vec<u8>, L
     let mut text = Vec::new();
     for path in paths {
         let read = host.read(dir, &path);
+        end_line(&mut text);
         text.extend(read.map_err(|reason| LoadError::Open {
             path: path.to_vec(),
             reason,

@@ -154,7 +154,7 @@ fn buffer_class(name: &[u8]) -> Option<usize> {
         return Some(1);
     }
     let same = |class: &&str| class.as_bytes().eq_ignore_ascii_case(name);
-    BUFFER_CLASSES.iter().position(|class| same(class))
+    BUFFER_CLASSES.iter().position(same)
 }
 
 /// Groups of class, hard limit, soft limit, seconds: all of them are stored or none.
