@@ -1,7 +1,10 @@
 //! Small things that everything else stands on, one concept a file; none knows a key, a client or a socket.
 pub mod alloc;
+pub mod checksum;
 pub mod double;
 pub mod errno;
+pub mod glob;
+pub mod longdouble;
 pub mod number;
 pub mod quoted;
 pub mod rng;

@@ -1,4 +1,7 @@
-//! Numbers as Redis reads them: strict, the whole string or nothing.
+//! Numbers as Redis reads them: the whole string or nothing, each kind with rules of its own.
+
+use crate::base::longdouble::{self, Scanned};
+use crate::base::quoted::is_space;
 
 /// Reads a signed integer: optional `-`, no `+`, no leading zero, no spaces, nothing behind it. `-0` is refused.
 pub fn parse_i64(text: &[u8]) -> Option<i64> {
@@ -24,5 +27,179 @@ pub fn parse_i64(text: &[u8]) -> Option<i64> {
         0i64.checked_sub_unsigned(value)
     } else {
         i64::try_from(value).ok()
+    }
+}
+
+/// Reads an unsigned integer as Redis's stream IDs are read: strictly first, and what fails that as C's `strtoull` does,
+/// which takes blanks and a sign ahead and leading zeros (and turns `-01` into 2^64 - 1).
+pub fn parse_u64(text: &[u8]) -> Option<u64> {
+    if let Some(strict) = parse_i64(text) {
+        return u64::try_from(strict).ok();
+    }
+    let blanks = text.iter().take_while(|b| is_space(**b)).count();
+    let (negative, digits) = match &text[blanks..] {
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] => (false, rest),
+        rest => (false, rest),
+    };
+    if digits.is_empty() {
+        return None;
+    }
+    let mut value = 0u64;
+    for &byte in digits {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        value = value.checked_mul(10)?.checked_add(digit)?;
+    }
+    Some(if negative {
+        value.wrapping_neg()
+    } else {
+        value
+    })
+}
+
+/// Reads a double: C's `strtod` on the whole text, hexadecimal and `inf` included, but no leading space, no NaN,
+/// nothing that overflows or vanishes.
+pub fn parse_f64(text: &[u8]) -> Option<f64> {
+    let value = match longdouble::scan(text)? {
+        Scanned::Infinite { negative: false } => return Some(f64::INFINITY),
+        Scanned::Infinite { negative: true } => return Some(f64::NEG_INFINITY),
+        Scanned::Hex(hex) => hex.to_f64(),
+        // What is left is the common grammar, which the standard library rounds correctly.
+        Scanned::Decimal(_) => std::str::from_utf8(text).ok()?.parse().ok()?,
+    };
+    let vanished = value == 0.0 && longdouble::text_has_value(text);
+    (value.is_finite() && !vanished).then_some(value)
+}
+
+/// Reads an amount of memory: digits and, in any case, `b`, `k` (1000), `kb` (1024), `m`, `mb`, `g`, `gb`. As in Redis, no
+/// digits mean 0, and a number too large for 64 bits stays at their end before the unit wraps it.
+pub fn parse_memory(text: &[u8]) -> Option<u64> {
+    let digits = text
+        .iter()
+        .position(|b| !b.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (digits, unit) = text.split_at(digits);
+    let factor = match unit.to_ascii_lowercase().as_slice() {
+        b"" | b"b" => 1,
+        b"k" => 1000,
+        b"kb" => 1 << 10,
+        b"m" => 1000 * 1000,
+        b"mb" => 1 << 20,
+        b"g" => 1000 * 1000 * 1000,
+        b"gb" => 1 << 30,
+        _ => return None,
+    };
+    if digits.len() >= 128 {
+        return None;
+    }
+    let digit = |value: u64, b: &u8| value.checked_mul(10)?.checked_add(u64::from(b - b'0'));
+    let value = digits.iter().try_fold(0, digit).unwrap_or(u64::MAX);
+    Some(value.wrapping_mul(factor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers() {
+        for (text, want) in [
+            ("0", Some(0)),
+            ("-1", Some(-1)),
+            ("9223372036854775807", Some(i64::MAX)),
+            ("-9223372036854775808", Some(i64::MIN)),
+            ("9223372036854775808", None),
+            ("-9223372036854775809", None),
+            ("18446744073709551617", None),
+            ("99999999999999999999999", None),
+            ("", None),
+            ("-", None),
+            ("-0", None),
+            ("+1", None),
+            ("01", None),
+            (" 1", None),
+            ("1 ", None),
+            ("1a", None),
+        ] {
+            assert_eq!(parse_i64(text.as_bytes()), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn unsigned() {
+        for (text, want) in [
+            ("18446744073709551615", Some(u64::MAX)),
+            ("18446744073709551616", None),
+            ("-1", None),
+            ("-01", Some(u64::MAX)),
+            (" \t+007", Some(7)),
+            ("", None),
+            (" ", None),
+            ("+", None),
+            ("7 ", None),
+        ] {
+            assert_eq!(parse_u64(text.as_bytes()), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn doubles() {
+        for (text, want) in [
+            ("3.25", Some(3.25)),
+            (".5", Some(0.5)),
+            ("5.", Some(5.0)),
+            ("+1e3", Some(1000.0)),
+            ("0x10", Some(16.0)),
+            ("-0X.8p1", Some(-1.0)),
+            ("0x1.fffffffffffff8p0", Some(2.0)),
+            ("0x1.fffffffffffff7p0", Some(1.9999999999999998)),
+            ("0x1p-1074", Some(5e-324)),
+            ("0x1p-1075", None),
+            ("0x1.1p-1075", Some(5e-324)),
+            ("0x1p1024", None),
+            ("1e-310", Some(1e-310)),
+            ("-INF", Some(f64::NEG_INFINITY)),
+            ("infinity", Some(f64::INFINITY)),
+            ("1e309", None),
+            ("1e-400", None),
+            ("0e-400", Some(0.0)),
+            ("0x0p9", Some(0.0)),
+            ("nan", None),
+            ("", None),
+            (" 1", None),
+            ("1 ", None),
+            ("1e", None),
+            ("0x", None),
+            ("0x.p1", None),
+            (".", None),
+            ("-", None),
+            ("1\0", None),
+        ] {
+            assert_eq!(parse_f64(text.as_bytes()), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn memory() {
+        for (text, want) in [
+            ("1b", Some(1)),
+            ("1K", Some(1000)),
+            ("1kB", Some(1024)),
+            ("2m", Some(2_000_000)),
+            ("2mb", Some(2 << 20)),
+            ("3g", Some(3_000_000_000)),
+            ("3GB", Some(3 << 30)),
+            ("100", Some(100)),
+            ("kb", Some(0)),
+            ("", Some(0)),
+            ("-1", None),
+            ("1x", None),
+            ("1 kb", None),
+            ("1.5gb", None),
+            ("99999999999999999999", Some(u64::MAX)),
+        ] {
+            assert_eq!(parse_memory(text.as_bytes()), want, "{text:?}");
+        }
+        assert_eq!(parse_memory(&[b'1'; 128]), None);
     }
 }
