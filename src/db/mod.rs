@@ -1,1 +1,5 @@
 //! db
+pub mod evict;
+pub mod expire;
+pub mod keyspace;
+pub mod watch;

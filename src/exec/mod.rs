@@ -1,1 +1,89 @@
-//! exec
+//! How a request becomes a call: look it up, check it, run it, tell the world.
+//!
+//! [`pipeline`] takes the bytes of a connection apart into commands and fetches their keys ahead;
+//! [`gate`] asks whether a command may run now; [`call`] runs it, measures it and drains the unit
+//! of what it changed; [`multi`], [`blocking`], [`pubsub`] and [`notify`] hold what outlives a
+//! single command; [`slowlog`] and [`latency`] remember what took long.
+
+pub mod blocking;
+pub mod call;
+pub mod gate;
+pub mod latency;
+pub mod maxmemory;
+pub mod multi;
+pub mod notify;
+pub mod pipeline;
+pub mod pubsub;
+pub mod slowlog;
+pub mod table;
+
+use crate::cmd::fault::CmdResult;
+use crate::cmd::session::Session;
+use crate::cmd::{Args, Fault};
+use crate::resp::reply::Reply;
+use crate::server::conn::{Conn, Token};
+use crate::server::io::Io;
+use crate::server::server::Server;
+
+/// The function of a server command.
+pub type ServerFn = fn(&mut Call<'_>, Args<'_>) -> CmdResult;
+
+/// What a server command may touch: everything, and who called.
+pub struct Call<'a> {
+    pub server: &'a mut Server,
+    pub io: &'a mut dyn Io,
+    /// The caller's connection.
+    pub token: Token,
+}
+
+impl Call<'_> {
+    /// The caller's connection. It exists as long as its command runs.
+    pub fn conn(&mut self) -> &mut Conn {
+        self.server
+            .conns
+            .get_mut(self.token)
+            .expect("the caller's connection outlives its command")
+    }
+
+    /// The caller's session.
+    pub fn session(&mut self) -> &mut Session {
+        &mut self.conn().session
+    }
+
+    /// Where the answer goes.
+    pub fn reply(&mut self) -> &mut Reply {
+        &mut self.conn().reply
+    }
+
+    /// The number of the running command.
+    pub fn command(&self) -> table::CommandId {
+        self.server.stats.command_under_way.unwrap_or(0)
+    }
+
+    /// Replies an array of lines: the HELP of a container command.
+    pub fn help(&mut self, container: &str, lines: &[&str]) -> CmdResult {
+        reply_help(self.reply(), container, lines);
+        crate::cmd::DONE
+    }
+}
+
+/// The HELP of a container command: a head, the lines given, and HELP itself.
+pub fn reply_help(reply: &mut Reply, container: &str, lines: &[&str]) {
+    reply.array(lines.len() + 3);
+    reply.status(format!(
+        "{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
+    ));
+    for line in lines {
+        reply.status(line);
+    }
+    reply.status("HELP");
+    reply.status("    Print this help.");
+}
+
+/// The error for a subcommand that the container does not have.
+pub fn unknown_subcommand(container: &str, sub: &[u8]) -> Fault {
+    let mut text = b"ERR unknown subcommand '".to_vec();
+    text.extend_from_slice(&sub[..sub.len().min(128)]);
+    text.extend_from_slice(format!("'. Try {} HELP.", container.to_uppercase()).as_bytes());
+    Fault::text(text)
+}

@@ -10,6 +10,7 @@ pub mod entry;
 pub mod string;
 pub mod value;
 
+pub use access::AccessClock;
 pub use entry::Entry;
 pub use string::Str;
 pub use value::{Encoding, Heap, HeapMut, Type, Value, ValueRef, WrongType};

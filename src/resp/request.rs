@@ -185,6 +185,11 @@ impl Batch {
         }
     }
 
+    /// The big arguments of the batch.
+    pub fn bigs(&self) -> &[Bytes] {
+        &self.bigs
+    }
+
     /// Where command `i` ends in the buffer.
     pub fn end(&self, i: usize) -> usize {
         self.cmds[i].end

@@ -1,10 +1,24 @@
-//! server
+//! The server: its state, what it does each turn, and the process around it.
+
+pub mod before_sleep;
+pub mod boot;
+pub mod clients;
+pub mod conn;
 pub mod crash;
+pub mod cron;
+pub mod drive;
+pub mod io;
 pub mod log;
 pub mod memtest;
+pub mod net;
+pub mod os;
 pub mod proc_title;
 pub mod process;
 pub mod procfs;
+#[allow(clippy::module_inception)]
+pub mod server;
+pub mod shutdown;
 pub mod stack;
+pub mod stats;
 pub mod syscheck;
 pub mod watchdog;

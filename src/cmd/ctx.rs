@@ -1,0 +1,50 @@
+//! What a data command sees.
+
+use crate::cmd::keys::Keys;
+use crate::cmd::session::Session;
+use crate::cmd::unit::Logging;
+use crate::config::{Config, NotifyFlags};
+use crate::resp::reply::Reply;
+
+/// The parts of the server that a data command may touch, borrowed for one call. Its fields are
+/// apart, so that a value found in `keys` can go into `reply` without a copy.
+pub struct Ctx<'a> {
+    /// The selected database and what belongs to a change of it.
+    pub keys: Keys<'a>,
+    pub reply: &'a mut Reply,
+    pub session: &'a mut Session,
+}
+
+impl Ctx<'_> {
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        self.keys.config
+    }
+
+    /// Unix time in ms; it stands still while the unit lasts.
+    pub fn now_ms(&self) -> u64 {
+        self.keys.now_ms
+    }
+
+    /// `n` things changed at `key`: counts them, and tells WATCH.
+    pub fn changed(&mut self, key: &[u8], n: u64) {
+        self.keys.unit.dirty += n;
+        self.keys.signal_modified(key);
+    }
+
+    /// Keyspace notification `name` for `key` in the selected database.
+    pub fn event(&mut self, class: NotifyFlags, name: &'static str, key: &[u8]) {
+        self.keys.event(class, name, key);
+    }
+
+    /// Logs these commands instead of the running one; call it once for each.
+    pub fn log_instead(&mut self, argv: &[&[u8]]) {
+        self.keys.unit.logging = Logging::Rewritten;
+        self.keys.unit.push(self.keys.index, argv);
+    }
+
+    /// Logs nothing for the running command, whatever it changed.
+    pub fn log_nothing(&mut self) {
+        self.keys.unit.logging = Logging::Rewritten;
+    }
+}

@@ -1,0 +1,398 @@
+//! The keys of the selected database, as a command reaches them.
+//!
+//! Every access goes through here, because a lookup is more than a lookup: a key whose time is over
+//! is deleted on the way (and its DEL logged where it was met), hits and misses are counted, the
+//! access bits are refreshed, and a new key may be what a blocked client waits for.
+
+use std::collections::{HashMap, VecDeque};
+
+use bytes::Bytes;
+
+use crate::base::rng::Rng;
+use crate::cmd::fault::{Fault, WRONG_TYPE};
+use crate::cmd::session::Token;
+use crate::cmd::unit::Unit;
+use crate::config::{Config, NotifyFlags};
+use crate::db::keyspace::{Databases, Keyspace, Live};
+use crate::db::watch::WatchTable;
+use crate::ds::dict::RecordMut;
+use crate::object::access::AccessPolicy;
+use crate::object::{AccessClock, Entry, Str, Type, Value};
+
+/// A key that the pipeline has hashed already: where its bytes begin, and its hash.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyHint {
+    pub at: *const u8,
+    pub hash: u64,
+}
+
+/// Counts of what lookups met.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KeyStats {
+    pub hits: u64,
+    pub misses: u64,
+    pub expired: u64,
+}
+
+/// What becomes of a key's time to live when its value is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ttl {
+    Clear,
+    Keep,
+    /// Unix time in ms.
+    At(u64),
+}
+
+/// From this effort on, freeing a value is the freeing thread's work.
+pub const FREE_EFFORT_MAX: usize = 64;
+
+/// See the head of the file.
+pub struct Keys<'a> {
+    /// Number of the selected database.
+    pub index: u32,
+    /// Unix time in ms; it stands still while the unit lasts.
+    pub now_ms: u64,
+    /// Reading leaves the access bits alone (CLIENT NO-TOUCH).
+    pub no_touch: bool,
+    pub dbs: &'a mut Databases,
+    pub unit: &'a mut Unit,
+    pub watch: &'a mut WatchTable,
+    pub stats: &'a mut KeyStats,
+    pub config: &'a Config,
+    pub rng: &'a mut Rng,
+    /// Who waits for which key.
+    pub waiting: &'a HashMap<(u32, Bytes), VecDeque<Token>>,
+    /// Entries that are dear to free end here.
+    pub free: &'a mut Vec<Entry>,
+    /// Hashes known beforehand, in the order of the arguments.
+    pub hints: &'a [KeyHint],
+}
+
+impl Keys<'_> {
+    /// The selected database.
+    #[inline]
+    pub fn db(&mut self) -> &mut Keyspace {
+        self.dbs.db_mut(self.index)
+    }
+
+    /// The hash of a key; mostly the pipeline has computed it.
+    #[inline]
+    pub fn hash(&mut self, key: &[u8]) -> u64 {
+        if let Some(hint) = self.hints.iter().find(|h| std::ptr::eq(h.at, key.as_ptr())) {
+            return hint.hash;
+        }
+        self.dbs.hash(key)
+    }
+
+    fn clock(&self) -> AccessClock {
+        access_clock(self.config, self.now_ms)
+    }
+
+    /// Looks a key up to read it: counts a hit or a miss, refreshes its access bits.
+    #[inline]
+    pub fn read(&mut self, key: &[u8]) -> Option<&Entry> {
+        let hash = self.hash(key);
+        let clock = self.clock();
+        match self
+            .dbs
+            .db_mut(self.index)
+            .find_live(hash, key, self.now_ms)
+        {
+            Live::Found(entry) => {
+                self.stats.hits += 1;
+                if !self.no_touch {
+                    entry.set_access(clock.touched(entry.access(), || self.rng.f64()));
+                }
+                return Some(entry);
+            }
+            Live::Expired(entry) => note_expired(
+                self.stats,
+                self.unit,
+                self.config,
+                self.watch,
+                self.index,
+                &entry,
+            ),
+            Live::Missing => {}
+        }
+        self.stats.misses += 1;
+        let wanted = self.config.notify_keyspace_events;
+        if wanted.intersects(NotifyFlags::KEY_MISS) {
+            queue_event(
+                self.unit,
+                self.config,
+                self.index,
+                NotifyFlags::KEY_MISS,
+                "keymiss",
+                key,
+            );
+        }
+        None
+    }
+
+    /// Looks a key up to change it: refreshes its access bits, counts nothing.
+    #[inline]
+    pub fn write(&mut self, key: &[u8]) -> Option<&Entry> {
+        let hash = self.hash(key);
+        let clock = self.clock();
+        match self
+            .dbs
+            .db_mut(self.index)
+            .find_live(hash, key, self.now_ms)
+        {
+            Live::Found(entry) => {
+                if !self.no_touch {
+                    entry.set_access(clock.touched(entry.access(), || self.rng.f64()));
+                }
+                return Some(entry);
+            }
+            Live::Expired(entry) => note_expired(
+                self.stats,
+                self.unit,
+                self.config,
+                self.watch,
+                self.index,
+                &entry,
+            ),
+            Live::Missing => {}
+        }
+        None
+    }
+
+    /// Looks a key up and leaves no trace, but that an expired one is deleted.
+    pub fn peek(&mut self, key: &[u8]) -> Option<&Entry> {
+        let index = self.index;
+        self.peek_in(index, key)
+    }
+
+    /// The same in another database.
+    pub fn peek_in(&mut self, index: u32, key: &[u8]) -> Option<&Entry> {
+        let hash = self.hash(key);
+        match self.dbs.db_mut(index).find_live(hash, key, self.now_ms) {
+            Live::Found(entry) => return Some(entry),
+            Live::Expired(entry) => note_expired(
+                self.stats,
+                self.unit,
+                self.config,
+                self.watch,
+                index,
+                &entry,
+            ),
+            Live::Missing => {}
+        }
+        None
+    }
+
+    /// True if the key is there. Leaves no trace.
+    pub fn exists(&mut self, key: &[u8]) -> bool {
+        self.peek(key).is_some()
+    }
+
+    /// Reads a string; an error if the key holds something else.
+    #[inline]
+    pub fn read_str(&mut self, key: &[u8]) -> Result<Option<Str<'_>>, Fault> {
+        match self.read(key) {
+            Some(entry) => entry.as_str().map(Some).map_err(|_| WRONG_TYPE),
+            None => Ok(None),
+        }
+    }
+
+    /// The string of a key that is to be changed; an error if it holds something else.
+    #[inline]
+    pub fn write_str(&mut self, key: &[u8]) -> Result<Option<Str<'_>>, Fault> {
+        match self.write(key) {
+            Some(entry) => entry.as_str().map(Some).map_err(|_| WRONG_TYPE),
+            None => Ok(None),
+        }
+    }
+
+    /// The entry of a key, to be changed in place; copied first if a snapshot shares it. Its time to
+    /// live must stay as it is ([`Keys::set_expiry`] changes that). Expired keys are still found:
+    /// look the key up first.
+    pub fn entry_mut(&mut self, key: &[u8]) -> Option<RecordMut<'_, Entry>> {
+        let hash = self.hash(key);
+        self.dbs.db_mut(self.index).entry_mut(hash, key)
+    }
+
+    /// Stores a value, whatever was there. Tells of a new key; the rest of the telling is the
+    /// command's (`changed`, `event`).
+    #[inline]
+    pub fn set(&mut self, key: &[u8], value: Value<'_>, ttl: Ttl) {
+        let hash = self.hash(key);
+        let access = self.clock().fresh();
+        let index = self.index;
+        let stored = self
+            .dbs
+            .db_mut(index)
+            .set(hash, key, value, ttl_of(ttl), access);
+        if let Some(old) = stored.displaced {
+            self.discard(old);
+        }
+        if stored.created {
+            self.created(index, key);
+        }
+    }
+
+    /// Puts a whole entry under its own key into a database (RENAME, COPY, MOVE).
+    pub fn insert_in(&mut self, index: u32, entry: Entry) {
+        let key = Bytes::copy_from_slice(entry.key());
+        let hash = self.hash(&key);
+        match self.dbs.db_mut(index).insert(hash, entry) {
+            Some(old) => self.discard(old),
+            None => self.created(index, &key),
+        }
+    }
+
+    /// What follows from a key that was not there before.
+    fn created(&mut self, index: u32, key: &[u8]) {
+        queue_event(self.unit, self.config, index, NotifyFlags::NEW, "new", key);
+        if !self.waiting.is_empty() {
+            self.signal_ready(index, key);
+        }
+    }
+
+    /// A key may have what somebody waits for (it was made, or something was added to it).
+    pub fn signal_ready(&mut self, index: u32, key: &[u8]) {
+        let place = (index, Bytes::copy_from_slice(key));
+        if self.waiting.contains_key(&place) && !self.unit.ready.contains(&place) {
+            self.unit.ready.push(place);
+        }
+    }
+
+    /// Deletes a key; the entry if it was there and its time not over.
+    pub fn take(&mut self, key: &[u8]) -> Option<Entry> {
+        self.peek(key)?;
+        let hash = self.hash(key);
+        let index = self.index;
+        let entry = self.dbs.db_mut(index).remove(hash, key)?;
+        if !self.waiting.is_empty() {
+            self.signal_ready(index, key);
+        }
+        Some(entry)
+    }
+
+    /// Deletes a key; true if it was there. A dear value is freed elsewhere.
+    pub fn remove(&mut self, key: &[u8]) -> bool {
+        match self.take(key) {
+            Some(entry) => {
+                self.discard(entry);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Sets or (with `None`) clears the time to live; true if the key is there.
+    pub fn set_expiry(&mut self, key: &[u8], at_ms: Option<u64>) -> bool {
+        let hash = self.hash(key);
+        match self.dbs.db_mut(self.index).set_expiry(hash, key, at_ms) {
+            Some(displaced) => {
+                if let Some(old) = displaced {
+                    self.discard(old);
+                }
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Drops an entry here, or leaves it to the freeing thread if that is dear.
+    pub fn discard(&mut self, entry: Entry) {
+        if entry.free_effort() > FREE_EFFORT_MAX {
+            self.free.push(entry);
+        }
+    }
+
+    /// The key has changed: whoever watches it will know.
+    #[inline]
+    pub fn signal_modified(&mut self, key: &[u8]) {
+        let index = self.index;
+        self.signal_modified_in(index, key);
+    }
+
+    /// The same in another database.
+    pub fn signal_modified_in(&mut self, index: u32, key: &[u8]) {
+        self.watch.touch(index, key);
+    }
+
+    /// Queues a keyspace notification if anybody may want it.
+    #[inline]
+    pub fn event(&mut self, class: NotifyFlags, name: &'static str, key: &[u8]) {
+        queue_event(self.unit, self.config, self.index, class, name, key);
+    }
+
+    /// The same for a key of another database.
+    pub fn event_in(&mut self, index: u32, class: NotifyFlags, name: &'static str, key: &[u8]) {
+        queue_event(self.unit, self.config, index, class, name, key);
+    }
+
+    /// The type of the value at a key, for those who only ask.
+    pub fn type_of(&mut self, key: &[u8]) -> Option<Type> {
+        self.peek(key).map(Entry::type_of)
+    }
+}
+
+/// The clock of access bits under the configured policy.
+pub fn access_clock(config: &Config, now_ms: u64) -> AccessClock {
+    let policy = match config.maxmemory_policy.is_lfu() {
+        true => AccessPolicy::Lfu {
+            log_factor: config.lfu_log_factor,
+            decay_time_min: config.lfu_decay_time,
+        },
+        false => AccessPolicy::Lru,
+    };
+    AccessClock::new(policy, now_ms)
+}
+
+fn ttl_of(ttl: Ttl) -> crate::db::keyspace::Expiry {
+    use crate::db::keyspace::Expiry;
+    match ttl {
+        Ttl::Clear => Expiry::Clear,
+        Ttl::Keep => Expiry::Keep,
+        Ttl::At(ms) => Expiry::At(ms),
+    }
+}
+
+fn queue_event(
+    unit: &mut Unit,
+    config: &Config,
+    db: u32,
+    class: NotifyFlags,
+    name: &'static str,
+    key: &[u8],
+) {
+    let wanted = config.notify_keyspace_events;
+    if wanted.intersects(class)
+        && wanted.intersects(NotifyFlags(
+            NotifyFlags::KEYSPACE.0 | NotifyFlags::KEYEVENT.0,
+        ))
+    {
+        unit.events.push(crate::cmd::unit::Event {
+            class,
+            name,
+            db,
+            key: Bytes::copy_from_slice(key),
+        });
+    }
+}
+
+/// What follows from a key that was met expired: its DEL is logged here and now.
+pub fn note_expired(
+    stats: &mut KeyStats,
+    unit: &mut Unit,
+    config: &Config,
+    watch: &mut WatchTable,
+    index: u32,
+    entry: &Entry,
+) {
+    stats.expired += 1;
+    let key = entry.key();
+    let name: &[u8] = if config.lazyfree_lazy_expire {
+        b"UNLINK"
+    } else {
+        b"DEL"
+    };
+    unit.push(index, &[name, key]);
+    queue_event(unit, config, index, NotifyFlags::EXPIRED, "expired", key);
+    watch.touch(index, key);
+}

@@ -1,0 +1,136 @@
+//! A session: who speaks and in what state, apart from the socket they speak through.
+//!
+//! A network client has a session and a connection; a script, the loading of a command log and
+//! the link to a master each have a session alone. Commands see sessions, never sockets.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+
+use crate::cmd::args::OwnedArgs;
+use crate::cmd::spec::bits;
+
+bits! {
+    /// The states of a session that are a plain yes or no.
+    Marks: u32 {
+        /// Commands until EXEC are queued; one of them was refused, so that EXEC will fail.
+        DIRTY_EXEC = 0, "";
+        /// Inside EXEC: queued commands are running.
+        IN_EXEC = 1, "";
+        /// May not block: MULTI, scripts.
+        DENY_BLOCKING = 2, "";
+        /// MONITOR was called.
+        MONITOR = 3, "";
+        /// Never evicted (CLIENT NO-EVICT).
+        NO_EVICT = 4, "";
+        /// Reading does not change a key's access time (CLIENT NO-TOUCH).
+        NO_TOUCH = 5, "";
+        /// No replies at all (CLIENT REPLY OFF).
+        REPLY_OFF = 6, "";
+        /// The next command gets no reply (CLIENT REPLY SKIP was just run).
+        REPLY_SKIP_NEXT = 7, "";
+        /// The running command gets no reply.
+        REPLY_SKIP = 8, "";
+        /// Came over a Unix socket.
+        UNIX_SOCKET = 9, "";
+        /// The output is complete with what is there now; then the connection closes.
+        CLOSE_AFTER_REPLY = 10, "";
+        /// The connection closes as soon as nobody is in its data.
+        CLOSE_ASAP = 11, "";
+        /// The link to the master, or the loading of a log: trusted, never refused.
+        MASTER = 12, "";
+        /// Waits for CLIENT PAUSE to end.
+        PAUSED = 13, "";
+        /// READONLY was called: a cluster replica may serve it.
+        READONLY = 14, "";
+        /// ASKING was called for the next command.
+        ASKING = 15, "";
+        /// What this session does is not logged or replicated.
+        NO_PROPAGATE = 16, "";
+        /// Has input that was not run yet, because its share of the turn was used up.
+        PENDING_INPUT = 17, "";
+    }
+}
+
+impl Marks {
+    /// Sets or clears the bits of `which`.
+    pub fn set(&mut self, which: Marks, on: bool) {
+        if on {
+            self.0 |= which.0
+        } else {
+            self.0 &= !which.0
+        }
+    }
+}
+
+/// Names a session's place in the table of connections. Given again once it is closed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Token(pub usize);
+
+/// A transaction being put together: what MULTI started.
+#[derive(Debug, Default)]
+pub struct Multi {
+    pub commands: Vec<Queued>,
+    /// Bytes that the queued arguments hold.
+    pub memory: usize,
+}
+
+/// A command that waits for EXEC.
+#[derive(Debug)]
+pub struct Queued {
+    pub args: OwnedArgs,
+    /// Number of the command in the table.
+    pub command: usize,
+}
+
+/// What a session listens to.
+#[derive(Debug, Default)]
+pub struct Subscriptions {
+    pub channels: HashSet<Bytes>,
+    pub patterns: HashSet<Bytes>,
+    pub shard_channels: HashSet<Bytes>,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Session {
+    /// Unique for the life of the server; what CLIENT ID shows.
+    pub id: u64,
+    /// Selected database.
+    pub db: u32,
+    pub marks: Marks,
+    pub authenticated: bool,
+    /// Name of the ACL user.
+    pub user: &'static str,
+    pub name: Bytes,
+    pub lib_name: Bytes,
+    pub lib_version: Bytes,
+    pub multi: Option<Box<Multi>>,
+    pub subs: Option<Box<Subscriptions>>,
+    /// Number of the last command in the table, for CLIENT LIST.
+    pub last_command: Option<usize>,
+}
+
+impl Session {
+    /// A session in database 0, not authenticated.
+    pub fn new(id: u64) -> Self {
+        Session {
+            id,
+            db: 0,
+            marks: Marks::NONE,
+            authenticated: false,
+            user: "default",
+            name: Bytes::new(),
+            lib_name: Bytes::new(),
+            lib_version: Bytes::new(),
+            multi: None,
+            subs: None,
+            last_command: None,
+        }
+    }
+
+    /// True while in pub/sub mode: any subscription holds.
+    pub fn subscribed(&self) -> bool {
+        self.subs.is_some()
+    }
+}

@@ -1,0 +1,236 @@
+//! Commands that wait.
+//!
+//! A command that finds nothing returns [`Block`]: its connection is parked with a copy of the
+//! arguments, and stands in a queue at every key it named. A change that may help signals the key
+//! as ready; after the unit, the parked commands of that key run again, oldest first, each as a
+//! unit of its own, until one of them finds nothing again. A command that gives up at its deadline
+//! replies what [`OnTimeout`] says. CLIENT PAUSE parks commands as well, before they run at all.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use bytes::Bytes;
+
+use crate::cmd::Args;
+use crate::cmd::fault::{Block, OnTimeout};
+use crate::exec::call::Outcome;
+use crate::exec::table::Resolved;
+use crate::resp::reply::Reply;
+use crate::server::conn::{Parked, Token, Why};
+use crate::server::io::Io;
+use crate::server::server::Server;
+
+/// Who waits for which key: (database, key) to tokens, oldest first.
+pub type Waiting = HashMap<(u32, Bytes), VecDeque<Token>>;
+
+/// All who wait.
+#[derive(Debug, Default)]
+pub struct Blocked {
+    pub keys: Waiting,
+    /// (unix time in ms, who), soonest first.
+    deadlines: BTreeSet<(u64, Token)>,
+    /// Held up by CLIENT PAUSE, oldest first.
+    pub paused: Vec<Token>,
+    /// How many connections wait for keys.
+    pub clients: usize,
+}
+
+impl Blocked {
+    /// A connection begins to wait.
+    pub fn add(&mut self, db: u32, token: Token, block: &Block) {
+        self.clients += 1;
+        for key in &block.keys {
+            let queue = self
+                .keys
+                .entry((db, Bytes::copy_from_slice(key)))
+                .or_default();
+            // The same key may be named twice; it is served once.
+            if !queue.contains(&token) {
+                queue.push_back(token);
+            }
+        }
+        if let Some(deadline) = block.deadline {
+            self.deadlines.insert((deadline, token));
+        }
+    }
+
+    fn remove(&mut self, db: u32, token: Token, block: &Block) {
+        self.clients -= 1;
+        for key in &block.keys {
+            let place = (db, Bytes::copy_from_slice(key));
+            if let Some(queue) = self.keys.get_mut(&place) {
+                queue.retain(|&t| t != token);
+                if queue.is_empty() {
+                    self.keys.remove(&place);
+                }
+            }
+        }
+        if let Some(deadline) = block.deadline {
+            self.deadlines.remove(&(deadline, token));
+        }
+    }
+
+    /// When the next one gives up, unix time in ms.
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.deadlines.first().map(|d| d.0)
+    }
+
+    /// How many different keys somebody waits for.
+    pub fn key_count(&self) -> usize {
+        self.keys.len()
+    }
+}
+
+/// What a command that waited in vain replies.
+pub fn reply_timeout(reply: &mut Reply, on_timeout: OnTimeout) {
+    match on_timeout {
+        OnTimeout::NullArray => reply.null_array(),
+        OnTimeout::Null => reply.null(),
+        OnTimeout::Zero => reply.int(0),
+    }
+}
+
+impl Server {
+    /// Takes a connection out of whatever it waits for.
+    pub fn unpark(&mut self, token: Token) -> Option<Box<Parked>> {
+        let conn = self.conns.get_mut(token)?;
+        let parked = conn.parked.take()?;
+        match &parked.why {
+            Why::Keys(block) => self.blocked.remove(conn.session.db, token, block),
+            Why::Paused => self.blocked.paused.retain(|&t| t != token),
+        }
+        Some(parked)
+    }
+
+    /// Those whose time is over give up.
+    pub fn expire_blocked(&mut self) {
+        let now = self.now.ms();
+        while let Some(&(deadline, token)) = self.blocked.deadlines.first() {
+            if deadline > now {
+                break;
+            }
+            self.give_up(token, None);
+        }
+    }
+
+    /// Ends a wait with the time-out's reply, or with an error (CLIENT UNBLOCK, a role change).
+    pub fn give_up(&mut self, token: Token, error: Option<&'static str>) {
+        let Some(parked) = self.unpark(token) else {
+            return;
+        };
+        let Why::Keys(block) = &parked.why else {
+            return;
+        };
+        match error {
+            Some(text) => self.reply_fault(token, &crate::cmd::Fault::new(text)),
+            None => {
+                if let Some(conn) = self.conns.get_mut(token) {
+                    reply_timeout(&mut conn.reply, block.on_timeout);
+                }
+            }
+        }
+        let argv = parked.args.slices();
+        let args = Args::new(&argv, parked.args.big());
+        self.count_call(token, parked.command, &args, parked.spent_us * 1000);
+        self.end_request(token);
+        self.resumable.push(token);
+    }
+
+    /// Keys became ready: the commands parked there run again. What they change may make more keys
+    /// ready, so this goes on until none is.
+    pub fn serve_blocked(&mut self, io: &mut dyn Io) {
+        while !self.unit.ready.is_empty() {
+            for place in std::mem::take(&mut self.unit.ready) {
+                self.serve_key(io, &place);
+            }
+        }
+    }
+
+    fn serve_key(&mut self, io: &mut dyn Io, place: &(u32, Bytes)) {
+        let Some(queue) = self.blocked.keys.get(place) else {
+            return;
+        };
+        for token in queue.clone() {
+            let Some(Parked {
+                why: Why::Keys(block),
+                ..
+            }) = self.conns.get(token).and_then(|c| c.parked.as_deref())
+            else {
+                continue;
+            };
+            // A key of another type, or none at all, only concerns those who wait for its end.
+            let there = self.dbs.type_of(place.0, &place.1, self.now.ms()) == Some(block.waits_for);
+            if there || block.wake_on_delete {
+                self.run_parked(io, token);
+            }
+        }
+    }
+
+    /// Runs a parked command again, as a unit of its own. One that waits on keeps its first deadline.
+    fn run_parked(&mut self, io: &mut dyn Io, token: Token) {
+        let Some(parked) = self.unpark(token) else {
+            return;
+        };
+        let Parked {
+            args,
+            command,
+            why,
+            spent_us,
+        } = *parked;
+        let argv = args.slices();
+        self.tick(io);
+        self.current = Some(token);
+        let outcome = self.call(
+            io,
+            token,
+            command,
+            Args::new(&argv, args.big()),
+            &[],
+            spent_us.max(1),
+        );
+        self.current = None;
+        self.end_unit(io);
+        self.flush_late(token);
+        if outcome == Outcome::Blocked {
+            self.keep_deadline(token, &why);
+        } else {
+            self.end_request(token);
+            self.resumable.push(token);
+        }
+    }
+
+    fn keep_deadline(&mut self, token: Token, first: &Why) {
+        let Some(parked) = self
+            .conns
+            .get_mut(token)
+            .and_then(|c| c.parked.as_deref_mut())
+        else {
+            return;
+        };
+        let (Why::Keys(now), Why::Keys(first)) = (&mut parked.why, first) else {
+            return;
+        };
+        if let Some(deadline) = std::mem::replace(&mut now.deadline, first.deadline) {
+            self.blocked.deadlines.remove(&(deadline, token));
+        }
+        if let Some(deadline) = first.deadline {
+            self.blocked.deadlines.insert((deadline, token));
+        }
+    }
+
+    /// CLIENT PAUSE is over: the held-up commands run, oldest first.
+    pub fn resume_paused(&mut self, io: &mut dyn Io) {
+        for token in std::mem::take(&mut self.blocked.paused) {
+            let Some(conn) = self.conns.get_mut(token) else {
+                continue;
+            };
+            let Some(parked) = conn.parked.take() else {
+                continue;
+            };
+            let argv = parked.args.slices();
+            self.tick(io);
+            let args = Args::new(&argv, parked.args.big());
+            self.request(io, token, args, Resolved::Command(parked.command), &[]);
+            self.resumable.push(token);
+        }
+    }
+}

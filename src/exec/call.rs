@@ -1,0 +1,280 @@
+//! Running a command: build what it may see, run it, measure it, and drain what it changed.
+//!
+//! [`Server::call_top`] opens the unit, so it drains it: what EXEC or a script calls inside only
+//! adds to it. After the unit come, in this order: the operations for log and replicas, the
+//! keyspace notifications (delivered as they came up), pushes that waited for the running
+//! command's reply, and the clients that were blocked on keys which became ready.
+
+use crate::cmd::args::OwnedArgs;
+use crate::cmd::ctx::Ctx;
+use crate::cmd::fault::{Block, CmdResult, Flow};
+use crate::cmd::keys::KeyHint;
+use crate::cmd::keys::Keys;
+use crate::cmd::session::Marks;
+use crate::cmd::spec::Flags;
+use crate::cmd::unit::{Logging, Op};
+use crate::cmd::{Args, Fault};
+use crate::exec::Call;
+use crate::exec::table::{CommandId, Run};
+use crate::server::conn::{Parked, Token, Why};
+use crate::server::io::Io;
+use crate::server::server::Server;
+
+const CONTAINER_ALONE: Fault = Fault::new("ERR wrong number of arguments");
+
+/// How a call went, for whoever called.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    Done,
+    Failed,
+    /// It waits for keys; its connection is parked.
+    Blocked,
+}
+
+impl Server {
+    /// Runs a command of a client as a unit of its own.
+    pub fn call_top(
+        &mut self,
+        io: &mut dyn Io,
+        token: Token,
+        id: CommandId,
+        args: Args<'_>,
+        hints: &[KeyHint],
+    ) {
+        self.current = Some(token);
+        self.call(io, token, id, args, hints, 0);
+        self.current = None;
+        self.end_unit(io);
+        self.flush_late(token);
+        if !self.unit.ready.is_empty() {
+            self.serve_blocked(io);
+        }
+    }
+
+    /// Runs a command and counts it. `spent_us` is what earlier tries of a blocked command took.
+    pub fn call(
+        &mut self,
+        io: &mut dyn Io,
+        token: Token,
+        id: CommandId,
+        args: Args<'_>,
+        hints: &[KeyHint],
+        spent_us: u64,
+    ) -> Outcome {
+        let table = self.table.clone();
+        let command = table.get(id);
+        if !self.monitors.is_empty()
+            && !command.flags.has(Flags::SKIP_MONITOR | Flags::ADMIN)
+            && spent_us == 0
+        {
+            self.feed_monitors(token, &args);
+        }
+        let outer_dirty = std::mem::take(&mut self.unit.dirty);
+        self.unit.logging = Logging::Verbatim;
+        let outer = self.stats.command_under_way.replace(id);
+        self.nesting += 1;
+        let start_ns = self.now.mono_ns;
+        let result = self.run(io, token, command.run, args, hints);
+        self.nesting -= 1;
+        self.stats.command_under_way = outer;
+        let end_ns = io.mono_ns();
+        let dirty = std::mem::replace(&mut self.unit.dirty, outer_dirty);
+        self.unit.dirty += dirty;
+        let outcome = match result {
+            Ok(Flow::Done) => Outcome::Done,
+            Ok(Flow::Block(block)) => self.park_or_give_up(
+                token,
+                id,
+                &args,
+                block,
+                (end_ns - start_ns) / 1000 + spent_us,
+            ),
+            Err(fault) => {
+                self.stats.commands[id].failed += 1;
+                self.reply_fault(token, &fault);
+                Outcome::Failed
+            }
+        };
+        if self.nesting == 0 {
+            // The next command's time begins here: one look at the clock serves both.
+            self.now.mono_ns = end_ns;
+            self.now.unix_us = end_ns / 1000 + self.unix_offset_us;
+        }
+        if outcome != Outcome::Blocked {
+            self.count_call(token, id, &args, (end_ns - start_ns) + spent_us * 1000);
+        }
+        self.log_call(token, id, &args, dirty);
+        outcome
+    }
+
+    /// The one place where the server is taken apart for a data command.
+    #[inline]
+    fn run(
+        &mut self,
+        io: &mut dyn Io,
+        token: Token,
+        run: Run,
+        args: Args<'_>,
+        hints: &[KeyHint],
+    ) -> CmdResult {
+        match run {
+            Run::Data(f) => {
+                let Some(conn) = self.conns.get_mut(token) else {
+                    return crate::cmd::DONE;
+                };
+                let mut cx = Ctx {
+                    keys: Keys {
+                        index: conn.session.db,
+                        now_ms: self.now.ms(),
+                        no_touch: conn.session.marks.has(Marks::NO_TOUCH),
+                        dbs: &mut self.dbs,
+                        unit: &mut self.unit,
+                        watch: &mut self.watch,
+                        stats: &mut self.stats.keys,
+                        config: &self.config,
+                        rng: &mut self.rng,
+                        waiting: &self.blocked.keys,
+                        free: &mut self.to_free,
+                        hints,
+                    },
+                    reply: &mut conn.reply,
+                    session: &mut conn.session,
+                };
+                f(&mut cx, args)
+            }
+            Run::Server(f) => f(
+                &mut Call {
+                    server: self,
+                    io,
+                    token,
+                },
+                args,
+            ),
+            Run::Container => Err(CONTAINER_ALONE),
+        }
+    }
+
+    /// Replies an error and counts it.
+    pub fn reply_fault(&mut self, token: Token, fault: &Fault) {
+        self.stats.error(fault.as_bytes());
+        if let Some(conn) = self.conns.get_mut(token) {
+            conn.reply.error(fault.as_bytes());
+        }
+    }
+
+    pub fn count_call(&mut self, token: Token, id: CommandId, args: &Args<'_>, ns: u64) {
+        let us = ns / 1000;
+        self.stats.total_commands += 1;
+        self.stats.commands[id].called(ns, self.config.latency_tracking);
+        if let Some(conn) = self.conns.get_mut(token) {
+            conn.commands += 1;
+        }
+        if self.nesting == 0 {
+            self.stats.active_command_us += us;
+            self.stats.turns.max_command_us = self.stats.turns.max_command_us.max(us);
+        }
+        let threshold = self.config.latency_monitor_threshold;
+        if threshold > 0 && us / 1000 >= threshold {
+            let fast = self.table.get(id).flags.has(Flags::FAST);
+            self.latency_sample(if fast { "fast-command" } else { "command" }, us / 1000);
+        }
+        let slower_than = self.config.slowlog_log_slower_than;
+        if slower_than >= 0 && us >= slower_than as u64 {
+            self.slowlog_push(token, id, args, us);
+        }
+    }
+
+    /// Adds the command itself to the unit, unless it has spoken for itself.
+    fn log_call(&mut self, token: Token, id: CommandId, args: &Args<'_>, dirty: u64) {
+        let forced = self.unit.logging == Logging::Forced;
+        let logging = std::mem::take(&mut self.unit.logging);
+        if !self.unit.wanted || logging == Logging::Rewritten || (dirty == 0 && !forced) {
+            return;
+        }
+        if self.table.get(id).needs == super::table::Needs::Exec {
+            return;
+        }
+        let Some(conn) = self.conns.get(token) else {
+            return;
+        };
+        if conn.session.marks.has(Marks::NO_PROPAGATE) {
+            return;
+        }
+        self.unit.ops.push(Op {
+            db: conn.session.db as i32,
+            args: OwnedArgs::copy(args),
+        });
+    }
+
+    /// The unit is over: its changes are counted, logged and announced.
+    pub fn end_unit(&mut self, io: &mut dyn Io) {
+        self.dirty += std::mem::take(&mut self.unit.dirty);
+        if self.unit.wanted {
+            self.publish_log();
+        }
+        if !self.unit.events.is_empty() {
+            self.deliver_events();
+        }
+        if !self.to_free.is_empty() {
+            self.free_displaced();
+        }
+        let used = io.used_memory();
+        if used > self.stats.peak_memory {
+            self.stats.peak_memory = used;
+        }
+    }
+
+    /// Pushes that waited for the running command's reply follow it now.
+    pub fn flush_late(&mut self, token: Token) {
+        if let Some(conn) = self.conns.get_mut(token)
+            && let Some(late) = conn.late.take()
+        {
+            conn.reply.append(*late);
+        }
+    }
+
+    /// After a request of whatever end: reply modes, output limits, and a place in the write list.
+    pub fn end_request(&mut self, token: Token) {
+        let Some(conn) = self.conns.get_mut(token) else {
+            return;
+        };
+        let marks = &mut conn.session.marks;
+        if marks.has(Marks::REPLY_OFF | Marks::REPLY_SKIP | Marks::REPLY_SKIP_NEXT) {
+            let silent = marks.has(Marks::REPLY_OFF | Marks::REPLY_SKIP);
+            let next = marks.has(Marks::REPLY_SKIP_NEXT);
+            marks.set(Marks::REPLY_SKIP_NEXT, false);
+            marks.set(Marks::REPLY_SKIP, next);
+            if silent || next {
+                conn.reply.truncate(conn.kept);
+            }
+        }
+        conn.kept = conn.reply.mark();
+        self.wants_write(token);
+        self.check_output(token);
+    }
+
+    fn park_or_give_up(
+        &mut self,
+        token: Token,
+        id: CommandId,
+        args: &Args<'_>,
+        block: Box<Block>,
+        spent_us: u64,
+    ) -> Outcome {
+        let Some(conn) = self.conns.get_mut(token) else {
+            return Outcome::Done;
+        };
+        if conn.session.marks.has(Marks::DENY_BLOCKING) {
+            super::blocking::reply_timeout(&mut conn.reply, block.on_timeout);
+            return Outcome::Done;
+        }
+        self.blocked.add(conn.session.db, token, &block);
+        conn.parked = Some(Box::new(Parked {
+            args: OwnedArgs::copy(args),
+            command: id,
+            why: Why::Keys(block),
+            spent_us,
+        }));
+        Outcome::Blocked
+    }
+}

@@ -1,0 +1,281 @@
+//! The gate: may this command run now? Redis's checks in Redis's order.
+//!
+//! Every refusal is an error reply, counted with the command; inside MULTI it also dooms the
+//! transaction, because a client that pipelines would otherwise run half of it.
+
+use crate::cmd::Args;
+use crate::cmd::fault::{Fault, OOM};
+use crate::cmd::keys::KeyHint;
+use crate::cmd::session::{Marks, Multi};
+use crate::cmd::spec::Flags;
+use crate::config::ProtectedAction;
+use crate::exec::table::{CommandId, Needs, Resolved};
+use crate::server::conn::{Parked, Token, Why};
+use crate::server::io::Io;
+use crate::server::server::Server;
+
+const NOAUTH: Fault = Fault::new("NOAUTH Authentication required.");
+const LOADING: Fault = Fault::new("LOADING Redis is loading the dataset in memory");
+const NO_MULTI: Fault = Fault::new("ERR Command not allowed inside a transaction");
+
+/// What the gate says to a command.
+enum Verdict {
+    Run,
+    Queue,
+    Wait,
+}
+
+impl Server {
+    /// A complete request of a client: through the gate, then run, queued, parked or refused.
+    pub fn request(
+        &mut self,
+        io: &mut dyn Io,
+        token: Token,
+        args: Args<'_>,
+        resolved: Resolved,
+        hints: &[KeyHint],
+    ) {
+        if args.name().len() <= 5 && self.cross_protocol(token, args.name()) {
+            return;
+        }
+        let checked = match resolved {
+            Resolved::Command(id) => self
+                .check_arity(id, &args)
+                .and_then(|()| self.check(io, token, id))
+                .map(|v| (id, v)),
+            Resolved::Unknown => Err((None, unknown_command(&args))),
+            Resolved::UnknownSub(parent) => {
+                let name = self.table.get(parent).spec.name;
+                Err((None, super::unknown_subcommand(name, args.argv()[1])))
+            }
+        };
+        match checked {
+            Ok((id, Verdict::Run)) => self.call_top(io, token, id, args, hints),
+            Ok((id, Verdict::Queue)) => self.queue(token, id, &args),
+            Ok((id, Verdict::Wait)) => self.postpone(token, id, &args),
+            Err((id, fault)) => self.reject(token, id, &fault),
+        }
+        self.end_request(token);
+    }
+
+    /// A browser was tricked into talking to us: `POST` and `Host:` end the connection.
+    fn cross_protocol(&mut self, token: Token, name: &[u8]) -> bool {
+        if !name.eq_ignore_ascii_case(b"post") && !name.eq_ignore_ascii_case(b"host:") {
+            return false;
+        }
+        log::warn!(
+            "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: commands to Redis. This is likely due to an attacker attempting to use Cross Protocol Scripting to compromise your Redis instance. Connection from {} aborted.",
+            self.conns.get(token).map_or("", |c| c.peer.addr.as_str())
+        );
+        self.doom(token);
+        true
+    }
+
+    fn check_arity(
+        &self,
+        id: CommandId,
+        args: &Args<'_>,
+    ) -> Result<(), (Option<CommandId>, Fault)> {
+        let spec = &self.table.get(id).spec;
+        let n = args.len() as i32;
+        if (spec.arity > 0 && n != spec.arity) || n < -spec.arity {
+            let text = format!("ERR wrong number of arguments for '{}' command", spec.name);
+            return Err((Some(id), Fault::text(text)));
+        }
+        Ok(())
+    }
+
+    /// The checks in order. The error comes with the command that counts it as rejected.
+    fn check(
+        &mut self,
+        io: &mut dyn Io,
+        token: Token,
+        id: CommandId,
+    ) -> Result<Verdict, (Option<CommandId>, Fault)> {
+        let refuse = |fault| Err((Some(id), fault));
+        let table = self.table.clone();
+        let command = table.get(id);
+        let flags = command.flags;
+        let Some(conn) = self.conns.get_mut(token) else {
+            return Ok(Verdict::Wait);
+        };
+        conn.session.last_command = Some(id);
+        let marks = conn.session.marks;
+        let in_multi = conn.session.multi.is_some();
+        if flags.has(Flags::PROTECTED) && !self.allows_protected(token, command.spec.name) {
+            return refuse(protected_command(command.spec.name));
+        }
+        let Some(conn) = self.conns.get_mut(token) else {
+            return Ok(Verdict::Wait);
+        };
+        if !conn.session.authenticated && !flags.has(Flags::NO_AUTH) {
+            return refuse(NOAUTH);
+        }
+        if in_multi && flags.has(Flags::NO_MULTI) {
+            return refuse(NO_MULTI);
+        }
+        let resp2_subscriber = conn.session.subscribed() && !conn.reply.is_resp3();
+        // EXEC answers for what it will run.
+        let (any, missing) = match (&conn.session.multi, command.needs) {
+            (Some(multi), Needs::Exec) => queued_flags(&table, multi),
+            _ => (flags, Flags(!flags.0)),
+        };
+        let writes = any.has(Flags::WRITE);
+        if self.config.maxmemory_clients != 0 && !self.evict_clients(Some(token)) {
+            return Ok(Verdict::Wait);
+        }
+        if self.config.maxmemory > 0 {
+            let short = !self.make_room(io);
+            let queueing = in_multi
+                && !matches!(
+                    command.needs,
+                    Needs::Exec | Needs::Leave | Needs::Transaction
+                );
+            let queueing = queueing || in_multi && matches!(command.spec.name, "multi" | "watch");
+            if short && (any.has(Flags::DENYOOM) || queueing) {
+                return refuse(OOM);
+            }
+        }
+        if resp2_subscriber && !matches!(command.needs, Needs::Ping | Needs::Pubsub | Needs::Leave)
+        {
+            return refuse(Fault::text(format!(
+                "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
+                command.spec.name
+            )));
+        }
+        if self.loading && missing.has(Flags::LOADING) {
+            return refuse(LOADING);
+        }
+        if !marks.has(Marks::MASTER) && self.paused_for(writes || any.has(Flags::MAY_REPLICATE)) {
+            return Ok(Verdict::Wait);
+        }
+        let at_once = matches!(
+            command.needs,
+            Needs::Transaction | Needs::Exec | Needs::Leave
+        );
+        Ok(if in_multi && !at_once {
+            Verdict::Queue
+        } else {
+            Verdict::Run
+        })
+    }
+
+    /// True while CLIENT PAUSE holds up commands of this kind.
+    pub fn paused_for(&self, may_change: bool) -> bool {
+        let now = self.now.ms();
+        self.pause.all_until.is_some_and(|t| t > now)
+            || (may_change && self.pause.write_until.is_some_and(|t| t > now))
+    }
+
+    fn allows_protected(&self, token: Token, name: &str) -> bool {
+        let setting = match name.split('|').next() {
+            Some("debug") => self.config.enable_debug_command,
+            Some("module") => self.config.enable_module_command,
+            _ => return true,
+        };
+        match setting {
+            ProtectedAction::Yes => true,
+            ProtectedAction::No => false,
+            ProtectedAction::Local => self
+                .conns
+                .get(token)
+                .is_some_and(|c| c.peer.loopback || c.peer.unix_socket),
+        }
+    }
+
+    fn queue(&mut self, token: Token, id: CommandId, args: &Args<'_>) {
+        let Some(conn) = self.conns.get_mut(token) else {
+            return;
+        };
+        let Some(multi) = conn.session.multi.as_mut() else {
+            return;
+        };
+        multi.push(id, args);
+        conn.reply.status("QUEUED");
+    }
+
+    fn postpone(&mut self, token: Token, id: CommandId, args: &Args<'_>) {
+        let Some(conn) = self.conns.get_mut(token) else {
+            return;
+        };
+        if conn.session.marks.has(Marks::CLOSE_ASAP) {
+            return;
+        }
+        let args = crate::cmd::args::OwnedArgs::copy(args);
+        conn.parked = Some(Box::new(Parked {
+            args,
+            command: id,
+            why: Why::Paused,
+            spent_us: 0,
+        }));
+        self.blocked.paused.push(token);
+    }
+
+    /// Replies a refusal; a transaction being put together is doomed by it.
+    pub fn reject(&mut self, token: Token, id: Option<CommandId>, fault: &Fault) {
+        if let Some(id) = id {
+            self.stats.commands[id].rejected += 1;
+        }
+        self.stats.error(fault.as_bytes());
+        let Some(conn) = self.conns.get_mut(token) else {
+            return;
+        };
+        if conn.session.multi.is_some() {
+            if id.is_some_and(|id| self.table.get(id).needs == Needs::Exec) {
+                // EXEC itself was refused: the transaction is over.
+                self.discard_multi(token);
+                let text = [
+                    b"EXECABORT Transaction discarded because of: ",
+                    fault.as_bytes(),
+                ]
+                .concat();
+                if let Some(conn) = self.conns.get_mut(token) {
+                    conn.reply.error(text);
+                }
+                return;
+            }
+            conn.session.marks.set(Marks::DIRTY_EXEC, true);
+        }
+        conn.reply.error(fault.as_bytes());
+    }
+}
+
+/// The flags of all commands in a transaction: any that is set, and any that is missing.
+fn queued_flags(table: &super::table::Table, multi: &Multi) -> (Flags, Flags) {
+    multi
+        .commands
+        .iter()
+        .fold((Flags::NONE, Flags::NONE), |(any, missing), q| {
+            let f = table.get(q.command).flags;
+            (any | f, missing | Flags(!f.0))
+        })
+}
+
+fn protected_command(name: &str) -> Fault {
+    let (command, directive) = match name.split('|').next() {
+        Some("module") => ("MODULE", "enable-module-command"),
+        _ => ("DEBUG", "enable-debug-command"),
+    };
+    Fault::text(format!(
+        "ERR {command} command not allowed. If the {directive} option is set to \"local\", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server."
+    ))
+}
+
+/// The reply to a name that no command has, with a taste of its arguments.
+fn unknown_command(args: &Args<'_>) -> Fault {
+    let mut text = b"ERR unknown command '".to_vec();
+    text.extend_from_slice(&args.name()[..args.name().len().min(128)]);
+    text.extend_from_slice(b"', with args beginning with: ");
+    let mut shown = 0usize;
+    for arg in &args.argv()[1..] {
+        if shown >= 128 {
+            break;
+        }
+        let part = &arg[..arg.len().min(128 - shown)];
+        text.push(b'\'');
+        text.extend_from_slice(part);
+        text.extend_from_slice(b"' ");
+        shown += part.len() + 3;
+    }
+    Fault::text(text)
+}

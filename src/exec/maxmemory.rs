@@ -1,0 +1,125 @@
+//! Staying within `maxmemory`: what counts, and what goes when it is too much.
+
+use crate::cmd::keys::access_clock;
+use crate::cmd::unit::Event;
+use crate::config::NotifyFlags;
+use crate::db::evict;
+use crate::server::io::Io;
+use crate::server::server::Server;
+
+impl Server {
+    /// Memory that `maxmemory` is about: all that is allocated, without what only a snapshot holds
+    /// and without buffers that grow because keys are evicted.
+    pub fn counted_memory(&self, io: &dyn Io) -> usize {
+        io.used_memory().saturating_sub(self.not_counted())
+    }
+
+    /// `mem_not_counted_for_evict`.
+    pub fn not_counted(&self) -> usize {
+        self.dbs.snapshot_held()
+    }
+
+    /// Evicts keys until memory is within `maxmemory`, for a limited time. `false`: there is too
+    /// much and nothing left to evict.
+    pub fn make_room(&mut self, io: &mut dyn Io) -> bool {
+        let limit = self.config.maxmemory;
+        let used = self.counted_memory(io);
+        if limit == 0 || used <= limit {
+            self.note_room(io, true);
+            return true;
+        }
+        if self.loading
+            || self.config.maxmemory_policy == crate::config::MaxmemoryPolicy::NoEviction
+        {
+            let fits = self.loading;
+            self.note_room(io, fits);
+            return fits;
+        }
+        let budget_ns =
+            evict::time_limit_us(self.config.maxmemory_eviction_tenacity).saturating_mul(1000);
+        let start_ns = io.mono_ns();
+        let mut enough = true;
+        let mut evicted = 0u64;
+        while self.counted_memory(io) > limit {
+            if !self.evict_one(io) {
+                enough = false;
+                break;
+            }
+            evicted += 1;
+            if evicted.is_multiple_of(16) && io.mono_ns() - start_ns > budget_ns {
+                self.evict_more = true;
+                break;
+            }
+        }
+        self.latency_sample("eviction-cycle", (io.mono_ns() - start_ns) / 1_000_000);
+        // The freeing thread may still be at it: what it has not freed yet is not lost.
+        enough |= self.lazyfree_pending > 0;
+        self.note_room(io, enough && !self.evict_more);
+        enough
+    }
+
+    fn evict_one(&mut self, io: &mut dyn Io) -> bool {
+        let clock = access_clock(&self.config, self.now.ms());
+        let Some((db, key)) = evict::choose(
+            &mut self.dbs,
+            &mut self.evict_pool,
+            &self.config,
+            &clock,
+            &mut self.rng,
+        ) else {
+            return false;
+        };
+        let start_ns = io.mono_ns();
+        let hash = self.dbs.hash(&key);
+        let Some(entry) = self.dbs.db_mut(db).remove(hash, &key) else {
+            return true;
+        };
+        if entry.free_effort() > crate::cmd::keys::FREE_EFFORT_MAX {
+            self.to_free.push(entry);
+        }
+        self.latency_sample("eviction-del", (io.mono_ns() - start_ns) / 1_000_000);
+        self.stats.evicted_keys += 1;
+        self.watch.touch(db, &key);
+        if self
+            .config
+            .notify_keyspace_events
+            .intersects(NotifyFlags::EVICTED)
+        {
+            let key = bytes::Bytes::copy_from_slice(&key);
+            self.unit.events.push(Event {
+                class: NotifyFlags::EVICTED,
+                name: "evicted",
+                db,
+                key,
+            });
+        }
+        let name: &[u8] = if self.config.lazyfree_lazy_eviction {
+            b"UNLINK"
+        } else {
+            b"DEL"
+        };
+        self.unit.push(db, &[name, &key]);
+        self.end_unit(io);
+        true
+    }
+
+    /// Keeps the clock of the time spent over the limit.
+    fn note_room(&mut self, io: &dyn Io, fits: bool) {
+        let now_us = io.mono_ns() / 1000;
+        match (fits, self.stats.exceeded_since_us) {
+            (false, None) => self.stats.exceeded_since_us = Some(now_us),
+            (true, Some(since)) => {
+                self.stats.exceeded_us += now_us.saturating_sub(since);
+                self.stats.exceeded_since_us = None;
+            }
+            _ => {}
+        }
+    }
+
+    /// Hands what was displaced and is dear to free to the freeing thread.
+    pub fn free_displaced(&mut self) {
+        for entry in std::mem::take(&mut self.to_free) {
+            self.free_later(Box::new(entry), 1);
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! From bytes to calls: a connection's input is parsed ahead, its keys are fetched ahead, and
+//! its commands run in order.
+//!
+//! A pipelined batch is known before its first command runs. So the whole batch is parsed, the
+//! hashes of its keys are computed once, and the cache lines that a lookup will touch (segment,
+//! tags, slot, entry) are fetched stage by stage for all keys together, so that their misses
+//! overlap instead of following each other. These are hints: nothing is decided before a command
+//! runs, and after each command the connection is asked anew whether its next one may run (it may
+//! have blocked, been killed, or changed its database).
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::cmd::Args;
+use crate::cmd::keys::KeyHint;
+use crate::cmd::session::Marks;
+use crate::exec::table::{Resolved, Table};
+use crate::resp::request::{Argv, Batch, Limits, ProtocolError, Step};
+use crate::server::conn::{Big, Conn, Token};
+use crate::server::io::Io;
+use crate::server::server::Server;
+
+/// Commands parsed ahead of the one that runs. Enough to hide a memory access behind the others,
+/// few enough for their cache lines to stay in the first-level cache.
+const BATCH_MAX: usize = 32;
+/// Commands that a connection may run in one turn before the others have theirs.
+const TURN_MAX: usize = 1024;
+/// Keys of a single command that are fetched ahead.
+const KEYS_MAX: usize = 64;
+
+/// Memory reused from batch to batch.
+#[derive(Default)]
+pub struct Scratch {
+    batch: Batch,
+    hints: Vec<KeyHint>,
+    hashes: Vec<u64>,
+    /// For each command of the batch: what it calls and where its hints begin.
+    prepared: Vec<(Resolved, u32)>,
+}
+
+impl Server {
+    /// Bytes have arrived on a connection. What can't run yet stays in its input buffer; `true`
+    /// means there is more to run that only waits for its turn.
+    pub fn feed(&mut self, io: &mut dyn Io, token: Token, data: &[u8]) -> bool {
+        self.note_input(token, data.len());
+        let Some(conn) = self.conns.get_mut(token) else {
+            return false;
+        };
+        if conn.input.is_empty() && conn.may_run() {
+            // The common case: run straight from the network's buffer and keep only a rest.
+            let rest = self.run_input(io, token, data);
+            if let Some(conn) = self.conns.get_mut(token) {
+                conn.input.extend_from_slice(&data[rest]);
+            }
+            return self.after_input(token);
+        }
+        conn.input.extend_from_slice(data);
+        self.run_own(io, token)
+    }
+
+    /// A big argument has arrived whole in the buffer that was made for it.
+    pub fn feed_big(&mut self, io: &mut dyn Io, token: Token, arg: Bytes) -> bool {
+        let Some(conn) = self.conns.get_mut(token) else {
+            return false;
+        };
+        conn.parser.supply_big(arg);
+        self.run_own(io, token)
+    }
+
+    /// Runs what a connection has left in its input buffer: its turn came again, or it no longer
+    /// waits. `true` as with [`Server::feed`].
+    pub fn resume(&mut self, io: &mut dyn Io, token: Token) -> bool {
+        match self.conns.get(token) {
+            Some(conn) if !conn.input.is_empty() || conn.parser.is_midway() => {
+                self.run_own(io, token)
+            }
+            _ => false,
+        }
+    }
+
+    fn run_own(&mut self, io: &mut dyn Io, token: Token) -> bool {
+        let Some(conn) = self.conns.get_mut(token) else {
+            return false;
+        };
+        if conn.may_run() && conn.big.is_none() {
+            let mut own = std::mem::take(&mut conn.input);
+            let rest = self.run_input(io, token, &own);
+            own.truncate(rest.end);
+            own.drain(..rest.start);
+            if let Some(conn) = self.conns.get_mut(token) {
+                conn.input = own;
+            }
+        }
+        self.after_input(token)
+    }
+
+    /// Counts bytes that came in.
+    pub fn note_input(&mut self, token: Token, bytes: usize) {
+        self.stats.net_input += bytes as u64;
+        let now_s = self.now.s();
+        if let Some(conn) = self.conns.get_mut(token) {
+            conn.net_input += bytes as u64;
+            conn.active_s = now_s;
+        }
+    }
+
+    /// Limits on what is left unconsumed, and whether more of it could run at once.
+    fn after_input(&mut self, token: Token) -> bool {
+        let limit = self.config.client_query_buffer_limit;
+        let Some(conn) = self.conns.get_mut(token) else {
+            return false;
+        };
+        if conn.input.is_empty() && conn.input.capacity() > 0 {
+            conn.input = Vec::new();
+        }
+        conn.input_peak = conn.input_peak.max(conn.input.len());
+        let held = conn.input.len() + conn.parser.memory();
+        if held > limit && !conn.session.marks.has(Marks::MASTER) {
+            let line = self.client_line(token);
+            let head = self
+                .conns
+                .get(token)
+                .map(|c| crate::base::quoted::quote(&c.input[..c.input.len().min(64)]));
+            log::warn!(
+                "Closing client that reached max query buffer length: {line} (qbuf initial bytes: {})",
+                head.unwrap_or_default()
+            );
+            self.stats.query_buffer_limit_closes += 1;
+            self.doom(token);
+            return false;
+        }
+        let Some(conn) = self.conns.get(token) else {
+            return false;
+        };
+        conn.session.marks.has(Marks::PENDING_INPUT) && conn.may_run()
+    }
+
+    /// Runs the complete commands at the front of `buf`, at most a turn's worth. What is to be kept of
+    /// `buf`: from the first command that did not run to its end, or to where a big argument begins.
+    fn run_input(&mut self, io: &mut dyn Io, token: Token, buf: &[u8]) -> Range<usize> {
+        let mut scratch = std::mem::take(&mut self.batch);
+        let (mut used, mut end) = (0, buf.len());
+        let mut ran = 0;
+        self.mark_pending(token, false);
+        while let Some(conn) = self.conns.get_mut(token) {
+            if !conn.may_run() {
+                break;
+            }
+            if ran >= TURN_MAX {
+                self.mark_pending(token, true);
+                break;
+            }
+            let authenticated = conn.session.authenticated;
+            let limits = Limits {
+                max_bulk_len: self.config.proto_max_bulk_len as i64,
+                authenticated,
+                big_arg: Limits::BIG_ARG,
+            };
+            // AUTH lifts the limits for what follows it.
+            let most = if authenticated { BATCH_MAX } else { 1 };
+            let step = conn
+                .parser
+                .parse(&buf[used..], &mut scratch.batch, &limits, most);
+            ran += scratch.batch.len();
+            match self.run_batch(io, token, &mut scratch, &buf[used..]) {
+                Some(last) => {
+                    used += last;
+                    break;
+                }
+                None => used += scratch.batch.consumed(),
+            }
+            match step {
+                Step::Again => {}
+                Step::NeedMore => break,
+                Step::Big { at, len } => {
+                    end = used + at;
+                    self.begin_big(token, &buf[end..], len + 2);
+                    break;
+                }
+                Step::Error(error) => {
+                    self.protocol_error(token, error, &buf[used..]);
+                    used = buf.len();
+                    break;
+                }
+            }
+        }
+        scratch.batch.clear();
+        self.batch = scratch;
+        used..end
+    }
+
+    /// Runs the commands of a batch in order. `Some`: the connection may not go on for now, and
+    /// the last command ended there; what was parsed ahead is parsed again when it goes on.
+    fn run_batch(
+        &mut self,
+        io: &mut dyn Io,
+        token: Token,
+        scratch: &mut Scratch,
+        buf: &[u8],
+    ) -> Option<usize> {
+        self.prepare(token, scratch, buf);
+        let mut argv: SmallVec<[&[u8]; 16]> = SmallVec::new();
+        for i in 0..scratch.batch.len() {
+            argv.clear();
+            argv.extend(scratch.batch.argv(i, buf).iter());
+            let (resolved, hint) = scratch.prepared[i];
+            let args = Args::new(&argv, scratch.batch.bigs());
+            self.request(io, token, args, resolved, &scratch.hints[hint as usize..]);
+            if !self.conns.get(token).is_some_and(Conn::may_run) {
+                return Some(scratch.batch.end(i));
+            }
+        }
+        None
+    }
+
+    /// A big argument begins with `data`; the network reads the rest straight behind it.
+    fn begin_big(&mut self, token: Token, data: &[u8], need: usize) {
+        if let Some(conn) = self.conns.get_mut(token) {
+            let mut whole = Vec::with_capacity(need);
+            whole.extend_from_slice(data);
+            conn.big = Some(Big { data: whole, need });
+        }
+    }
+
+    fn mark_pending(&mut self, token: Token, on: bool) {
+        if let Some(conn) = self.conns.get_mut(token) {
+            conn.session.marks.set(Marks::PENDING_INPUT, on);
+        }
+    }
+
+    /// Looks up the commands of a batch, and fetches the memory that their keys live in.
+    fn prepare(&mut self, token: Token, scratch: &mut Scratch, buf: &[u8]) {
+        let Scratch {
+            batch,
+            hints,
+            hashes,
+            prepared,
+        } = scratch;
+        hints.clear();
+        prepared.clear();
+        for i in 0..batch.len() {
+            let argv = batch.argv(i, buf);
+            let resolved = resolve(&self.table, &argv);
+            prepared.push((resolved, hints.len() as u32));
+            let Resolved::Command(id) = resolved else {
+                continue;
+            };
+            let Some((first, last, step)) = self.table.get(id).legacy_keys else {
+                continue;
+            };
+            let last = if last < 0 {
+                argv.len() as i32 + last
+            } else {
+                last
+            };
+            for at in (first..=last).step_by(step.max(1) as usize).take(KEYS_MAX) {
+                let Some(key) = argv.get(at as usize) else {
+                    break;
+                };
+                hints.push(KeyHint {
+                    at: key.as_ptr(),
+                    hash: self.dbs.hash(key),
+                });
+            }
+        }
+        if hints.len() > 1 {
+            let db = self.conns.get(token).map_or(0, |c| c.session.db);
+            hashes.clear();
+            hashes.extend(hints.iter().map(|h| h.hash));
+            self.dbs.db(db).prefetch(hashes);
+        }
+    }
+
+    /// The input is not RESP: the client hears why, and the connection ends.
+    fn protocol_error(&mut self, token: Token, error: ProtocolError, rest: &[u8]) {
+        let line = self.client_line(token);
+        log::debug!(
+            "Protocol error ({}) from client: {line}. Query buffer during protocol error: '{}'",
+            error.log_reason(),
+            crate::base::quoted::quote(&rest[..rest.len().min(128)])
+        );
+        let text = error.reply();
+        self.stats.error(&text);
+        if let Some(conn) = self.conns.get_mut(token) {
+            conn.reply.error(&text);
+            conn.session.marks.set(Marks::CLOSE_AFTER_REPLY, true);
+        }
+        self.wants_write(token);
+    }
+}
+
+/// What a request calls, subcommand included.
+#[inline]
+fn resolve(table: &Table, argv: &Argv<'_>) -> Resolved {
+    let name = argv.get(0).unwrap_or(b"");
+    match argv.get(1) {
+        Some(sub) => table.resolve(&[name, sub]),
+        None => table.resolve(&[name]),
+    }
+}

@@ -1,0 +1,455 @@
+//! The command table: the rows of `cmd` and `admin` joined, looked up by name.
+//!
+//! Names are looked up for every command of every request, so the index is a plain open table
+//! over the first eight bytes of the lower-cased name; a second look compares the name itself.
+//! Subcommands are found through their container. `rename-command` changes the names that the
+//! index knows, never the rows.
+
+use std::collections::HashMap;
+
+use crate::base::number;
+use crate::cmd::spec::{Acl, Begin, Find, Flags, KeyFlags, KeyRef, KeySpec, Spec};
+use crate::cmd::{self, DataFn};
+use crate::exec::ServerFn;
+
+/// What runs when the command is called.
+#[derive(Clone, Copy)]
+pub enum Run {
+    Data(DataFn),
+    Server(ServerFn),
+    /// Nothing: only its subcommands run.
+    Container,
+}
+
+/// Number of a command in the table.
+pub type CommandId = usize;
+
+/// A command in the table: its row and what follows from it.
+pub struct Command {
+    pub spec: Spec,
+    pub run: Run,
+    /// The row's flags and those which the key specs imply.
+    pub flags: Flags,
+    /// The row's categories and those which the flags imply.
+    pub acl: Acl,
+    pub parent: Option<CommandId>,
+    pub subs: Vec<CommandId>,
+    /// Where the keys stand, when it is as simple as that: first, last (negative: from the end),
+    /// step. Drives the prefetch of a batch and the old fields of COMMAND INFO.
+    pub legacy_keys: Option<(i32, i32, i32)>,
+    /// What the gate has to know about it beyond its flags.
+    pub needs: Needs,
+}
+
+/// Commands that the gate treats in their own way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Needs {
+    Nothing,
+    /// Runs at once inside MULTI instead of being queued.
+    Transaction,
+    Exec,
+    /// QUIT and RESET: like [`Needs::Transaction`], and allowed to a subscriber.
+    Leave,
+    /// Allowed to a RESP2 subscriber.
+    Pubsub,
+    Ping,
+}
+
+/// All commands. Made once at the start.
+pub struct Table {
+    commands: Vec<Command>,
+    index: Vec<(u64, u16)>,
+    names: HashMap<Vec<u8>, CommandId>,
+}
+
+const EMPTY: u16 = u16::MAX;
+/// Slots of the index: several times the number of commands, so that a probe rarely goes on.
+const INDEX_SLOTS: usize = 2048;
+
+impl Table {
+    /// Joins all rows.
+    pub fn new() -> Self {
+        let data = cmd::rows().map(|r| (r.spec, r.run.map_or(Run::Container, Run::Data)));
+        let server =
+            crate::admin::rows().map(|r| (r.spec, r.run.map_or(Run::Container, Run::Server)));
+        Self::build(data.chain(server))
+    }
+
+    /// Builds a table of the given rows; the tests add rows of their own.
+    pub fn build(rows: impl Iterator<Item = (Spec, Run)>) -> Self {
+        let mut rows: Vec<_> = rows.collect();
+        // Containers come before their subcommands.
+        rows.sort_by_key(|(s, _)| s.name);
+        let mut table = Table {
+            commands: Vec::new(),
+            index: vec![(0, EMPTY); INDEX_SLOTS],
+            names: HashMap::new(),
+        };
+        for (spec, run) in rows {
+            let id = table.commands.len();
+            let parent = spec
+                .name
+                .split_once('|')
+                .and_then(|(p, _)| table.names.get(p.as_bytes()).copied());
+            assert!(
+                parent.is_some() == spec.name.contains('|'),
+                "no container for {}",
+                spec.name
+            );
+            table.commands.push(Command {
+                flags: implied_flags(&spec),
+                acl: implied_acl(&spec),
+                parent,
+                subs: Vec::new(),
+                legacy_keys: legacy_keys(&spec).0,
+                needs: needs(spec.name),
+                spec,
+                run,
+            });
+            match parent {
+                Some(p) => table.commands[p].subs.push(id),
+                None => table.add_name(spec.name.as_bytes(), id),
+            }
+        }
+        table
+    }
+
+    fn add_name(&mut self, name: &[u8], id: CommandId) {
+        let name = name.to_ascii_lowercase();
+        let (head, mut at) = place(&name);
+        while self.index[at].1 != EMPTY {
+            at = (at + 1) % INDEX_SLOTS;
+        }
+        self.index[at] = (head, id as u16);
+        self.names.insert(name, id);
+    }
+
+    /// Gives a command another name (`rename-command`); an empty one takes it away. `false`: there
+    /// is no such command, or the new name is taken.
+    pub fn rename(&mut self, from: &[u8], to: &[u8]) -> bool {
+        let (from, to) = (from.to_ascii_lowercase(), to.to_ascii_lowercase());
+        let Some(&id) = self.names.get(&from) else {
+            return false;
+        };
+        if !to.is_empty() && self.names.contains_key(&to) {
+            return false;
+        }
+        self.names.remove(&from);
+        if !to.is_empty() {
+            self.names.insert(to, id);
+        }
+        // Renaming happens at the start, a few times: the index is made anew.
+        let names: Vec<_> = self.names.drain().collect();
+        self.index.fill((0, EMPTY));
+        for (name, id) in names {
+            self.add_name(&name, id);
+        }
+        true
+    }
+
+    /// The command of this name; containers give themselves, not their subcommands.
+    #[inline]
+    pub fn find(&self, name: &[u8]) -> Option<CommandId> {
+        let (head, mut at) = place(name);
+        loop {
+            let (h, id) = self.index[at];
+            if id == EMPTY {
+                return None;
+            }
+            if h == head {
+                let id = id as usize;
+                let known = self.commands[id].spec.name.as_bytes();
+                if known.eq_ignore_ascii_case(name) {
+                    return Some(id);
+                }
+                // A renamed command is in the index under a name that is not its row's.
+                if let Some(&id) = self.names.get(&name.to_ascii_lowercase()) {
+                    return Some(id);
+                }
+            }
+            at = (at + 1) % INDEX_SLOTS;
+        }
+    }
+
+    /// The command that these arguments call, subcommands resolved.
+    #[inline]
+    pub fn resolve(&self, argv: &[&[u8]]) -> Resolved {
+        let Some(id) = self.find(argv[0]) else {
+            return Resolved::Unknown;
+        };
+        let command = &self.commands[id];
+        if command.subs.is_empty() {
+            return Resolved::Command(id);
+        }
+        match argv.get(1) {
+            None => Resolved::Command(id),
+            Some(sub) => match self.find_sub(id, sub) {
+                Some(sub) => Resolved::Command(sub),
+                None if matches!(command.run, Run::Container) => Resolved::UnknownSub(id),
+                None => Resolved::Command(id),
+            },
+        }
+    }
+
+    /// The subcommand `name` of a container.
+    pub fn find_sub(&self, container: CommandId, name: &[u8]) -> Option<CommandId> {
+        let command = &self.commands[container];
+        let skip = command.spec.name.len() + 1;
+        command
+            .subs
+            .iter()
+            .copied()
+            .find(|&s| self.commands[s].spec.name.as_bytes()[skip..].eq_ignore_ascii_case(name))
+    }
+
+    /// The command named `name`, or `container|sub` as ACL rules and COMMAND write it.
+    pub fn find_full(&self, name: &[u8]) -> Option<CommandId> {
+        match name.iter().position(|&b| b == b'|') {
+            None => self.find(name),
+            Some(at) => self.find_sub(self.find(&name[..at])?, &name[at + 1..]),
+        }
+    }
+
+    /// The command with this number.
+    #[inline]
+    pub fn get(&self, id: CommandId) -> &Command {
+        &self.commands[id]
+    }
+
+    /// All commands, subcommands too, with their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (CommandId, &Command)> {
+        self.commands.iter().enumerate()
+    }
+
+    /// How many commands there are, subcommands too.
+    pub fn len(&self) -> usize {
+        self.commands.len()
+    }
+
+    /// Never true.
+    pub fn is_empty(&self) -> bool {
+        self.commands.is_empty()
+    }
+
+    /// The names by which clients can call commands now, with their numbers; no subcommands.
+    pub fn names(&self) -> impl Iterator<Item = (&[u8], CommandId)> {
+        self.names.iter().map(|(n, &id)| (&n[..], id))
+    }
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What the first arguments of a request call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Resolved {
+    Command(CommandId),
+    Unknown,
+    /// The container is known, the subcommand is not.
+    UnknownSub(CommandId),
+}
+
+/// The first eight bytes of the lower-cased name, and where in the index its search begins.
+#[inline]
+fn place(name: &[u8]) -> (u64, usize) {
+    let mut head = [0u8; 8];
+    let n = name.len().min(8);
+    head[..n].copy_from_slice(&name[..n]);
+    // Lower-cases letters; other bytes may change too, which the full comparison sorts out.
+    let head = u64::from_le_bytes(head) | 0x2020_2020_2020_2020;
+    let mixed = (head ^ name.len() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (head, (mixed >> 53) as usize)
+}
+
+fn needs(name: &str) -> Needs {
+    match name {
+        "multi" | "discard" | "watch" => Needs::Transaction,
+        "exec" => Needs::Exec,
+        "quit" | "reset" => Needs::Leave,
+        "ping" => Needs::Ping,
+        "subscribe" | "unsubscribe" | "psubscribe" | "punsubscribe" | "ssubscribe"
+        | "sunsubscribe" => Needs::Pubsub,
+        _ => Needs::Nothing,
+    }
+}
+
+/// The old three numbers of COMMAND INFO (first key, last key from the first or negative from the
+/// end, step), and whether they leave keys out.
+fn legacy_keys(spec: &Spec) -> (Option<(i32, i32, i32)>, bool) {
+    let range = |k: &KeySpec| match (k.begin, k.find) {
+        (Begin::Index(first), Find::Range { last, step, .. }) => {
+            Some((first, if last >= 0 { first + last } else { last }, step))
+        }
+        _ => None,
+    };
+    if let [only] = spec.keys
+        && let Some(r) = range(only)
+    {
+        return (Some(r), only.flags.has(KeyFlags::INCOMPLETE));
+    }
+    let mut movable = false;
+    let mut all: Option<(i32, i32, i32)> = None;
+    for k in spec.keys {
+        movable |= k.flags.has(KeyFlags::INCOMPLETE);
+        match (range(k), all) {
+            (Some((first, last, 1)), None) => all = Some((first, last, 1)),
+            // Only ranges that touch can be told as one; a last key from the end counts as greatest.
+            (Some((first, last, 1)), Some((f, l, _))) if l == first - 1 => {
+                all = Some((f, if last < 0 { last } else { l.max(last) }, 1));
+            }
+            _ => movable = true,
+        }
+    }
+    (all, movable || (all.is_none() && !spec.keys.is_empty()))
+}
+
+fn implied_flags(spec: &Spec) -> Flags {
+    if legacy_keys(spec).1 {
+        spec.flags | Flags::MOVABLE_KEYS
+    } else {
+        spec.flags
+    }
+}
+
+fn implied_acl(spec: &Spec) -> Acl {
+    let f = spec.flags;
+    let mut acl = spec.acl;
+    let mut imply = |when: bool, what: Acl| {
+        if when {
+            acl = acl | what;
+        }
+    };
+    imply(f.has(Flags::WRITE), Acl::WRITE);
+    imply(
+        f.has(Flags::READONLY) && !spec.acl.has(Acl::SCRIPTING),
+        Acl::READ,
+    );
+    imply(f.has(Flags::ADMIN), Acl::ADMIN | Acl::DANGEROUS);
+    imply(f.has(Flags::PUBSUB), Acl::PUBSUB);
+    imply(f.has(Flags::FAST), Acl::FAST);
+    imply(f.has(Flags::BLOCKING), Acl::BLOCKING);
+    imply(!f.has(Flags::FAST), Acl::SLOW);
+    acl
+}
+
+/// The keys that a command with these arguments names, with what it does to them. `None`: the
+/// arguments do not fit the command.
+pub fn keys_of(command: &Command, argv: &[&[u8]]) -> Option<Vec<KeyRef>> {
+    let real = |k: &&KeySpec| !k.flags.has(KeyFlags::NOT_KEY);
+    let has_specs = command.spec.keys.iter().any(|k| real(&k));
+    let varies = command
+        .spec
+        .keys
+        .iter()
+        .any(|k| k.flags.has(KeyFlags::VARIABLE_FLAGS));
+    if has_specs
+        && (!varies || command.spec.find_keys.is_none())
+        && let Some(keys) = keys_by_specs(command, argv)
+    {
+        return Some(keys);
+    }
+    command.spec.find_keys.and_then(|find| find(argv))
+}
+
+fn keys_by_specs(command: &Command, argv: &[&[u8]]) -> Option<Vec<KeyRef>> {
+    let n = argv.len() as i64;
+    let mut keys = Vec::new();
+    for spec in command.spec.keys {
+        if spec.flags.has(KeyFlags::NOT_KEY) {
+            continue;
+        }
+        let begin = match spec.begin {
+            Begin::Unknown => return None,
+            at => match begin_of(at, argv) {
+                Some(begin) => begin,
+                None => continue,
+            },
+        };
+        let (first, last, step) = match spec.find {
+            Find::Range { last, step, limit } => {
+                let last = match last {
+                    l if l >= 0 => begin + i64::from(l),
+                    l if limit == 0 => n + i64::from(l),
+                    l => begin + ((n - begin) / i64::from(limit) + i64::from(l)),
+                };
+                (begin, last, step)
+            }
+            Find::KeyNum { at, first, step } => {
+                let count = argv.get(usize::try_from(begin + i64::from(at)).ok()?)?;
+                let count = number::parse_i64(count).filter(|&c| c >= 0 && c < n)?;
+                let first = begin + i64::from(first);
+                (first, first + count - 1, step)
+            }
+            Find::Unknown => return None,
+        };
+        if first >= n || last >= n || last < first || spec.flags.has(KeyFlags::INCOMPLETE) {
+            return None;
+        }
+        let step = usize::try_from(step).unwrap_or(1).max(1);
+        keys.extend((first..=last).step_by(step).map(|p| KeyRef {
+            pos: p as usize,
+            flags: spec.flags,
+        }));
+    }
+    Some(keys)
+}
+
+fn begin_of(begin: Begin, argv: &[&[u8]]) -> Option<i64> {
+    match begin {
+        Begin::Index(i) => Some(i64::from(i)),
+        Begin::Keyword(word, from) => {
+            let hit = |a: &&[u8]| a.eq_ignore_ascii_case(word.as_bytes());
+            let at = if from >= 0 {
+                let from = from as usize;
+                argv.iter().skip(from).position(&hit).map(|p| p + from)
+            } else {
+                let end = (argv.len() + 1).checked_sub(from.unsigned_abs() as usize)?;
+                argv[..end].iter().rposition(hit).filter(|&p| p > 1)
+            };
+            at.map(|p| p as i64 + 1)
+        }
+        Begin::Unknown => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_found_in_any_case_and_no_other() {
+        let table = Table::new();
+        for (id, c) in table.iter().filter(|(_, c)| c.parent.is_none()) {
+            assert_eq!(
+                table.find(c.spec.name.to_uppercase().as_bytes()),
+                Some(id),
+                "{}",
+                c.spec.name
+            );
+            assert_eq!(
+                table.find(format!("{}x", c.spec.name).as_bytes()),
+                None,
+                "{}",
+                c.spec.name
+            );
+        }
+        assert_eq!(table.find(b""), None);
+        assert_eq!(table.find(b"g\0t"), None);
+    }
+
+    #[test]
+    fn a_renamed_command_answers_to_its_new_name_only() {
+        let mut table = Table::new();
+        let get = table.find(b"get").unwrap();
+        assert!(table.rename(b"GET", b"fetch-it-please"));
+        assert_eq!(table.find(b"get"), None);
+        assert_eq!(table.find(b"Fetch-It-Please"), Some(get));
+        assert!(!table.rename(b"SET", b"fetch-it-please"));
+        assert!(table.rename(b"set", b""));
+        assert_eq!(table.find(b"set"), None);
+        assert!(!table.rename(b"nosuch", b"x"));
+    }
+}

@@ -1,0 +1,182 @@
+//! What is done `hz` times a second.
+
+use crate::cmd::session::Marks;
+use crate::db::expire;
+use crate::server::clients::FIRST_BUFFER;
+use crate::server::conn::Token;
+use crate::server::io::Io;
+use crate::server::server::Server;
+
+/// With `dynamic-hz`, this many clients are worth one more run a second.
+const CLIENTS_PER_RUN: usize = 200;
+const HZ_MAX: u32 = 500;
+/// Clients looked at in a run, at least.
+const CLIENTS_MIN: usize = 5;
+/// The smallest buffer that a client is said to have.
+const REPLY_BUFFER_MIN: usize = 1024;
+
+impl Server {
+    /// One run.
+    pub fn cron(&mut self, io: &mut dyn Io) {
+        self.hz = self.config.hz;
+        if self.config.dynamic_hz {
+            while self.conns.len() / self.hz as usize > CLIENTS_PER_RUN && self.hz < HZ_MAX {
+                self.hz = (self.hz * 2).min(HZ_MAX);
+            }
+        }
+        if self.cron_paused {
+            return;
+        }
+        if self.every(100) {
+            self.sample_rates();
+        }
+        if self.every(5000) {
+            self.log_keys();
+        }
+        self.clients_cron();
+        if self.active_expire && !self.loading {
+            self.expire_cycle(io, expire::Kind::Slow);
+        }
+        self.cron_loops += 1;
+    }
+
+    /// True in one of the runs of every `ms` milliseconds.
+    fn every(&self, ms: u64) -> bool {
+        let period = 1000 / u64::from(self.hz);
+        ms <= period || self.cron_loops.is_multiple_of(ms / period)
+    }
+
+    fn sample_rates(&mut self) {
+        let now = self.now.mono_ns / 1_000_000;
+        let stats = &mut self.stats;
+        stats.ops.sample(stats.total_commands, now);
+        stats.input_rate.sample(stats.net_input, now);
+        stats.output_rate.sample(stats.net_output, now);
+        stats.turns_rate.sample(stats.turns.count, now);
+        stats.turn_time_rate.sample(stats.turns.sum_us, now);
+    }
+
+    fn log_keys(&self) {
+        for (i, db) in self.dbs.iter().enumerate() {
+            if db.len() > 0 {
+                log::debug!(
+                    "DB {i}: {} keys ({} volatile) in {} slots HT.",
+                    db.len(),
+                    db.expiring_len(),
+                    db.slots()
+                );
+            }
+        }
+        if !self.conns.is_empty() {
+            log::debug!("{} clients connected ({} replicas)", self.conns.len(), 0);
+        }
+    }
+
+    /// Looks at a share of the clients, so that each is seen about once a second.
+    fn clients_cron(&mut self) {
+        let slots = self.conns.slots();
+        if slots == 0 {
+            return;
+        }
+        let share = (self.conns.len() / self.hz as usize)
+            .max(CLIENTS_MIN)
+            .min(slots);
+        for _ in 0..share {
+            self.cron_client = (self.cron_client + 1) % slots;
+            self.client_cron(Token(self.cron_client));
+        }
+    }
+
+    fn client_cron(&mut self, token: Token) {
+        let (now_s, now_ms) = (self.now.s(), self.now.ms());
+        let (timeout, resizing) = (self.config.timeout, self.reply_buffer_resizing);
+        let reset_ms = self.reply_buffer_peak_reset_ms;
+        let Some(conn) = self.conns.get_mut(token) else {
+            return;
+        };
+        let idle_s = now_s.saturating_sub(conn.active_s);
+        let exempt = conn.session.marks.has(Marks::MASTER)
+            || conn.parked.is_some()
+            || conn.session.subscribed();
+        if timeout > 0 && idle_s > timeout && !exempt {
+            log::debug!("Closing idle client");
+            self.disconnect(token);
+            return;
+        }
+        let held = conn.input.len() + conn.big.as_ref().map_or(0, |b| b.need);
+        let spare = conn.input.capacity() - conn.input.len();
+        if spare > 4096
+            && (idle_s > 2
+                || (conn.input.capacity() > 32 * 1024
+                    && conn.input.capacity() / 2 > conn.input_peak))
+        {
+            let to = if idle_s > 2 {
+                conn.input.len()
+            } else {
+                conn.input_peak.max(conn.input.len())
+            };
+            conn.input.shrink_to(to);
+        }
+        conn.input_peak = held;
+        if resizing {
+            let (size, peak) = (conn.reply_buffer, conn.reply_peak);
+            if size / 2 >= REPLY_BUFFER_MIN && peak < size / 2 {
+                conn.reply_buffer = REPLY_BUFFER_MIN.max(peak + 1);
+                self.stats.reply_buffer_shrinks += 1;
+            } else if size * 2 < FIRST_BUFFER * 2 && peak == size {
+                conn.reply_buffer = FIRST_BUFFER.min(size * 2);
+                self.stats.reply_buffer_expands += 1;
+            }
+            if reset_ms >= 0 && now_ms.saturating_sub(conn.reply_peak_reset_ms) >= reset_ms as u64 {
+                conn.reply_peak = conn.reply.len().min(conn.reply_buffer);
+                conn.reply_peak_reset_ms = now_ms;
+            }
+        }
+        self.count_memory(token);
+        self.check_output(token);
+    }
+
+    /// Deletes keys whose time is over, for as long as the cycle's budget allows.
+    pub fn expire_cycle(&mut self, io: &mut dyn Io, kind: expire::Kind) {
+        if self.dbs.expiring_len() == 0 || self.paused_for(true) {
+            return;
+        }
+        let mut cycle = std::mem::take(&mut self.expire_cycle);
+        let start_ns = io.mono_ns();
+        let budget_ns = cycle.budget_us(kind, self.config.active_expire_effort, self.hz) * 1000;
+        let now_ms = self.now.ms();
+        let mut gone = Vec::new();
+        loop {
+            let more = cycle.step(&mut self.dbs, now_ms, &mut gone);
+            for (db, entry) in gone.drain(..) {
+                self.expired(db, entry);
+            }
+            if !more {
+                break;
+            }
+            if io.mono_ns() - start_ns > budget_ns {
+                self.stats.expired_time_cap_reached += 1;
+                break;
+            }
+        }
+        self.expire_cycle = cycle;
+        let took_us = (io.mono_ns() - start_ns) / 1000;
+        self.stats.expire_cycle_cpu_us += took_us;
+        self.latency_sample("expire-cycle", took_us / 1000);
+        self.end_unit(io);
+    }
+
+    fn expired(&mut self, db: u32, entry: crate::object::Entry) {
+        crate::cmd::keys::note_expired(
+            &mut self.stats.keys,
+            &mut self.unit,
+            &self.config,
+            &mut self.watch,
+            db,
+            &entry,
+        );
+        if entry.free_effort() > crate::cmd::keys::FREE_EFFORT_MAX {
+            self.to_free.push(entry);
+        }
+    }
+}

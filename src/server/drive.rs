@@ -1,0 +1,157 @@
+//! The loop: wait, read, run, then everything in `before_sleep`.
+//!
+//! [`Os`] is the outside as the server meets it: clocks, memory figures, the listening sockets and
+//! the reactor, the background threads. It stands beside the server, never inside it, so that a
+//! command which polls the loop finds both free.
+
+use std::any::Any;
+use std::time::Duration;
+
+use crate::ae::Signals;
+use crate::base::time::Clock;
+use crate::server::before_sleep::before_sleep;
+use crate::server::net::{Doors, Net};
+use crate::server::server::Server;
+
+/// CPU time is read from the kernel at most this often; turns in between are bounded by it.
+const CPU_CHECK_NS: u64 = 50_000;
+
+/// See the head of the file.
+pub struct Os {
+    pub clock: Clock,
+    pub doors: Doors,
+    pub signals: Option<Signals>,
+    pub title: Option<crate::server::proc_title::ProcTitle>,
+    pub oom: crate::server::process::OomScore,
+}
+
+impl AsMut<Doors> for Os {
+    fn as_mut(&mut self) -> &mut Doors {
+        &mut self.doors
+    }
+}
+
+/// The longest turn, in thread CPU time. Asking the kernel for it costs a system call, so it is
+/// asked at most every [`CPU_CHECK_NS`]; what a turn took is then known to within that.
+#[derive(Default)]
+struct TurnMeter {
+    /// When the running turn began.
+    started_ns: u64,
+    /// Monotonic and CPU time at the last look.
+    looked_ns: u64,
+    looked_cpu_ns: u64,
+}
+
+impl TurnMeter {
+    fn begin(&mut self, now_ns: u64) {
+        self.started_ns = now_ns;
+    }
+
+    fn end(&mut self, server: &mut Server, clock: &Clock) {
+        let now_ns = clock.mono_ns();
+        let wall_ns = now_ns.saturating_sub(self.started_ns);
+        let turns = &mut server.stats.turns;
+        turns.count += 1;
+        turns.sum_us += wall_ns / 1000;
+        if now_ns.saturating_sub(self.looked_ns) < CPU_CHECK_NS {
+            return;
+        }
+        let cpu_ns = clock.thread_cpu_ns();
+        let since_ns = cpu_ns.saturating_sub(self.looked_cpu_ns);
+        if self.looked_ns != 0 {
+            turns.max_cpu_us = turns.max_cpu_us.max(wall_ns.min(since_ns) / 1000);
+        }
+        (self.looked_ns, self.looked_cpu_ns) = (now_ns, cpu_ns);
+    }
+}
+
+/// Runs until the server is told to exit; the status to exit with.
+pub fn run(server: &mut Server, os: &mut Os) -> i32 {
+    let mut net = Net::default();
+    let mut ready = Vec::new();
+    let mut meter = TurnMeter::default();
+    let mut next_cron_ns = os.clock.mono_ns();
+    meter.begin(next_cron_ns);
+    loop {
+        before_sleep(server, os, &mut net);
+        if let Some(code) = server.exiting {
+            net.flush(server, os);
+            return code;
+        }
+        meter.end(server, &os.clock);
+        let timeout = sleep_for(server, os.clock.mono_ns(), next_cron_ns);
+        if let Err(e) = os.doors.reactor.wait(Some(timeout), &mut ready) {
+            log::warn!("The event loop can't wait: {e}");
+            return 1;
+        }
+        server.sync_clock(os);
+        meter.begin(server.now.mono_ns);
+        for event in ready.drain(..) {
+            net.ready(server, os, event);
+        }
+        finished_jobs(server, os);
+        if os
+            .signals
+            .as_ref()
+            .is_some_and(|s| s.stop_requested().is_some())
+        {
+            stop(server, os);
+        }
+        if server.now.mono_ns >= next_cron_ns {
+            server.sync_clock(os);
+            let start_ns = server.now.mono_ns;
+            server.cron(os);
+            server.stats.cron_us += (os.clock.mono_ns() - start_ns) / 1000;
+            next_cron_ns = start_ns + 1_000_000_000 / u64::from(server.hz.max(1));
+        }
+    }
+}
+
+/// How long nothing has to be done.
+fn sleep_for(server: &Server, now_ns: u64, next_cron_ns: u64) -> Duration {
+    if !server.resumable.is_empty() || server.evict_more {
+        return Duration::ZERO;
+    }
+    let mut ns = next_cron_ns.saturating_sub(now_ns);
+    let now_ms = server.now.ms();
+    for at_ms in [
+        server.blocked.next_deadline(),
+        server.pause.all_until,
+        server.pause.write_until,
+    ]
+    .into_iter()
+    .flatten()
+    {
+        ns = ns.min(at_ms.saturating_sub(now_ms).saturating_mul(1_000_000));
+    }
+    Duration::from_nanos(ns)
+}
+
+fn finished_jobs(server: &mut Server, os: &mut Os) {
+    let _ = (server, os);
+}
+
+/// SIGTERM or SIGINT: the same as SHUTDOWN with the flags that the configuration gives the signal.
+fn stop(server: &mut Server, os: &mut Os) {
+    let Some(signal) = os.signals.as_ref().and_then(|s| s.stop_requested()) else {
+        return;
+    };
+    let flags = if signal == libc::SIGINT {
+        server.config.shutdown_on_sigint
+    } else {
+        server.config.shutdown_on_sigterm
+    };
+    if let Err(why) = server.begin_shutdown(flags) {
+        log::warn!("{why}");
+        if let Some(signals) = &os.signals {
+            signals.forget();
+        }
+    }
+}
+
+impl Os {
+    /// Hands a value to the freeing thread.
+    pub fn free(&mut self, what: Box<dyn Any + Send>, items: usize) {
+        let _ = (what, items);
+    }
+}

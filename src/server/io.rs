@@ -1,0 +1,85 @@
+//! The second door: what a command must ask of the outside and wait for, because its reply says
+//! how it went. The process implements it with the operating system, tests with values.
+
+use crate::config::Config;
+
+/// Memory as the operating system and the allocator see it, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryFigures {
+    /// Allocated by the program, to the byte of the allocator's classes.
+    pub used: usize,
+    /// Resident set of the process.
+    pub rss: usize,
+    /// jemalloc's allocated, active, resident, retained and muzzy.
+    pub allocated: usize,
+    pub active: usize,
+    pub resident: usize,
+    pub retained: usize,
+    pub muzzy: usize,
+    /// Physical memory of the machine.
+    pub system: usize,
+    /// CPU time of the process and of its loop's thread, in µs: (system, user).
+    pub cpu_process: (u64, u64),
+    pub cpu_main_thread: (u64, u64),
+    pub cpu_children: (u64, u64),
+}
+
+/// A directive whose new value has to reach the operating system before CONFIG SET may say OK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// `bind`, `port`, `unixsocket...`, `tcp-backlog`: listen anew.
+    Listen,
+    /// `maxclients`: raise the limit of open files.
+    MaxClients,
+    /// `dir`: must exist and be a directory we may enter.
+    Dir,
+    /// `logfile`, `loglevel`, `syslog-*`.
+    Log,
+    OomScoreAdj,
+    ProcTitle,
+    Watchdog,
+    CrashLog,
+    Umask,
+    Locale,
+    JemallocBackground,
+}
+
+/// See the head of the file.
+pub trait Io {
+    /// A clock that never goes back, in nanoseconds since some start.
+    fn mono_ns(&self) -> u64;
+    /// Unix time in microseconds.
+    fn unix_us(&self) -> u64;
+    /// CPU time of the running thread in nanoseconds.
+    fn thread_cpu_ns(&self) -> u64;
+    /// Bytes allocated by the program now.
+    fn used_memory(&self) -> usize;
+    /// All memory figures; dearer than [`Io::used_memory`].
+    fn memory(&mut self) -> MemoryFigures;
+    /// Makes a changed directive felt outside; the reason when it can't be.
+    fn apply(&mut self, setting: Setting, config: &Config) -> Result<(), String>;
+    /// Reads a whole text file (the configuration, before it is rewritten).
+    fn read_file(&mut self, path: &str) -> std::io::Result<String>;
+    /// Replaces a file so that a crash leaves the old or the new one.
+    fn replace_file(&mut self, path: &str, text: &str) -> std::io::Result<()>;
+    /// Holds the loop (DEBUG SLEEP).
+    fn sleep_us(&mut self, us: u64);
+    /// Gives unused pages back to the system (MEMORY PURGE).
+    fn purge(&mut self);
+    /// The allocator's own report (MEMORY MALLOC-STATS).
+    fn malloc_stats(&mut self) -> String;
+    /// Reads an allocator's figure, after setting it if a value is given (DEBUG MALLCTL).
+    fn mallctl(&mut self, name: &str, value: Option<u64>) -> Result<u64, String>;
+    /// Ends the process the hard way, for DEBUG SEGFAULT, PANIC and ASSERT.
+    fn crash(&mut self, how: Crash);
+}
+
+/// How DEBUG ends the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    Segfault,
+    Panic,
+    Assert,
+    /// DEBUG RESTART and CRASH-AND-RECOVER.
+    Restart,
+}

@@ -1,0 +1,559 @@
+//! The sockets: listeners and connections, and how bytes cross between them and the server.
+//!
+//! A read goes into one buffer that all connections share; what a connection has not used up stays
+//! in its own. A read that fills less than the buffer has emptied the socket, so a request costs
+//! one read and one write. Big arguments are read straight into the buffer that will be the value.
+//! Each connection gets a bounded share of a turn; who has more goes to the back of the reactor's
+//! ready queue.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
+
+use bytes::Bytes;
+use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use mio::{Interest, Token as MioToken};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use crate::ae::{Reactor, ReadyEvent};
+use crate::cmd::session::Marks;
+use crate::config::Config;
+use crate::server::conn::{Peer, Token};
+use crate::server::io::Io;
+use crate::server::server::Server;
+
+/// Tokens below this are listeners, the others connections.
+const LISTENERS_MAX: usize = 64;
+/// Bytes read from a connection before the others have their turn.
+const READ_SHARE: usize = 64 * 1024;
+/// Bytes of a big argument read before the others have their turn.
+const BIG_SHARE: usize = 1024 * 1024;
+/// Bytes written to a connection before the others have their turn.
+const WRITE_SHARE: usize = 1024 * 1024;
+/// Pieces given to one writev.
+const PIECES_MAX: usize = 64;
+/// Connections accepted from one listener in a turn.
+const ACCEPTS_PER_TURN: usize = 1000;
+
+/// Where connections come in.
+enum Door {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// The listening sockets and the reactor that watches everything.
+pub struct Doors {
+    pub reactor: Reactor,
+    doors: Vec<Option<Door>>,
+}
+
+impl Doors {
+    /// None yet.
+    pub fn new(reactor: Reactor) -> Self {
+        Doors {
+            reactor,
+            doors: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, mut door: Door) -> io::Result<()> {
+        let at = self
+            .doors
+            .iter()
+            .position(Option::is_none)
+            .unwrap_or(self.doors.len());
+        if at >= LISTENERS_MAX {
+            return Err(io::Error::other("too many listeners"));
+        }
+        let token = MioToken(at);
+        match &mut door {
+            Door::Tcp(l) => self.reactor.register(l, token, Interest::READABLE)?,
+            Door::Unix(l) => self.reactor.register(l, token, Interest::READABLE)?,
+        }
+        // Whoever connected before the registration gave no edge.
+        self.reactor.again(token);
+        if at == self.doors.len() {
+            self.doors.push(None);
+        }
+        self.doors[at] = Some(door);
+        Ok(())
+    }
+
+    /// Listens on every `bind` address at `port`; what listened on TCP before is closed once the new
+    /// ones are open. The error names the address.
+    pub fn listen_tcp(&mut self, config: &Config) -> Result<(), String> {
+        let mut opened = Vec::new();
+        let binds: Vec<String> = config.bind.iter().map(|b| b.lossy().into_owned()).collect();
+        if config.port != 0 {
+            for bind in &binds {
+                match open_tcp(bind, config) {
+                    Ok(listener) => opened.push(listener),
+                    Err(e) => {
+                        let name = bind.strip_prefix('-').unwrap_or(bind);
+                        log::warn!(
+                            "Warning: Could not create server TCP listening socket {name}:{}: {}",
+                            config.port,
+                            crate::base::errno::text(&e)
+                        );
+                        let optional =
+                            bind.starts_with('-') && e.raw_os_error() == Some(libc::EADDRNOTAVAIL);
+                        let unknown = matches!(
+                            e.raw_os_error(),
+                            Some(
+                                libc::ENOPROTOOPT
+                                    | libc::EPROTONOSUPPORT
+                                    | libc::ESOCKTNOSUPPORT
+                                    | libc::EPFNOSUPPORT
+                                    | libc::EAFNOSUPPORT
+                            )
+                        );
+                        if !optional && !unknown {
+                            return Err(format!("Failed listening on port {} (tcp)", config.port));
+                        }
+                    }
+                }
+            }
+            if opened.is_empty() && !binds.is_empty() {
+                return Err(format!("Failed listening on port {} (tcp)", config.port));
+            }
+        }
+        for at in 0..self.doors.len() {
+            if let Some(Door::Tcp(l)) = &mut self.doors[at] {
+                let _ = self.reactor.deregister(l, MioToken(at));
+                self.doors[at] = None;
+            }
+        }
+        for listener in opened {
+            self.add(Door::Tcp(TcpListener::from_std(listener)))
+                .map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Listens on the Unix socket, if one is configured.
+    pub fn listen_unix(&mut self, config: &Config) -> Result<(), String> {
+        let path = config.unixsocket.as_path();
+        if path.as_os_str().is_empty() {
+            return Ok(());
+        }
+        let fail = |e: io::Error| {
+            log::warn!(
+                "Failed opening Unix socket: bind: {}",
+                crate::base::errno::text(&e)
+            );
+            "Failed listening on unix socket".to_string()
+        };
+        let _ = std::fs::remove_file(path);
+        let listener = UnixListener::bind(path).map_err(fail)?;
+        if config.unixsocketperm != 0 {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = std::fs::Permissions::from_mode(config.unixsocketperm);
+            std::fs::set_permissions(path, mode).map_err(fail)?;
+        }
+        self.add(Door::Unix(listener)).map_err(fail)
+    }
+
+    /// Stops listening; the Unix socket's file is removed.
+    pub fn close(&mut self, config: &Config) {
+        for door in &mut self.doors {
+            if let Some(Door::Unix(_)) = door {
+                log::info!("Removing the unix socket file.");
+                let _ = std::fs::remove_file(config.unixsocket.as_path());
+            }
+            *door = None;
+        }
+    }
+}
+
+fn open_tcp(bind: &str, config: &Config) -> io::Result<std::net::TcpListener> {
+    let name = bind.strip_prefix('-').unwrap_or(bind);
+    let addr: SocketAddr = match name {
+        "*" => SocketAddr::from(([0, 0, 0, 0], config.port)),
+        "::*" => SocketAddr::from(([0u16; 8], config.port)),
+        _ => (name, config.port)
+            .to_socket_addrs()?
+            .next()
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::EADDRNOTAVAIL))?,
+    };
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    if config.socket_mark_id != 0 {
+        socket.set_mark(config.socket_mark_id)?;
+    }
+    socket.bind(&addr.into())?;
+    socket.listen(config.tcp_backlog as i32)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// A connection's socket.
+enum Sock {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Sock {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Sock::Tcp(s) => s.read(buf),
+            Sock::Unix(s) => s.read(buf),
+        }
+    }
+
+    /// Reads up to `most` bytes to the end of `buf`, without clearing its memory first.
+    fn read_more(&mut self, buf: &mut Vec<u8>, most: usize) -> io::Result<usize> {
+        let before = buf.len();
+        let result = match self {
+            Sock::Tcp(s) => s.take(most as u64).read_to_end(buf),
+            Sock::Unix(s) => s.take(most as u64).read_to_end(buf),
+        };
+        match result {
+            // Bytes that came before the error are in the buffer.
+            Err(_) if buf.len() > before => Ok(buf.len() - before),
+            other => other,
+        }
+    }
+
+    fn write_pieces(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        match (self, pieces) {
+            (Sock::Tcp(s), [one]) => s.write(one),
+            (Sock::Unix(s), [one]) => s.write(one),
+            (Sock::Tcp(s), _) => s.write_vectored(pieces),
+            (Sock::Unix(s), _) => s.write_vectored(pieces),
+        }
+    }
+
+    fn fd(&self) -> RawFd {
+        match self {
+            Sock::Tcp(s) => s.as_raw_fd(),
+            Sock::Unix(s) => s.as_raw_fd(),
+        }
+    }
+}
+
+/// The connections' sockets.
+pub struct Net {
+    socks: Vec<Option<Sock>>,
+    buf: Box<[u8]>,
+}
+
+impl Default for Net {
+    fn default() -> Self {
+        Net {
+            socks: Vec::new(),
+            buf: vec![0; READ_SHARE].into(),
+        }
+    }
+}
+
+impl Net {
+    /// Acts on one report of the reactor. `os` lends the reactor and stands behind commands.
+    pub fn ready<O: Io + AsMut<Doors>>(
+        &mut self,
+        server: &mut Server,
+        os: &mut O,
+        event: ReadyEvent,
+    ) {
+        if event.token.0 < LISTENERS_MAX {
+            self.accept(server, os, event.token);
+            return;
+        }
+        let token = Token(event.token.0 - LISTENERS_MAX);
+        if event.writable
+            && let Some(conn) = server.conns.get_mut(token)
+            && conn.write_blocked
+        {
+            conn.write_blocked = false;
+            server.wants_write(token);
+        }
+        if event.readable || event.read_closed || event.error {
+            self.read(server, os, token, event.read_closed || event.error);
+        }
+    }
+
+    fn accept<O: Io + AsMut<Doors>>(
+        &mut self,
+        server: &mut Server,
+        os: &mut O,
+        listener: MioToken,
+    ) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let accepted = match os
+                .as_mut()
+                .doors
+                .get_mut(listener.0)
+                .and_then(Option::as_mut)
+            {
+                Some(Door::Tcp(l)) => l.accept().map(|(s, addr)| (Sock::Tcp(s), Some(addr))),
+                Some(Door::Unix(l)) => l.accept().map(|(s, _)| (Sock::Unix(s), None)),
+                None => return,
+            };
+            match accepted {
+                Ok((sock, addr)) => self.welcome(server, os, sock, addr),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted
+                    ) => {}
+                Err(e) => {
+                    log::warn!(
+                        "Accepting client connection: {}",
+                        crate::base::errno::text(&e)
+                    );
+                    return;
+                }
+            }
+        }
+        os.as_mut().reactor.again(listener);
+    }
+
+    fn welcome<O: Io + AsMut<Doors>>(
+        &mut self,
+        server: &mut Server,
+        os: &mut O,
+        mut sock: Sock,
+        addr: Option<SocketAddr>,
+    ) {
+        let peer = peer_of(&sock, addr, &server.config);
+        let token = match server.connect(peer) {
+            Ok(token) => token,
+            Err(why) => {
+                // A fresh socket takes this much; if not, the client only misses the reason.
+                let _ = sock.write_pieces(&[IoSlice::new(why)]);
+                return;
+            }
+        };
+        if let Sock::Tcp(s) = &sock {
+            tune(s, &server.config);
+        }
+        let mio_token = MioToken(token.0 + LISTENERS_MAX);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let registered = match &mut sock {
+            Sock::Tcp(s) => os.as_mut().reactor.register(s, mio_token, interest),
+            Sock::Unix(s) => os.as_mut().reactor.register(s, mio_token, interest),
+        };
+        if self.socks.len() <= token.0 {
+            self.socks.resize_with(token.0 + 1, || None);
+        }
+        self.socks[token.0] = Some(sock);
+        if let Err(e) = registered {
+            log::warn!(
+                "Error registering fd event for the new client connection: {}",
+                crate::base::errno::text(&e)
+            );
+            server.disconnect(token);
+        }
+    }
+
+    fn read<O: Io + AsMut<Doors>>(
+        &mut self,
+        server: &mut Server,
+        os: &mut O,
+        token: Token,
+        to_the_end: bool,
+    ) {
+        let again = |os: &mut O| os.as_mut().reactor.again(MioToken(token.0 + LISTENERS_MAX));
+        let Some(conn) = server.conns.get_mut(token) else {
+            return;
+        };
+        if conn
+            .session
+            .marks
+            .has(Marks::CLOSE_ASAP | Marks::CLOSE_AFTER_REPLY)
+        {
+            return;
+        }
+        if conn.session.marks.has(Marks::PENDING_INPUT) && conn.may_run() {
+            // What is here already comes before what the socket holds.
+            server.resume(os, token);
+            again(os);
+            return;
+        }
+        let Some(sock) = self.socks.get_mut(token.0).and_then(Option::as_mut) else {
+            return;
+        };
+        let (result, full) = if let Some(big) = &mut conn.big {
+            let most = (big.need - big.data.len()).min(BIG_SHARE);
+            let result = sock.read_more(&mut big.data, most);
+            let full = matches!(result, Ok(n) if n == most);
+            (result, full)
+        } else {
+            let result = sock.read(&mut self.buf);
+            let full = matches!(result, Ok(n) if n == self.buf.len());
+            (result, full)
+        };
+        server.stats.reads += 1;
+        match result {
+            Ok(0) => {
+                log::debug!("Client closed connection {}", server.client_line(token));
+                server.disconnect(token);
+            }
+            Ok(n) => {
+                let finished = server.conns.get_mut(token).and_then(|c| match &c.big {
+                    None => None,
+                    Some(big) if big.data.len() < big.need => Some(None),
+                    Some(_) => c.big.take().map(|big| Some(Bytes::from(big.data))),
+                });
+                let more = match finished {
+                    None => server.feed(os, token, &self.buf[..n]),
+                    Some(None) => {
+                        server.note_input(token, n);
+                        false
+                    }
+                    Some(Some(arg)) => {
+                        server.note_input(token, n);
+                        server.feed_big(os, token, arg);
+                        true
+                    }
+                };
+                let filling = server.conns.get(token).is_some_and(|c| c.big.is_some());
+                if full || more || to_the_end || filling {
+                    again(os);
+                }
+            }
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) => {}
+            Err(e) => {
+                log::debug!("Reading from client: {}", crate::base::errno::text(&e));
+                server.disconnect(token);
+            }
+        }
+    }
+
+    /// Writes what connections have to say, each up to its share.
+    pub fn flush<O: Io + AsMut<Doors>>(&mut self, server: &mut Server, os: &mut O) {
+        let mut pending = std::mem::take(&mut server.pending_writes);
+        for token in pending.drain(..) {
+            self.write(server, os, token);
+        }
+        // Nothing is queued while writing, so the list can be used again.
+        if server.pending_writes.is_empty() {
+            server.pending_writes = pending;
+        }
+    }
+
+    fn write<O: Io + AsMut<Doors>>(&mut self, server: &mut Server, os: &mut O, token: Token) {
+        let now_s = server.now.s();
+        let Some(conn) = server.conns.get_mut(token) else {
+            return;
+        };
+        conn.write_queued = false;
+        let Some(sock) = self.socks.get_mut(token.0).and_then(Option::as_mut) else {
+            return;
+        };
+        if conn.session.marks.has(Marks::CLOSE_ASAP) || conn.write_blocked {
+            return;
+        }
+        let mut written = 0;
+        while !conn.reply.is_empty() {
+            if written >= WRITE_SHARE {
+                os.as_mut()
+                    .reactor
+                    .again_write(MioToken(token.0 + LISTENERS_MAX));
+                conn.write_blocked = true;
+                break;
+            }
+            let mut pieces = [IoSlice::new(&[]); PIECES_MAX];
+            let n = conn.reply.io_slices(u64::MAX, &mut pieces);
+            server.stats.writes += 1;
+            match sock.write_pieces(&pieces[..n]) {
+                Ok(n) => {
+                    conn.reply.advance(n);
+                    written += n;
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    conn.write_blocked = true;
+                    break;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => {
+                    log::debug!("Error writing to client: {}", crate::base::errno::text(&e));
+                    server.disconnect(token);
+                    return;
+                }
+            }
+        }
+        server.stats.net_output += written as u64;
+        conn.net_output += written as u64;
+        if written > 0 && !conn.session.marks.has(Marks::MASTER) {
+            conn.active_s = now_s;
+        }
+        conn.kept = conn.reply.mark();
+        if conn.reply.is_empty() {
+            conn.soft_limit_since = None;
+            if conn.session.marks.has(Marks::CLOSE_AFTER_REPLY) {
+                server.disconnect(token);
+            }
+        }
+    }
+
+    /// Closes the socket of a connection that the server has let go of.
+    pub fn close(&mut self, doors: &mut Doors, token: Token) {
+        let Some(sock) = self.socks.get_mut(token.0).and_then(Option::take) else {
+            return;
+        };
+        let mio_token = MioToken(token.0 + LISTENERS_MAX);
+        let _ = match sock {
+            Sock::Tcp(mut s) => doors.reactor.deregister(&mut s, mio_token),
+            Sock::Unix(mut s) => doors.reactor.deregister(&mut s, mio_token),
+        };
+    }
+
+    /// The connection has input left that waited for a command to end: read on when its turn comes.
+    pub fn again(&self, doors: &mut Doors, token: Token) {
+        doors.reactor.again(MioToken(token.0 + LISTENERS_MAX));
+    }
+}
+
+fn peer_of(sock: &Sock, addr: Option<SocketAddr>, config: &Config) -> Peer {
+    let fd = sock.fd();
+    match (sock, addr) {
+        (Sock::Tcp(s), Some(addr)) => {
+            let addr = canonical(addr);
+            Peer {
+                addr: addr.to_string(),
+                laddr: s
+                    .local_addr()
+                    .map_or_else(|_| "?:0".into(), |a| canonical(a).to_string()),
+                fd,
+                unix_socket: false,
+                loopback: addr.ip().is_loopback(),
+            }
+        }
+        _ => {
+            let name = format!("{}:0", config.unixsocket.lossy());
+            Peer {
+                addr: name.clone(),
+                laddr: name,
+                fd,
+                unix_socket: true,
+                loopback: true,
+            }
+        }
+    }
+}
+
+/// An IPv4 address that came in through an IPv6 socket is shown as what it is.
+fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
+fn tune(stream: &TcpStream, config: &Config) {
+    let _ = stream.set_nodelay(true);
+    if config.tcp_keepalive > 0 {
+        let interval = u64::from(config.tcp_keepalive);
+        let keepalive = socket2::TcpKeepalive::new()
+            .with_time(Duration::from_secs(interval))
+            .with_interval(Duration::from_secs((interval / 3).max(1)))
+            .with_retries(3);
+        let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+    }
+}

@@ -1,0 +1,320 @@
+//! The state of a server, without sockets, files or clocks: what comes in are bytes, time and
+//! figures; what goes out are bytes in the connections' replies and a list of [`Effect`]s, which
+//! `server/drive.rs` carries out. A test can drive a whole server through the same methods.
+
+use std::any::Any;
+use std::rc::Rc;
+
+use crate::base::rng::Rng;
+use crate::cmd::session::Marks;
+use crate::cmd::unit::{Op, Unit};
+use crate::config::Config;
+use crate::db::keyspace::Databases;
+use crate::db::watch::WatchTable;
+use crate::exec::blocking::Blocked;
+use crate::exec::latency::LatencyMonitor;
+use crate::exec::pubsub::PubSub;
+use crate::exec::slowlog::SlowLog;
+use crate::exec::table::Table;
+use crate::object::Entry;
+use crate::server::conn::{Conn, Conns, Peer, Token};
+use crate::server::io::Io;
+use crate::server::stats::Stats;
+
+/// Something the outside is asked to do before the loop sleeps.
+pub enum Effect {
+    /// Close the socket of this connection; the server has let go of it.
+    Close(Token),
+    /// Drop this on the freeing thread; `items` is its effort, for INFO.
+    Free {
+        what: Box<dyn Any + Send>,
+        items: usize,
+    },
+    /// Accept no more connections and end the process with this status.
+    Exit(i32),
+}
+
+impl std::fmt::Debug for Effect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Effect::Close(t) => write!(f, "Close({t:?})"),
+            Effect::Free { items, .. } => write!(f, "Free({items})"),
+            Effect::Exit(code) => write!(f, "Exit({code})"),
+        }
+    }
+}
+
+/// The time as the running unit sees it: it stands still until the unit ends.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Now {
+    pub unix_us: u64,
+    pub mono_ns: u64,
+}
+
+impl Now {
+    /// Unix time in milliseconds.
+    #[inline]
+    pub fn ms(self) -> u64 {
+        self.unix_us / 1000
+    }
+    /// Unix time in seconds.
+    #[inline]
+    pub fn s(self) -> u64 {
+        self.unix_us / 1_000_000
+    }
+}
+
+/// What CLIENT PAUSE and FAILOVER hold up, and until when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pause {
+    /// All commands, until this unix time in ms.
+    pub all_until: Option<u64>,
+    /// Commands that may change data, likewise.
+    pub write_until: Option<u64>,
+}
+
+/// A SHUTDOWN under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shutdown {
+    pub save: bool,
+    pub nosave: bool,
+    pub now: bool,
+    pub force: bool,
+}
+
+/// See the head of the file.
+pub struct Server {
+    pub config: Config,
+    /// Absolute path of the configuration file, empty when there is none.
+    pub config_file: String,
+    pub executable: String,
+    pub table: Rc<Table>,
+    pub dbs: Databases,
+    pub unit: Unit,
+    pub watch: WatchTable,
+    pub conns: Conns,
+    pub pubsub: PubSub,
+    pub blocked: Blocked,
+    pub slowlog: SlowLog,
+    pub latency: LatencyMonitor,
+    pub stats: Stats,
+    pub rng: Rng,
+    pub now: Now,
+    /// Unix time minus monotonic time, in µs; measured once a turn.
+    pub unix_offset_us: u64,
+    pub effects: Vec<Effect>,
+    /// Connections with output that nobody has tried to write yet.
+    pub pending_writes: Vec<Token>,
+    /// Connections to close before the loop sleeps.
+    pub doomed: Vec<Token>,
+    /// Connections whose parked input may go on.
+    pub resumable: Vec<Token>,
+    pub monitors: Vec<Token>,
+    pub pause: Pause,
+    pub run_id: String,
+    pub started_us: u64,
+    pub next_client_id: u64,
+    /// The connection whose command runs, and the number of that command.
+    pub current: Option<Token>,
+    /// Depth of calls: EXEC and scripts call from inside a call.
+    pub nesting: u32,
+    /// Changes since the last save (`rdb_changes_since_last_save`).
+    pub dirty: u64,
+    pub last_save_s: u64,
+    pub shutdown: Option<Shutdown>,
+    /// A signal or SHUTDOWN asked for the end.
+    pub exiting: Option<i32>,
+    pub loading: bool,
+    /// Operations of finished units, for the log and the replicas.
+    pub log_sink: Vec<Op>,
+    /// Eviction stopped at its time limit: it goes on before the loop sleeps.
+    pub evict_more: bool,
+    /// Bytes of the running request, for CLIENT LIST.
+    pub running_bytes: usize,
+    /// The client that cron looked at last.
+    pub cron_client: usize,
+    /// DEBUG PAUSE-CRON.
+    pub cron_paused: bool,
+    /// DEBUG SET-ACTIVE-EXPIRE.
+    pub active_expire: bool,
+    pub cron_loops: u64,
+    pub hz: u32,
+    /// Sum of `Conn::memory` over the connections that client eviction may choose from.
+    pub clients_memory: usize,
+    /// Entries that were replaced or removed and are dear to free.
+    pub to_free: Vec<Entry>,
+    pub batch: crate::exec::pipeline::Scratch,
+    pub evict_pool: crate::db::evict::Pool,
+    pub expire_cycle: crate::db::expire::Cycle,
+    /// DEBUG REPLYBUFFER RESIZING, and PEAK-RESET-TIME in ms.
+    pub reply_buffer_resizing: bool,
+    pub reply_buffer_peak_reset_ms: i64,
+    /// Pending and finished work of the freeing thread.
+    pub lazyfree_pending: usize,
+    pub lazyfreed: u64,
+    /// Memory at the end of start-up, for MEMORY STATS.
+    pub startup_memory: usize,
+}
+
+impl Server {
+    /// A server with empty databases.
+    pub fn new(config: Config, seed: u64, io: &dyn Io) -> Self {
+        let mut rng = Rng::new(seed);
+        let table = Rc::new(Table::new());
+        let mono_ns = io.mono_ns();
+        let now = Now {
+            unix_us: io.unix_us(),
+            mono_ns,
+        };
+        let run_id = rng.hex(40);
+        let hash_key = crate::ds::dict::HashKey::new(rng.next_u64(), rng.next_u64());
+        Server {
+            dbs: Databases::new(config.databases, hash_key),
+            stats: Stats::new(table.len()),
+            config_file: String::new(),
+            executable: String::new(),
+            table,
+            unit: Unit::default(),
+            watch: WatchTable,
+            conns: Conns::default(),
+            pubsub: PubSub::default(),
+            blocked: Blocked::default(),
+            slowlog: SlowLog::default(),
+            latency: LatencyMonitor::default(),
+            rng,
+            now,
+            unix_offset_us: now.unix_us.saturating_sub(mono_ns / 1000),
+            effects: Vec::new(),
+            pending_writes: Vec::new(),
+            doomed: Vec::new(),
+            resumable: Vec::new(),
+            monitors: Vec::new(),
+            pause: Pause::default(),
+            run_id,
+            started_us: now.unix_us,
+            next_client_id: 1,
+            current: None,
+            nesting: 0,
+            dirty: 0,
+            last_save_s: now.s(),
+            shutdown: None,
+            exiting: None,
+            loading: false,
+            log_sink: Vec::new(),
+            evict_more: false,
+            running_bytes: 0,
+            cron_client: 0,
+            cron_paused: false,
+            active_expire: true,
+            cron_loops: 0,
+            hz: config.hz,
+            clients_memory: 0,
+            to_free: Vec::new(),
+            batch: Default::default(),
+            evict_pool: Default::default(),
+            expire_cycle: Default::default(),
+            reply_buffer_resizing: true,
+            reply_buffer_peak_reset_ms: 5000,
+            lazyfree_pending: 0,
+            lazyfreed: 0,
+            startup_memory: 0,
+            config,
+        }
+    }
+
+    /// Reads the clock: time that stood still for a unit moves on.
+    #[inline]
+    pub fn tick(&mut self, io: &dyn Io) -> u64 {
+        let mono_ns = io.mono_ns();
+        self.now = Now {
+            mono_ns,
+            unix_us: mono_ns / 1000 + self.unix_offset_us,
+        };
+        mono_ns
+    }
+
+    /// Like [`Server::tick`], and learns how unix time has moved against the monotonic clock.
+    pub fn sync_clock(&mut self, io: &dyn Io) {
+        let mono_ns = io.mono_ns();
+        self.unix_offset_us = io.unix_us().saturating_sub(mono_ns / 1000);
+        self.tick(io);
+    }
+
+    /// A client has connected. `Err` is what to tell it before closing.
+    pub fn connect(&mut self, peer: Peer) -> Result<Token, &'static [u8]> {
+        if self.conns.len() >= self.config.maxclients {
+            self.stats.rejected_connections += 1;
+            return Err(b"-ERR max number of clients reached\r\n");
+        }
+        if self.refuses(&peer) {
+            self.stats.rejected_connections += 1;
+            return Err(PROTECTED_MODE.as_bytes());
+        }
+        self.stats.total_connections += 1;
+        let id = self.next_client_id;
+        self.next_client_id += 1;
+        let mut conn = Conn::new(id, peer, self.now.s());
+        conn.session.authenticated = self.config.requirepass.is_empty();
+        Ok(self.conns.insert(conn))
+    }
+
+    /// Protected mode: without a password only this machine may talk to us.
+    fn refuses(&self, peer: &Peer) -> bool {
+        self.config.protected_mode
+            && self.config.requirepass.is_empty()
+            && !peer.unix_socket
+            && !peer.loopback
+    }
+
+    /// Lets go of a connection: nobody may find it any more, and its socket will be closed.
+    pub fn disconnect(&mut self, token: Token) {
+        let Some(conn) = self.conns.get_mut(token) else {
+            return;
+        };
+        if conn.session.marks.has(Marks::CLOSE_ASAP) && !self.doomed.contains(&token) {
+            return;
+        }
+        conn.session.marks.set(Marks::CLOSE_ASAP, true);
+        let (id, memory) = (conn.session.id, std::mem::take(&mut conn.memory));
+        self.clients_memory = self.clients_memory.saturating_sub(memory);
+        self.unpark(token);
+        self.pubsub_drop(token);
+        self.watch.unwatch_all(id);
+        self.monitors.retain(|&t| t != token);
+        self.pending_writes.retain(|&t| t != token);
+        self.doomed.retain(|&t| t != token);
+        self.resumable.retain(|&t| t != token);
+        self.effects.push(Effect::Close(token));
+    }
+
+    /// Closes a connection before the loop sleeps; until then its output goes nowhere.
+    pub fn doom(&mut self, token: Token) {
+        if let Some(conn) = self.conns.get_mut(token)
+            && !conn.session.marks.has(Marks::CLOSE_ASAP)
+        {
+            conn.session.marks.set(Marks::CLOSE_ASAP, true);
+            self.doomed.push(token);
+        }
+    }
+
+    /// The connection has output: it will be written before the loop sleeps.
+    #[inline]
+    pub fn wants_write(&mut self, token: Token) {
+        if let Some(conn) = self.conns.get_mut(token)
+            && !conn.write_queued
+            && !conn.reply.is_empty()
+        {
+            conn.write_queued = true;
+            self.pending_writes.push(token);
+        }
+    }
+
+    /// Hands a value to the freeing thread.
+    pub fn free_later(&mut self, what: Box<dyn Any + Send>, items: usize) {
+        self.lazyfree_pending += items;
+        self.effects.push(Effect::Free { what, items });
+    }
+}
+
+/// What a refused client reads in protected mode.
+const PROTECTED_MODE: &str = "-DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the default user. In this mode connections are only accepted from the loopback interface. If you want to connect from external computers to Redis you may adopt one of the following solutions: 1) Just disable protected mode sending the command 'CONFIG SET protected-mode no' from the loopback interface by connecting to Redis from the same host the server is running, however MAKE SURE Redis is not publicly accessible from internet if you do so. Use CONFIG REWRITE to make this change permanent. 2) Alternatively you can just disable the protected mode by editing the Redis configuration file, and setting the protected mode option to 'no', and then restarting the server. 3) If you started the server manually just for testing, restart it with the '--protected-mode no' option. 4) Setup a an authentication password for the default user. NOTE: You only need to do one of the above things in order for the server to start accepting connections from the outside.\r\n";
