@@ -20,21 +20,26 @@ fn join(dir: &Text, path: &[u8]) -> PathBuf {
     dir.as_path().join(OsStr::from_bytes(path))
 }
 
+/// See [`super::host::Enter`].
+pub fn enter(dir: &Text, path: &[u8]) -> Result<Text, String> {
+    let enter = || {
+        if path.is_empty() {
+            return Err(io::Error::from_raw_os_error(libc::ENOENT));
+        }
+        let path = fs::canonicalize(join(dir, path))?;
+        // Looking something up inside needs the permission that entering needs.
+        fs::metadata(path.join("."))?;
+        match fs::metadata(&path)?.is_dir() {
+            true => Ok(Text::from(path.as_path())),
+            false => Err(io::Error::from_raw_os_error(libc::ENOTDIR)),
+        }
+    };
+    enter().map_err(|error| errno::text(&error))
+}
+
 impl<F: Fn(&[u8]) -> bool> Host for Disk<F> {
     fn enter(&mut self, dir: &Text, path: &[u8]) -> Result<Text, String> {
-        let enter = || {
-            let path = fs::canonicalize(join(dir, path))?;
-            // Looking something up inside needs the permission that entering needs.
-            fs::metadata(path.join("."))?;
-            match fs::metadata(&path)?.is_dir() {
-                true => Ok(Text::from(path.as_path())),
-                false => Err(io::Error::from_raw_os_error(libc::ENOTDIR)),
-            }
-        };
-        if path.is_empty() {
-            return Err(errno::text(&io::Error::from_raw_os_error(libc::ENOENT)));
-        }
-        enter().map_err(|error| errno::text(&error))
+        enter(dir, path)
     }
 
     fn read(&mut self, dir: &Text, path: &[u8]) -> Result<Vec<u8>, String> {

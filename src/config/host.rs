@@ -2,10 +2,14 @@
 
 use super::types::Text;
 
+/// Gives the absolute form of a path, seen from a directory, if it is a directory one may enter, else the
+/// reason in `strerror`'s words.
+pub type Enter<'a> = &'a mut dyn FnMut(&Text, &[u8]) -> Result<Text, String>;
+
 /// The disk and the command table, as the configuration sees them. Paths are relative to `dir`, the
 /// configured directory so far, since nothing here changes the process's own.
 pub trait Host {
-    /// The absolute form of `path` if it is a directory one may enter, else the reason in `strerror`'s words.
+    /// See [`Enter`].
     fn enter(&mut self, dir: &Text, path: &[u8]) -> Result<Text, String>;
 
     /// A file's content, or the reason why there is none.

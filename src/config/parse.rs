@@ -5,7 +5,7 @@
 //! the start, with the words that Redis has for it.
 
 use super::cmdline::Start;
-use super::host::Host;
+use super::host::{Enter, Host};
 use super::set::{Setting, settle, store};
 use super::types::{Row, Text, flag};
 use super::{Config, absent, lookup};
@@ -140,7 +140,8 @@ fn read_files(host: &mut dyn Host, dir: &Text, path: &[u8]) -> Result<Vec<u8>, L
 
 struct Loader<'a> {
     config: Config,
-    setting: Setting<'a>,
+    host: &'a mut dyn Host,
+    setting: Setting,
     depth: usize,
     obsolete_seen: Vec<&'static str>,
 }
@@ -153,7 +154,8 @@ impl<'a> Loader<'a> {
         };
         Loader {
             config,
-            setting: Setting::file(host),
+            host,
+            setting: Setting::file(),
             depth: 0,
             obsolete_seen: Vec::new(),
         }
@@ -202,13 +204,14 @@ impl<'a> Loader<'a> {
     /// A line about a row. One argument of a directive that takes several is split once more, for values
     /// such as `"nosave now"`.
     fn directive(&mut self, row: &Row, args: &[Vec<u8>]) -> Result<(), Stop> {
+        let enter: Enter<'_> = &mut |from, to| self.host.enter(from, to);
         let stored = match (row.is(flag::MULTI_ARG), args) {
             (true, [only]) if !only.is_empty() => {
                 let args = split_args(only).unwrap_or_default();
-                store(row, &mut self.config, &args, &mut self.setting)
+                store(row, &mut self.config, &args, &mut self.setting, enter)
             }
             (false, args) if args.len() != 1 => return Err("wrong number of arguments".into()),
-            _ => store(row, &mut self.config, args, &mut self.setting),
+            _ => store(row, &mut self.config, args, &mut self.setting, enter),
         };
         stored.map_err(|reason| Stop::Here(reason.into_bytes()))?;
         Ok(())
@@ -255,7 +258,7 @@ impl<'a> Loader<'a> {
         if self.depth == INCLUDE_DEPTH_MAX {
             return Err("Too many nested include directives".into());
         }
-        let text = read_files(self.setting.host, &self.config.dir, path).map_err(Stop::Inside)?;
+        let text = read_files(self.host, &self.config.dir, path).map_err(Stop::Inside)?;
         self.depth += 1;
         let read = self.read(&text);
         self.depth -= 1;
@@ -264,7 +267,7 @@ impl<'a> Loader<'a> {
 
     /// Whether a command is known by `name` after the renames so far.
     fn is_command(&self, name: &[u8]) -> bool {
-        let mut known = self.setting.host.is_command(name);
+        let mut known = self.host.is_command(name);
         for (from, to) in &self.config.rename_command {
             known &= !from.eq_ignore_ascii_case(name);
             known |= to.eq_ignore_ascii_case(name);
@@ -287,7 +290,7 @@ impl<'a> Loader<'a> {
     fn check_whole(&mut self) -> Result<(), LoadError> {
         let config = &mut self.config;
         if !config.logfile.is_empty() {
-            let opened = self.setting.host.appendable(&config.dir, &config.logfile);
+            let opened = self.host.appendable(&config.dir, &config.logfile);
             opened.map_err(|reason| LoadError::Whole {
                 reason: format!("Can't open the log file: {reason}").into_bytes(),
             })?;

@@ -4,35 +4,32 @@
 //! CONFIG SET works on a copy of the configuration. The caller puts the copy in the place of the old one,
 //! does what `Change::apply` lists, and if one of these fails puts the old one back.
 
-use super::host::Host;
+use super::host::Enter;
 use super::types::{Apply, Kind, Names, Number, Row, Text, Unit, flag};
 use super::units::{parse_lenient, parse_memory};
 use super::{Config, ROWS, lookup};
 use crate::base::number::parse_i64;
 
 /// What the storing of a value may need beside the configuration.
-pub struct Setting<'a> {
-    pub host: &'a mut dyn Host,
+pub struct Setting {
     /// Warnings for the log.
     pub notes: Vec<String>,
     /// While a file is read: whether it had a `save` line before.
     save_seen: Option<bool>,
 }
 
-impl<'a> Setting<'a> {
+impl Setting {
     /// For a file or a command line.
-    pub fn file(host: &'a mut dyn Host) -> Setting<'a> {
+    pub fn file() -> Setting {
         Setting {
-            host,
             notes: Vec::new(),
             save_seen: Some(false),
         }
     }
 
     /// For CONFIG SET.
-    pub fn live(host: &'a mut dyn Host) -> Setting<'a> {
+    pub fn live() -> Setting {
         Setting {
-            host,
             notes: Vec::new(),
             save_seen: None,
         }
@@ -58,6 +55,7 @@ pub fn store(
     config: &mut Config,
     args: &[Vec<u8>],
     setting: &mut Setting,
+    enter: Enter<'_>,
 ) -> Result<bool, String> {
     let first = args.first().map_or(&b""[..], |arg| arg.as_slice());
     let volatile = row.is(flag::VOLATILE);
@@ -103,7 +101,7 @@ pub fn store(
             set(config, value);
             Ok(changed || volatile)
         }
-        Kind::Special(special) => (special.set)(config, args, setting),
+        Kind::Special(special) => (special.set)(config, args, setting, enter),
     }
 }
 
@@ -276,7 +274,7 @@ pub fn config_set(
     old: &Config,
     pairs: &[(&[u8], &[u8])],
     when: Circumstances,
-    host: &mut dyn Host,
+    enter: Enter<'_>,
 ) -> Result<Change, SetError> {
     let mut rows: Vec<(&'static Row, &'static str)> = Vec::with_capacity(pairs.len());
     for (given, _) in pairs {
@@ -296,7 +294,7 @@ pub fn config_set(
         }
         rows.push((row, name));
     }
-    let mut setting = Setting::live(host);
+    let mut setting = Setting::live();
     let mut change = Change {
         config: old.clone(),
         apply: Vec::new(),
@@ -309,7 +307,7 @@ pub fn config_set(
             true => value.split(|b| *b == b' ').map(<[u8]>::to_vec).collect(),
             false => vec![value.to_vec()],
         };
-        let stored = store(row, &mut change.config, &args, &mut setting);
+        let stored = store(row, &mut change.config, &args, &mut setting, enter);
         if !stored.map_err(|reason| SetError::refused(name, reason))? {
             continue;
         }

@@ -44,7 +44,7 @@ fn join<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
 
 /// Save points. In a file, lines add up, and the first replaces the built-in points; CONFIG SET replaces all.
 pub const SAVE: Special = Special {
-    set: |config, args, setting| {
+    set: |config, args, setting, _| {
         const INVALID: &str = "Invalid save parameters";
         let mut points = Vec::new();
         let none = is_none(args);
@@ -77,7 +77,7 @@ pub const SAVE: Special = Special {
 };
 
 pub const BIND: Special = Special {
-    set: |config, args, _| {
+    set: |config, args, _, _| {
         if args.len() > BIND_MAX {
             return Err("Too many bind addresses specified.".into());
         }
@@ -101,11 +101,11 @@ pub const BIND: Special = Special {
 
 /// The directory takes effect at once: an `include` after it is seen from there.
 pub const DIR: Special = Special {
-    set: |config, args, setting| {
+    set: |config, args, _, enter| {
         let [path] = args else {
             return Err(WRONG_NUMBER.into());
         };
-        config.dir = setting.host.enter(&config.dir, path)?;
+        config.dir = enter(&config.dir, path)?;
         Ok(true)
     },
     get: |config| config.dir.to_vec(),
@@ -120,7 +120,7 @@ pub const DIR: Special = Special {
 };
 
 pub const REPLICAOF: Special = Special {
-    set: |config, args, _| {
+    set: |config, args, _, _| {
         let [host, port] = args else {
             return Err(WRONG_NUMBER.into());
         };
@@ -159,7 +159,7 @@ fn buffer_class(name: &[u8]) -> Option<usize> {
 
 /// Groups of class, hard limit, soft limit, seconds: all of them are stored or none.
 pub const CLIENT_OUTPUT_BUFFER_LIMIT: Special = Special {
-    set: |config, args, _| {
+    set: |config, args, _, _| {
         if args.len() % 4 != 0 {
             return Err("Wrong number of arguments in buffer limit configuration.".into());
         }
@@ -209,7 +209,7 @@ pub const CLIENT_OUTPUT_BUFFER_LIMIT: Special = Special {
 };
 
 pub const OOM_SCORE_ADJ_VALUES: Special = Special {
-    set: |config, args, setting| {
+    set: |config, args, setting, _| {
         if args.len() != OOM_SCORES.len() {
             return Err(WRONG_NUMBER.into());
         }
@@ -240,7 +240,7 @@ pub const OOM_SCORE_ADJ_VALUES: Special = Special {
 };
 
 pub const NOTIFY_KEYSPACE_EVENTS: Special = Special {
-    set: |config, args, _| {
+    set: |config, args, _, _| {
         let [letters] = args else {
             return Err(WRONG_NUMBER.into());
         };
@@ -277,7 +277,7 @@ fn parse_percentile(arg: &[u8]) -> Result<f64, String> {
 }
 
 pub const PERCENTILES: Special = Special {
-    set: |config, args, _| {
+    set: |config, args, _, _| {
         let args = if is_none(args) { &[] } else { args };
         let percentiles: Result<Vec<f64>, String> =
             args.iter().map(|arg| parse_percentile(arg)).collect();
@@ -308,7 +308,7 @@ pub const PERCENTILES: Special = Special {
 /// There is no defragmentation here. A file that asks for it still starts the server, with a warning;
 /// CONFIG SET gets the answer of a Redis built without it.
 pub const ACTIVEDEFRAG: Special = Special {
-    set: |config, args, setting| {
+    set: |config, args, setting, _| {
         let on = match args {
             [arg] if arg.eq_ignore_ascii_case(b"yes") => true,
             [arg] if arg.eq_ignore_ascii_case(b"no") => false,

@@ -92,7 +92,9 @@ fn set(config: &Config, pairs: &[(&str, &str)]) -> Result<super::set::Change, St
         loading: false,
         protected: true,
     };
-    let change = config_set(config, &pairs, when, &mut Fake::default());
+    let change = config_set(config, &pairs, when, &mut |dir, path| {
+        Fake::default().enter(dir, path)
+    });
     change.map_err(|error| String::from_utf8(error.reply()).unwrap())
 }
 
@@ -719,8 +721,9 @@ fn config_set_is_all_or_nothing() {
         loading: true,
         protected: false,
     };
-    let refused =
-        |name: &[u8]| config_set(&old, &[(name, b"x")], when, &mut Fake::default()).unwrap_err();
+    let refused = |name: &[u8]| {
+        config_set(&old, &[(name, b"x")], when, &mut |_, path| Ok(path.into())).unwrap_err()
+    };
     assert_eq!(
         refused(b"dir"),
         SetError::refused("dir", "can't set protected config")

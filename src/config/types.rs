@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::Config;
+use super::host::Enter;
 use super::rewrite::Rewriter;
 use super::set::Setting;
 
@@ -499,7 +500,7 @@ pub type Check<T> = Option<fn(T) -> Result<(), &'static str>>;
 pub type TextCheck = Option<fn(&[u8]) -> Result<(), &'static str>>;
 
 /// How a special directive stores its arguments.
-pub type SpecialSet = fn(&mut Config, &[Vec<u8>], &mut Setting) -> Result<bool, String>;
+pub type SpecialSet = fn(&mut Config, &[Vec<u8>], &mut Setting, Enter<'_>) -> Result<bool, String>;
 
 /// A directive whose value fits no simple type: its own functions.
 pub struct Special {
