@@ -1,6 +1,7 @@
 //! The server: its state, what it does each turn, and the process around it.
 
 pub mod before_sleep;
+pub mod bio;
 pub mod boot;
 pub mod clients;
 pub mod conn;
