@@ -186,7 +186,7 @@ impl Reply {
     pub fn int(&mut self, n: i64) {
         match n {
             0..=9 => self.raw(&[b':', b'0' + n as u8, b'\r', b'\n']),
-            _ => self.raw(Header::new(b':', n).as_bytes()),
+            _ => self.line(b':', itoa::Buffer::new().format(n).as_bytes()),
         }
     }
 
@@ -426,7 +426,7 @@ impl Reply {
     /// Forgets everything written since the mark, deferred headers included. Nothing behind the mark may have
     /// been sent.
     pub fn truncate(&mut self, mark: Mark) {
-        assert!(mark.at >= self.base, "cut what was sent");
+        assert!(mark.at >= self.start(), "cut what was sent");
         self.open = mark.open;
         match self.find(mark.at) {
             Place::Tail(at) => self.tail.truncate(at),

@@ -600,8 +600,31 @@ fn find_end(line: &[u8], wanted: u8) -> Option<usize> {
 }
 
 /// Reads digits up to a CR and steps over the byte behind it. `None` where anything is unusual.
-#[inline]
+#[inline(always)]
 fn short_number(buf: &[u8], start: usize) -> Option<Line> {
+    // Nearly every number has one digit or two.
+    if let Some(&[a, b, c, _]) = buf
+        .get(start..start + 4)
+        .and_then(|head| head.first_chunk())
+    {
+        let (a, d) = (a.wrapping_sub(b'0'), b.wrapping_sub(b'0'));
+        if a <= 9 && b == b'\r' {
+            return Some(Line {
+                value: i64::from(a),
+                next: start + 3,
+            });
+        }
+        if (1..=9).contains(&a) && d <= 9 && c == b'\r' {
+            return Some(Line {
+                value: i64::from(a * 10 + d),
+                next: start + 4,
+            });
+        }
+    }
+    long_number(buf, start)
+}
+
+fn long_number(buf: &[u8], start: usize) -> Option<Line> {
     let mut value = 0i64;
     let mut pos = start;
     loop {
