@@ -8,6 +8,7 @@ use super::host::Enter;
 use super::types::{Apply, Kind, Names, Number, Row, Text, Unit, flag};
 use super::units::{parse_lenient, parse_memory};
 use super::{Config, ROWS, lookup};
+use crate::base::glob;
 use crate::base::number::parse_i64;
 
 /// What the storing of a value may need beside the configuration.
@@ -327,13 +328,8 @@ pub(super) fn settle(config: &mut Config) {
     config.hz = config.hz.clamp(1, 500);
 }
 
-/// CONFIG GET: names and values of what any of `patterns` matches, each once. `matches(pattern, name)` is
-/// the glob match without regard to case.
-pub fn config_get(
-    config: &Config,
-    patterns: &[&[u8]],
-    matches: impl Fn(&[u8], &[u8]) -> bool,
-) -> Vec<(Text, Vec<u8>)> {
+/// CONFIG GET: names and values of what any of `patterns` matches, each once.
+pub fn config_get(config: &Config, patterns: &[&[u8]]) -> Vec<(Text, Vec<u8>)> {
     let mut found: Vec<(Text, Vec<u8>)> = Vec::new();
     let mut add = |name: &[u8], row: &Row| {
         if !found
@@ -354,7 +350,7 @@ pub fn config_get(
         for row in ROWS.iter().filter(|row| !row.is(flag::HIDDEN)) {
             let alias = row.alias.filter(|_| !row.is(flag::HIDDEN_ALIAS));
             for name in [Some(row.name), alias].into_iter().flatten() {
-                if matches(pattern, name.as_bytes()) {
+                if glob::matches_nocase(pattern, name.as_bytes()) {
                     add(name.as_bytes(), row);
                 }
             }

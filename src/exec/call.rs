@@ -182,6 +182,7 @@ impl Server {
         if slower_than >= 0 && us >= slower_than as u64 {
             self.slowlog_push(token, id, args, us);
         }
+        self.slowlog.redacted.clear();
     }
 
     /// Adds the command itself to the unit, unless it has spoken for itself.

@@ -60,6 +60,11 @@ impl Call<'_> {
         self.server.stats.command_under_way.unwrap_or(0)
     }
 
+    /// Keeps argument `at` (the name is 0) of the running command out of the slow log.
+    pub fn redact(&mut self, at: usize) {
+        self.server.slowlog.redacted.push(at);
+    }
+
     /// Replies an array of lines: the HELP of a container command.
     pub fn help(&mut self, container: &str, lines: &[&str]) -> CmdResult {
         reply_help(self.reply(), container, lines);

@@ -31,9 +31,22 @@ pub struct Entry {
 pub struct SlowLog {
     pub entries: VecDeque<Entry>,
     next_id: u64,
+    /// Arguments of the running command that nobody may read later.
+    pub redacted: Vec<usize>,
 }
 
 impl SlowLog {
+    /// The arguments with what was redacted replaced.
+    fn readable<'a>(&self, argv: &[&'a [u8]]) -> Vec<&'a [u8]> {
+        let mut argv = argv.to_vec();
+        for &at in &self.redacted {
+            if let Some(arg) = argv.get_mut(at) {
+                *arg = b"(redacted)";
+            }
+        }
+        argv
+    }
+
     /// Drops the oldest beyond `max`.
     pub fn trim(&mut self, max: usize) {
         self.entries.truncate(max);
@@ -58,7 +71,7 @@ impl Server {
             id: self.slowlog.next_id,
             at_s: self.now.s(),
             us,
-            args: shorten(args.argv()),
+            args: shorten(&self.slowlog.readable(args.argv())),
             peer: conn.peer.addr.clone(),
             name: conn.session.name.clone(),
         };

@@ -1,7 +1,9 @@
 //! The second door: what a command must ask of the outside and wait for, because its reply says
 //! how it went. The process implements it with the operating system, tests with values.
 
-use crate::config::Config;
+use std::path::Path;
+
+use crate::config::{Config, Text};
 
 /// Memory as the operating system and the allocator see it, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,10 +60,12 @@ pub trait Io {
     fn memory(&mut self) -> MemoryFigures;
     /// Makes a changed directive felt outside; the reason when it can't be.
     fn apply(&mut self, setting: Setting, config: &Config) -> Result<(), String>;
-    /// Reads a whole text file (the configuration, before it is rewritten).
-    fn read_file(&mut self, path: &str) -> std::io::Result<String>;
+    /// The absolute form of a directory, seen from `from`, or why one may not enter it.
+    fn enter_dir(&mut self, from: &Text, path: &[u8]) -> Result<Text, String>;
+    /// Reads a whole file that is about to be replaced (the configuration): empty if there is none.
+    fn read_file(&mut self, path: &Path) -> std::io::Result<Vec<u8>>;
     /// Replaces a file so that a crash leaves the old or the new one.
-    fn replace_file(&mut self, path: &str, text: &str) -> std::io::Result<()>;
+    fn replace_file(&mut self, path: &Path, text: &[u8]) -> std::io::Result<()>;
     /// Holds the loop (DEBUG SLEEP).
     fn sleep_us(&mut self, us: u64);
     /// Gives unused pages back to the system (MEMORY PURGE).

@@ -1,7 +1,9 @@
 //! The outside as it is: the process's clocks, memory, files and sockets behind the second door.
 
+use std::path::Path;
+
 use crate::base::{alloc, errno};
-use crate::config::Config;
+use crate::config::{Config, Text, file};
 use crate::server::drive::Os;
 use crate::server::io::{Crash, Io, MemoryFigures, Setting};
 use crate::server::procfs;
@@ -45,12 +47,16 @@ impl Io for Os {
         }
     }
 
-    fn read_file(&mut self, path: &str) -> std::io::Result<String> {
-        std::fs::read_to_string(path)
+    fn enter_dir(&mut self, from: &Text, path: &[u8]) -> Result<Text, String> {
+        file::enter(from, path)
     }
 
-    fn replace_file(&mut self, path: &str, text: &str) -> std::io::Result<()> {
-        std::fs::write(path, text)
+    fn read_file(&mut self, path: &Path) -> std::io::Result<Vec<u8>> {
+        file::read_old(path)
+    }
+
+    fn replace_file(&mut self, path: &Path, text: &[u8]) -> std::io::Result<()> {
+        file::replace(path, text)
     }
 
     fn sleep_us(&mut self, us: u64) {

@@ -1,0 +1,495 @@
+//! CONFIG: what the server is set to, and changing it while it runs.
+//!
+//! The directives and their values are the business of `crate::config`. Here a change is carried out:
+//! the new configuration takes the old one's place, then everything that must be done about it is done,
+//! and if one of these fails the old one comes back and is carried out again.
+
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::base::errno;
+use crate::base::quoted::{needs_quotes, quote_into};
+use crate::cmd::fault::SYNTAX;
+use crate::cmd::spec::{Arg, Flags, Group, Spec};
+use crate::cmd::{Args, CmdResult, DONE, Fault, Row};
+use crate::config::rewrite::rewrite;
+use crate::config::set::{Change, Circumstances, SetError, config_get, config_set, is_sensitive};
+use crate::config::{Apply, Config, Text};
+use crate::exec::{Call, ServerFn};
+use crate::server::io::Setting;
+
+const NO_FILE: Fault = Fault::new("ERR The server is running without a config file");
+
+const COMMON: Flags = Flags::ADMIN
+    .or(Flags::NOSCRIPT)
+    .or(Flags::LOADING)
+    .or(Flags::STALE);
+
+/// What clients of a cluster do with the subcommands that change a node.
+const EVERY_NODE: &[&str] = &["request_policy:all_nodes", "response_policy:all_succeeded"];
+
+const CONFIG: Row<ServerFn> = Spec::new("config", -2, Group::Server)
+    .since("2.0.0")
+    .cost("That of the subcommand.")
+    .about("Commands about the configuration.")
+    .container();
+
+const HELP: Row<ServerFn> = Spec::new("config|help", 2, Group::Server)
+    .flags(Flags::LOADING.or(Flags::STALE))
+    .since("5.0.0")
+    .cost("O(1)")
+    .about("Lists the subcommands.")
+    .run(help);
+
+fn help(call: &mut Call<'_>, _args: Args<'_>) -> CmdResult {
+    call.help("CONFIG", HELP_LINES)
+}
+
+const HELP_LINES: &[&str] = &[
+    "GET <pattern> [<pattern> ...]",
+    "    Give the directives that match one of the patterns, and their values.",
+    "SET <directive> <value> [<directive> <value> ...]",
+    "    Change all of the directives, or none if one of them cannot be changed.",
+    "RESETSTAT",
+    "    Set the figures of INFO back.",
+    "REWRITE",
+    "    Write the configuration into the file that the server was started with.",
+];
+
+const GET: Row<ServerFn> = Spec::new("config|get", -3, Group::Server)
+    .flags(COMMON)
+    .since("2.0.0")
+    .cost("O(N) with N the directives asked for")
+    .about("Gives the values of directives.")
+    .history(&[("7.0.0", "Several patterns in one call.")])
+    .args(&[Arg::string("parameter").multiple()])
+    .run(get);
+
+/// CONFIG GET pattern [pattern ...]
+fn get(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
+    let found = config_get(&call.server.config, &args.argv()[2..]);
+    let reply = call.reply();
+    reply.map(found.len());
+    for (name, value) in found {
+        reply.bulk(&name);
+        reply.bulk(&value);
+    }
+    DONE
+}
+
+const SET: Row<ServerFn> = Spec::new("config|set", -4, Group::Server)
+    .flags(COMMON)
+    .since("2.0.0")
+    .cost("O(N) with N the directives given")
+    .about("Changes directives while the server runs.")
+    .history(&[("7.0.0", "Several directives in one call.")])
+    .tips(EVERY_NODE)
+    .args(&[Arg::block("data", &[Arg::string("parameter"), Arg::string("value")]).multiple()])
+    .run(set);
+
+/// CONFIG SET directive value [directive value ...]
+fn set(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
+    let words = &args.argv()[2..];
+    if words.len() % 2 == 1 {
+        return Err(SYNTAX);
+    }
+    let pairs: Vec<(&[u8], &[u8])> = words.chunks(2).map(|pair| (pair[0], pair[1])).collect();
+    for (at, (name, _)) in pairs.iter().enumerate() {
+        if is_sensitive(name) {
+            call.redact(2 + 2 * at + 1);
+        }
+    }
+    let peer = &call.conn().peer;
+    let local = peer.loopback || peer.unix_socket;
+    let when = Circumstances {
+        loading: call.server.loading,
+        protected: call.server.config.enable_protected_configs.allows(local),
+    };
+    let io = &mut *call.io;
+    let mut enter = |from: &Text, to: &[u8]| io.enter_dir(from, to);
+    let change = config_set(&call.server.config, &pairs, when, &mut enter);
+    let carried_out = change.and_then(|change| carry_out(call, change));
+    carried_out.map_err(|error| Fault::text(error.reply()))?;
+    call.reply().ok();
+    DONE
+}
+
+/// Makes a change the server's configuration, unless something about it fails.
+fn carry_out(call: &mut Call<'_>, change: Change) -> Result<(), SetError> {
+    for note in &change.notes {
+        log::warn!("{note}");
+    }
+    let old = std::mem::replace(&mut call.server.config, change.config);
+    for (apply, name) in &change.apply {
+        let Err(reason) = apply_one(call, *apply) else {
+            continue;
+        };
+        log::warn!(
+            "Failed applying new configuration. Possibly related to new {name} setting. Restoring previous settings."
+        );
+        call.server.config = old;
+        for (apply, _) in &change.apply {
+            if let Err(reason) = apply_one(call, *apply) {
+                log::warn!("Failed applying restored failed CONFIG SET command: {reason}");
+            }
+        }
+        return Err(SetError::refused(*name, reason));
+    }
+    Ok(())
+}
+
+/// Does what a changed directive asks for.
+fn apply_one(call: &mut Call<'_>, apply: Apply) -> Result<(), String> {
+    let server = &mut *call.server;
+    let mut outside = |setting| call.io.apply(setting, &server.config);
+    match apply {
+        Apply::Port => outside(Setting::Listen)
+            .map_err(|_| "Unable to listen on this port. Check server logs.".into()),
+        Apply::Bind => {
+            outside(Setting::Listen).map_err(|_| "Failed to bind to specified addresses.".into())
+        }
+        Apply::OomScoreAdj => outside(Setting::OomScoreAdj)
+            .map_err(|_| "Failed to set current oom_score_adj. Check server logs.".into()),
+        Apply::ProcTitle => {
+            outside(Setting::ProcTitle).map_err(|_| "failed to set process title".into())
+        }
+        Apply::LocaleCollate => outside(Setting::Locale).map_err(|_| "Invalid locale name".into()),
+        Apply::Maxclients => outside(Setting::MaxClients),
+        Apply::CrashLog => outside(Setting::CrashLog),
+        Apply::Watchdog => outside(Setting::Watchdog),
+        Apply::Loglevel => outside(Setting::Log),
+        Apply::JemallocBgThread => outside(Setting::JemallocBackground),
+        Apply::Hz => {
+            server.hz = server.config.hz;
+            Ok(())
+        }
+        Apply::Maxmemory => {
+            apply_maxmemory(call);
+            Ok(())
+        }
+        // What these stand for is not there yet: a yes would be untrue.
+        Apply::Appendonly if server.config.appendonly => {
+            Err("Unable to turn on AOF. Check server logs.".into())
+        }
+        Apply::Tls | Apply::TlsPort if asks_for_tls(&server.config) => {
+            Err("Unable to update TLS configuration. Check server logs.".into())
+        }
+        // Read where they are needed.
+        Apply::Nothing
+        | Apply::AofAutoGc
+        | Apply::AppendFsync
+        | Apply::Appendonly
+        | Apply::ClusterAnnouncedPort
+        | Apply::ClusterFlags
+        | Apply::ClusterHostname
+        | Apply::ClusterHumanNodename
+        | Apply::ClusterIp
+        | Apply::GoodReplicas
+        | Apply::MaxmemoryClients
+        | Apply::ReplBacklogSize
+        | Apply::RequirePass
+        | Apply::Tls
+        | Apply::TlsPort => Ok(()),
+    }
+}
+
+fn asks_for_tls(config: &Config) -> bool {
+    config.tls_port != 0 || config.tls_replication || config.tls_cluster
+}
+
+/// A limit below what is in use starts evicting at once.
+fn apply_maxmemory(call: &mut Call<'_>) {
+    let limit = call.server.config.maxmemory;
+    if limit == 0 {
+        return;
+    }
+    let used = call.io.used_memory();
+    if limit < used {
+        log::warn!(
+            "WARNING: the new maxmemory value set via CONFIG SET ({limit}) is smaller than the current memory usage \
+             ({used}). This will result in key eviction and/or the inability to accept new write commands depending \
+             on the maxmemory-policy."
+        );
+    }
+    call.server.evict_more = true;
+}
+
+const RESETSTAT: Row<ServerFn> = Spec::new("config|resetstat", 2, Group::Server)
+    .flags(COMMON)
+    .since("2.0.0")
+    .cost("O(1)")
+    .about("Sets the server's statistics back.")
+    .tips(EVERY_NODE)
+    .run(resetstat);
+
+fn resetstat(call: &mut Call<'_>, _args: Args<'_>) -> CmdResult {
+    call.server.stats.reset();
+    call.reply().ok();
+    DONE
+}
+
+const REWRITE: Row<ServerFn> = Spec::new("config|rewrite", 2, Group::Server)
+    .flags(COMMON)
+    .since("2.8.0")
+    .cost("O(1)")
+    .about("Writes the configuration into its file.")
+    .tips(EVERY_NODE)
+    .run(rewrite_command);
+
+fn rewrite_command(call: &mut Call<'_>, _args: Args<'_>) -> CmdResult {
+    if call.server.config_file.is_empty() {
+        return Err(NO_FILE);
+    }
+    match rewrite_file(call, false) {
+        Ok(()) => {
+            log::info!("CONFIG REWRITE executed with success.");
+            call.reply().ok();
+            DONE
+        }
+        Err(error) => {
+            let reason = errno::text(&error);
+            log::warn!("CONFIG REWRITE failed: {reason}");
+            Err(Fault::text(format!("ERR Rewriting config file: {reason}")))
+        }
+    }
+}
+
+/// Rewrites the configuration file; `all` writes the defaults too (DEBUG CONFIG-REWRITE-FORCE-ALL).
+pub fn rewrite_file(call: &mut Call<'_>, all: bool) -> std::io::Result<()> {
+    let path = Path::new(&call.server.config_file);
+    let old = call.io.read_file(path)?;
+    let config = &call.server.config;
+    let text = rewrite(&old, config, &user_lines(config), all);
+    call.io.replace_file(path, &text)
+}
+
+/// The `user` lines of a rewritten file: those it had, and the default user as its password makes it.
+fn user_lines(config: &Config) -> Vec<Vec<u8>> {
+    let mut lines: Vec<Vec<u8>> = config.user.iter().map(|words| user_line(words)).collect();
+    let names_default = |words: &Vec<Text>| {
+        words
+            .first()
+            .is_some_and(|name| name.as_bytes() == b"default")
+    };
+    if !config.user.iter().any(names_default) {
+        let password = match config.requirepass.is_empty() {
+            true => "nopass sanitize-payload".to_string(),
+            false => format!(
+                "sanitize-payload #{:x}",
+                Sha256::digest(config.requirepass.as_bytes())
+            ),
+        };
+        lines.push(format!("user default on {password} ~* &* +@all").into());
+    }
+    lines
+}
+
+fn user_line(words: &[Text]) -> Vec<u8> {
+    let mut line = b"user".to_vec();
+    for word in words {
+        line.push(b' ');
+        match word.is_empty() || needs_quotes(word) {
+            true => quote_into(word, &mut line),
+            false => line.extend_from_slice(word),
+        }
+    }
+    line
+}
+
+pub static ROWS: &[Row<ServerFn>] = &[CONFIG, GET, HELP, RESETSTAT, REWRITE, SET];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::io;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::server::conn::{Peer, Token};
+    use crate::server::io::{Crash, Io, MemoryFigures};
+    use crate::server::server::Server;
+
+    /// An outside in which port 22 is taken, and a disk of a map.
+    #[derive(Default)]
+    struct Outside {
+        applied: Vec<Setting>,
+        files: HashMap<PathBuf, Vec<u8>>,
+    }
+
+    impl Io for Outside {
+        fn mono_ns(&self) -> u64 {
+            0
+        }
+        fn unix_us(&self) -> u64 {
+            0
+        }
+        fn thread_cpu_ns(&self) -> u64 {
+            0
+        }
+        fn used_memory(&self) -> usize {
+            1 << 20
+        }
+        fn memory(&mut self) -> MemoryFigures {
+            MemoryFigures::default()
+        }
+        fn apply(&mut self, setting: Setting, config: &Config) -> Result<(), String> {
+            self.applied.push(setting);
+            match setting == Setting::Listen && config.port == 22 {
+                true => Err("taken".into()),
+                false => Ok(()),
+            }
+        }
+        fn enter_dir(&mut self, _: &Text, path: &[u8]) -> Result<Text, String> {
+            Ok(path.into())
+        }
+        fn read_file(&mut self, path: &Path) -> io::Result<Vec<u8>> {
+            Ok(self.files.get(path).cloned().unwrap_or_default())
+        }
+        fn replace_file(&mut self, path: &Path, text: &[u8]) -> io::Result<()> {
+            if path.starts_with("/readonly") {
+                return Err(io::Error::from_raw_os_error(libc::EROFS));
+            }
+            self.files.insert(path.into(), text.into());
+            Ok(())
+        }
+        fn sleep_us(&mut self, _: u64) {}
+        fn purge(&mut self) {}
+        fn malloc_stats(&mut self) -> String {
+            String::new()
+        }
+        fn mallctl(&mut self, _: &str, _: Option<u64>) -> Result<u64, String> {
+            Ok(0)
+        }
+        fn crash(&mut self, _: Crash) {}
+    }
+
+    struct Bench {
+        server: Server,
+        outside: Outside,
+        token: Token,
+    }
+
+    impl Bench {
+        fn new(config: Config, loopback: bool) -> Bench {
+            let outside = Outside::default();
+            let mut server = Server::new(config, 1, &outside);
+            let peer = Peer {
+                loopback,
+                ..Peer::default()
+            };
+            let token = server.connect(peer).unwrap();
+            Bench {
+                server,
+                outside,
+                token,
+            }
+        }
+
+        /// Runs a subcommand's function; the reply or the error.
+        fn run(&mut self, run: ServerFn, words: &[&str]) -> String {
+            let argv: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+            let mut call = Call {
+                server: &mut self.server,
+                io: &mut self.outside,
+                token: self.token,
+            };
+            let before = call.reply().mark();
+            let result = run(&mut call, Args::new(&argv, &[]));
+            let text = match result {
+                Ok(_) => call.reply().to_vec(),
+                Err(fault) => fault.as_bytes().to_vec(),
+            };
+            call.reply().truncate(before);
+            String::from_utf8(text).unwrap()
+        }
+
+        fn set(&mut self, words: &[&str]) -> String {
+            self.run(set, &[&["config", "set"], words].concat())
+        }
+    }
+
+    #[test]
+    fn a_change_that_cannot_be_carried_out_is_taken_back() {
+        let mut bench = Bench::new(Config::default(), true);
+        let reply = bench.set(&[
+            "hz",
+            "50",
+            "oom-score-adj",
+            "yes",
+            "port",
+            "22",
+            "timeout",
+            "9",
+        ]);
+        let expected = "ERR CONFIG SET failed (possibly related to argument 'port') - \
+                        Unable to listen on this port. Check server logs.";
+        assert_eq!(reply, expected);
+        assert_eq!(bench.server.config, Config::default());
+        assert_eq!(bench.server.hz, 10);
+        use Setting::{Listen, OomScoreAdj};
+        assert_eq!(
+            bench.outside.applied,
+            [OomScoreAdj, Listen, OomScoreAdj, Listen]
+        );
+
+        assert_eq!(bench.set(&["hz", "50", "port", "23"]), "+OK\r\n");
+        assert_eq!((bench.server.hz, bench.server.config.port), (50, 23));
+        assert_eq!(bench.set(&["hz"]), "ERR syntax error");
+        let untrue = "ERR CONFIG SET failed (possibly related to argument 'appendonly') - \
+                      Unable to turn on AOF. Check server logs.";
+        assert_eq!(bench.set(&["appendonly", "yes"]), untrue);
+        assert!(!bench.server.config.appendonly);
+    }
+
+    #[test]
+    fn secrets_and_protected_directives() {
+        let local = Config {
+            enable_protected_configs: crate::config::ProtectedAction::Local,
+            protected_mode: false,
+            ..Config::default()
+        };
+        let mut far = Bench::new(local.clone(), false);
+        assert!(
+            far.set(&["dir", "/x"])
+                .ends_with("can't set protected config")
+        );
+        let mut near = Bench::new(local, true);
+        assert_eq!(near.set(&["dir", "/x", "requirepass", "secret"]), "+OK\r\n");
+        assert_eq!(near.server.config.dir.as_bytes(), b"/x");
+        assert_eq!(near.server.slowlog.redacted, [5]);
+    }
+
+    #[test]
+    fn rewriting_the_file() {
+        let mut bench = Bench::new(Config::default(), true);
+        let words = ["config", "rewrite"];
+        assert_eq!(
+            bench.run(rewrite_command, &words),
+            "ERR The server is running without a config file"
+        );
+        bench.server.config_file = "/readonly/r.conf".into();
+        assert_eq!(
+            bench.run(rewrite_command, &words),
+            "ERR Rewriting config file: Read-only file system"
+        );
+
+        let path = PathBuf::from("/r.conf");
+        bench.server.config_file = "/r.conf".into();
+        let old = b"requirepass foobared\nuser worker on >pw ~*\n".to_vec();
+        bench.outside.files.insert(path.clone(), old);
+        bench.server.config.requirepass = "foobared".into();
+        bench.server.config.user = vec![["worker", "on", ">pw", "~*"].map(Text::from).to_vec()];
+        assert_eq!(bench.run(rewrite_command, &words), "+OK\r\n");
+        let text = String::from_utf8(bench.outside.files[&path].clone()).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[..2],
+            ["requirepass \"foobared\"", "user worker on >pw ~*"]
+        );
+        assert!(lines.contains(
+            &"user default on sanitize-payload \
+              #1b58ee375b42e41f0e48ef2ff27d10a5b1f6924a9acdcdba7cae868e7adce6bf ~* &* +@all"
+        ));
+    }
+}
