@@ -13,9 +13,8 @@ use crate::cmd::fault::{Fault, WRONG_TYPE};
 use crate::cmd::session::Token;
 use crate::cmd::unit::Unit;
 use crate::config::{Config, NotifyFlags};
-use crate::db::keyspace::{Databases, Keyspace, Live};
+use crate::db::keyspace::{Databases, EntryMut, Keyspace, Live};
 use crate::db::watch::WatchTable;
-use crate::ds::dict::RecordMut;
 use crate::object::access::AccessPolicy;
 use crate::object::{AccessClock, Entry, Str, Type, Value};
 
@@ -209,7 +208,7 @@ impl Keys<'_> {
     /// The entry of a key, to be changed in place; copied first if a snapshot shares it. Its time to
     /// live must stay as it is ([`Keys::set_expiry`] changes that). Expired keys are still found:
     /// look the key up first.
-    pub fn entry_mut(&mut self, key: &[u8]) -> Option<RecordMut<'_, Entry>> {
+    pub fn entry_mut(&mut self, key: &[u8]) -> Option<EntryMut<'_>> {
         let hash = self.hash(key);
         self.dbs.db_mut(self.index).entry_mut(hash, key)
     }
@@ -219,12 +218,27 @@ impl Keys<'_> {
     #[inline]
     pub fn set(&mut self, key: &[u8], value: Value<'_>, ttl: Ttl) {
         let hash = self.hash(key);
-        let access = self.clock().fresh();
+        let clock = self.clock();
         let index = self.index;
-        let stored = self
-            .dbs
-            .db_mut(index)
-            .set(hash, key, value, ttl_of(ttl), access);
+        let (no_touch, rng) = (self.no_touch, &mut *self.rng);
+        let access = |old: Option<u32>| match old {
+            Some(bits) if no_touch => bits,
+            Some(bits) => clock.touched(bits, || rng.f64()),
+            None => clock.fresh(),
+        };
+        let db = self.dbs.db_mut(index);
+        let stored = db.set(hash, key, value, ttl_of(ttl), self.now_ms, access);
+        if let Some(entry) = stored.expired {
+            note_expired(
+                self.stats,
+                self.unit,
+                self.config,
+                self.watch,
+                index,
+                &entry,
+            );
+            self.discard(entry);
+        }
         if let Some(old) = stored.displaced {
             self.discard(old);
         }
@@ -312,7 +326,7 @@ impl Keys<'_> {
 
     /// The same in another database.
     pub fn signal_modified_in(&mut self, index: u32, key: &[u8]) {
-        self.watch.touch(index, key);
+        self.watch.touch(self.dbs, index, key);
     }
 
     /// Queues a keyspace notification if anybody may want it.
@@ -394,5 +408,5 @@ pub fn note_expired(
     };
     unit.push(index, &[name, key]);
     queue_event(unit, config, index, NotifyFlags::EXPIRED, "expired", key);
-    watch.touch(index, key);
+    watch.touch_deleted(index, key);
 }

@@ -225,7 +225,7 @@ impl<R: Record> Dict<R> {
         }
         // Every eighth removal looks whether the buddy has become small too.
         let keys = path.seg.keys();
-        if path.seg.is_sparse() || (keys % 8 == 0 && keys < MERGE_BELOW) {
+        if path.seg.is_sparse() || (keys.is_multiple_of(8) && keys < MERGE_BELOW) {
             self.top.shrink(hash);
         }
         record

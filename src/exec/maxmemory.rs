@@ -60,13 +60,10 @@ impl Server {
 
     fn evict_one(&mut self, io: &mut dyn Io) -> bool {
         let clock = access_clock(&self.config, self.now.ms());
-        let Some((db, key)) = evict::choose(
-            &mut self.dbs,
-            &mut self.evict_pool,
-            &self.config,
-            &clock,
-            &mut self.rng,
-        ) else {
+        let (policy, samples) = (self.config.maxmemory_policy, self.config.maxmemory_samples);
+        let pool = &mut self.evict_pool;
+        let below = |n| self.rng.below(n);
+        let Some((db, key)) = evict::choose(&self.dbs, pool, policy, samples, &clock, below) else {
             return false;
         };
         let start_ns = io.mono_ns();
@@ -79,7 +76,7 @@ impl Server {
         }
         self.latency_sample("eviction-del", (io.mono_ns() - start_ns) / 1_000_000);
         self.stats.evicted_keys += 1;
-        self.watch.touch(db, &key);
+        self.watch.touch_deleted(db, &key);
         if self
             .config
             .notify_keyspace_events

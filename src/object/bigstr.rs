@@ -18,6 +18,7 @@
 
 use std::cmp::Ordering;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering as AtomicOrdering};
 
 use bytes::{Bytes, BytesMut};
 
@@ -45,15 +46,40 @@ enum Body {
     Paged(Vec<Option<Shared<Page>>>),
 }
 
-#[derive(Clone)]
 struct Page {
     chunks: [Bytes; PAGE_CHUNKS],
+    /// Another page was copied from this one or this from another, so that a chunk with several owners may well be
+    /// that one's too, and not just one of many views of the same buffer.
+    copied: AtomicBool,
 }
 
 impl Page {
     fn empty() -> Page {
         Page {
             chunks: [const { Bytes::new() }; PAGE_CHUNKS],
+            copied: AtomicBool::new(false),
+        }
+    }
+
+    fn freed_by_drop(&self) -> usize {
+        let copied = self.copied.load(AtomicOrdering::Relaxed);
+        let goes = |chunk: &&Bytes| !copied || chunk.is_unique();
+        size_of::<Page>()
+            + self
+                .chunks
+                .iter()
+                .filter(goes)
+                .map(Bytes::len)
+                .sum::<usize>()
+    }
+}
+
+impl Clone for Page {
+    fn clone(&self) -> Page {
+        self.copied.store(true, AtomicOrdering::Relaxed);
+        Page {
+            chunks: self.chunks.clone(),
+            copied: AtomicBool::new(true),
         }
     }
 }
@@ -183,6 +209,20 @@ impl BigStr {
                             .sum::<usize>()
                 }
             }
+    }
+
+    /// Of those, the bytes that go when this string goes, the rest being others' too.
+    pub fn freed_by_drop(&self) -> usize {
+        let body = match &self.body {
+            Body::One(buf) if buf.is_unique() => buf.len(),
+            Body::One(_) => 0,
+            Body::Paged(pages) => {
+                let ours = pages.iter().flatten().filter(|p| Shared::is_unique(p));
+                pages.capacity() * size_of::<Option<Shared<Page>>>()
+                    + ours.map(|page| page.freed_by_drop()).sum::<usize>()
+            }
+        };
+        size_of::<BigStr>() + body
     }
 
     /// How many allocations freeing the string may touch: what decides whether another thread should do it.

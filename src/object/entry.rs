@@ -384,13 +384,25 @@ impl Entry {
         self.shape().class() + self.heap().map_or(0, |heap| heap.memory_bytes())
     }
 
-    /// Bytes that stay allocated when this owner goes: all of them if there is another, else none.
-    pub fn left_behind(&self) -> usize {
-        if self.is_unique() {
-            0
-        } else {
-            self.memory_bytes()
+    /// Of [`memory_bytes`](Self::memory_bytes), what goes when this owner goes: nothing while there are others.
+    pub fn freed_by_drop(&self) -> usize {
+        if !self.is_unique() {
+            return 0;
         }
+        self.shape().class() + self.heap().map_or(0, |heap| heap.freed_by_drop())
+    }
+
+    /// What stays allocated for others when a writer lets go of this entry. A container that another entry owns too is
+    /// not counted: mostly that is this one's successor.
+    pub fn left_behind(&self) -> usize {
+        let own = self.shape().class();
+        let unique = self.is_unique();
+        let of_heap = match self.heap() {
+            Some(heap) if heap.is_unique() && unique => heap.memory_bytes() - heap.freed_by_drop(),
+            Some(heap) if heap.is_unique() => heap.memory_bytes(),
+            Some(_) | None => 0,
+        };
+        of_heap + if unique { 0 } else { own }
     }
 
     /// How many allocations freeing this entry may touch; 1 while others own it.
@@ -553,6 +565,10 @@ unsafe impl Record for Entry {
     #[inline]
     fn is_unique(&self) -> bool {
         Entry::is_unique(self)
+    }
+
+    fn freed_by_drop(&self) -> usize {
+        Entry::freed_by_drop(self)
     }
 }
 

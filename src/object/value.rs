@@ -146,8 +146,23 @@ impl Heap {
     /// How many allocations freeing the value may touch, when this is the last owner; 1 otherwise.
     pub fn free_effort(&self) -> usize {
         match self {
-            Heap::Str(s) if Shared::is_unique(s) => s.free_effort(),
+            Heap::Str(s) if self.is_unique() => s.free_effort(),
             Heap::Str(_) => 1,
+        }
+    }
+
+    /// Of [`memory_bytes`](Self::memory_bytes), what goes when this owner goes: nothing while there are others.
+    pub fn freed_by_drop(&self) -> usize {
+        match self {
+            Heap::Str(s) if self.is_unique() => s.freed_by_drop(),
+            Heap::Str(_) => 0,
+        }
+    }
+
+    /// True if this is the only owner of the container.
+    pub fn is_unique(&self) -> bool {
+        match self {
+            Heap::Str(s) => Shared::is_unique(s),
         }
     }
 

@@ -58,7 +58,7 @@ impl Server {
 
     fn log_keys(&self) {
         for (i, db) in self.dbs.iter().enumerate() {
-            if db.len() > 0 {
+            if !db.is_empty() {
                 log::debug!(
                     "DB {i}: {} keys ({} volatile) in {} slots HT.",
                     db.len(),
@@ -138,13 +138,22 @@ impl Server {
 
     /// Deletes keys whose time is over, for as long as the cycle's budget allows.
     pub fn expire_cycle(&mut self, io: &mut dyn Io, kind: expire::Kind) {
+        if kind == expire::Kind::Slow {
+            expire::note_ttls(&mut self.dbs, self.now.ms(), |n| self.rng.below(n));
+        }
         if self.dbs.expiring_len() == 0 || self.paused_for(true) {
             return;
         }
-        let mut cycle = std::mem::take(&mut self.expire_cycle);
         let start_ns = io.mono_ns();
-        let budget_ns = cycle.budget_us(kind, self.config.active_expire_effort, self.hz) * 1000;
+        let effort = self.config.active_expire_effort;
+        let begun = self
+            .expire_cycle
+            .begin(kind, effort, self.hz, start_ns / 1000, &self.dbs);
+        let Some(budget_us) = begun else { return };
+        let budget_ns = budget_us * 1000;
         let now_ms = self.now.ms();
+        let mut cycle = std::mem::take(&mut self.expire_cycle);
+        let mut cut = false;
         let mut gone = Vec::new();
         loop {
             let more = cycle.step(&mut self.dbs, now_ms, &mut gone);
@@ -156,9 +165,11 @@ impl Server {
             }
             if io.mono_ns() - start_ns > budget_ns {
                 self.stats.expired_time_cap_reached += 1;
+                cut = true;
                 break;
             }
         }
+        cycle.end(cut);
         self.expire_cycle = cycle;
         let took_us = (io.mono_ns() - start_ns) / 1000;
         self.stats.expire_cycle_cpu_us += took_us;

@@ -175,7 +175,7 @@ impl Server {
             executable: String::new(),
             table,
             unit: Unit::default(),
-            watch: WatchTable,
+            watch: WatchTable::default(),
             conns: Conns::default(),
             pubsub: PubSub::default(),
             blocked: Blocked::default(),

@@ -75,6 +75,12 @@ pub unsafe trait Record: Sized + Clone {
     /// Whether this is the only owner, by [`Count::is_unique`](crate::ds::cow::Count::is_unique).
     fn is_unique(&self) -> bool;
 
+    /// Bytes that go when this owner goes, nothing while there are others: a [`Walk`](super::Walk) adds up what it
+    /// lets go of.
+    fn freed_by_drop(&self) -> usize {
+        0
+    }
+
     /// Hints the processor that the allocation will be read soon. The pointer may be stale: never
     /// dereference it.
     #[inline(always)]

@@ -28,6 +28,22 @@ impl<R: Record> Dict<R> {
         bytes
     }
 
+    /// The number of slots. Costs a look at every page and segment header.
+    pub fn slots(&self) -> usize {
+        let mut slots = 0;
+        self.top.each_segment(|seg| slots += seg.shape().slots());
+        slots
+    }
+
+    /// Bytes of table that writes have copied so far because a snapshot shared them. Starts anew when the dict becomes
+    /// small or is emptied; a small dict (one segment) does not count.
+    pub fn copied_bytes(&self) -> usize {
+        match &self.top {
+            Top::Tree(root) => root.copied(),
+            _ => 0,
+        }
+    }
+
     fn upper_bytes(&self) -> usize {
         match &self.top {
             Top::Tree(root) => root.bytes() + root.runs().count() * size_of::<Page<R>>(),

@@ -185,20 +185,21 @@ impl<R: Record> PageRef<R> {
         copy
     }
 
-    /// The segment for a hash, made the page's own. Writes.
+    /// The segment for a hash, made the page's own; what that copies is added up. Writes.
     #[inline(always)]
-    fn own(self, hash: u64) -> Seg<R> {
+    fn own(self, hash: u64, copied: &mut usize) -> Seg<R> {
         let seg = self.locate(hash);
         if seg.is_unique() {
             seg
         } else {
-            self.own_copy(hash, seg)
+            self.own_copy(hash, seg, copied)
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn own_copy(self, hash: u64, seg: Seg<R>) -> Seg<R> {
+    fn own_copy(self, hash: u64, seg: Seg<R>, copied: &mut usize) -> Seg<R> {
+        *copied += seg.bytes();
         let copy = seg.copy();
         seg.release();
         self.put(hash, copy);
@@ -272,6 +273,8 @@ pub(super) struct Root<R: Record> {
     /// How many pages are as deep as the root allows: when there are none, it halves.
     deep: u32,
     entries: Vec<RootEntry<R>>,
+    /// See [`Root::copied`].
+    copied: usize,
 }
 
 impl<R: Record> Root<R> {
@@ -280,6 +283,7 @@ impl<R: Record> Root<R> {
             bits: 0,
             deep: 1,
             entries: vec![RootEntry { page, sums }],
+            copied: 0,
         }
     }
 
@@ -324,6 +328,11 @@ impl<R: Record> Root<R> {
         (entry.page, entry.sums)
     }
 
+    /// Bytes of table copied so far because a snapshot shared them.
+    pub fn copied(&self) -> usize {
+        self.copied
+    }
+
     pub fn bytes(&self) -> usize {
         size_of::<Self>() + self.entries.len() * size_of::<RootEntry<R>>()
     }
@@ -344,6 +353,7 @@ impl<R: Record> Root<R> {
     #[inline(never)]
     fn own_copy(&mut self, at: usize, page: PageRef<R>) -> PageRef<R> {
         let copy = page.copied();
+        self.copied += size_of::<Page<R>>();
         self.put(at, copy);
         copy
     }
@@ -445,13 +455,13 @@ impl<R: Record> Root<R> {
     /// Splits the segment of a hash, and its page first if it has to.
     fn split(&mut self, hash: u64, key: &HashKey) {
         let (_, mut page) = self.own(hash);
-        let depth = page.own(hash).depth();
+        let depth = page.own(hash, &mut self.copied).depth();
         if depth == page.depth() + FANOUT_BITS {
             self.split_page(hash);
             page = self.own(hash).1;
         }
         let bit = 1 << (63 - depth);
-        let [low, high] = page.own(hash).split(key);
+        let [low, high] = page.own(hash, &mut self.copied).split(key);
         page.put(hash & !bit, low);
         page.put(hash | bit, high);
         if depth + 1 == page.depth() + FANOUT_BITS {
@@ -462,7 +472,7 @@ impl<R: Record> Root<R> {
     /// Merges the segment of a hash with its buddy if they are nearly empty. True if it did.
     fn merge(&mut self, hash: u64) -> bool {
         let (_, page) = self.own(hash);
-        let seg = page.own(hash);
+        let seg = page.own(hash, &mut self.copied);
         let depth = seg.depth();
         if depth == page.depth() {
             return false;
@@ -472,7 +482,7 @@ impl<R: Record> Root<R> {
         if buddy.depth() != depth || seg.keys() + buddy.keys() >= MERGE_BELOW {
             return false;
         }
-        let buddy = page.own(other);
+        let buddy = page.own(other, &mut self.copied);
         let prefix = hash & !(u64::MAX >> depth);
         page.put(hash, Seg::merge(seg, buddy, prefix));
         if depth == page.depth() + FANOUT_BITS {
@@ -513,6 +523,7 @@ impl<R: Record> Clone for Root<R> {
             bits: self.bits,
             deep: self.deep,
             entries: self.entries.clone(),
+            copied: self.copied + self.bytes(),
         }
     }
 }
@@ -562,7 +573,7 @@ impl<R: Record> Top<R> {
             Top::Tree(root) => {
                 let root = Shared::make_mut(root);
                 let (at, page) = root.own(hash);
-                let seg = page.own(hash);
+                let seg = page.own(hash, &mut root.copied);
                 Path {
                     seg,
                     sums: &raw mut root.entries[at].sums,

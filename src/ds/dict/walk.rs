@@ -4,7 +4,7 @@ use super::Dict;
 use super::group::{Bits, GROUP};
 use super::record::Record;
 use super::segment::Seg;
-use super::tree::{PageRef, Top};
+use super::tree::{Page, PageRef, Top};
 
 /// A place in a segment, with the records of the groups to come fetched ahead.
 struct Place<R> {
@@ -114,6 +114,8 @@ pub struct Walk<R: Record> {
     place: Option<Place<R>>,
     /// Records not yet returned.
     left: usize,
+    /// See [`Walk::let_go`].
+    let_go: usize,
 }
 
 // SAFETY: as for Dict: a Walk owns references that are counted.
@@ -126,6 +128,7 @@ impl<R: Record> Walk<R> {
             segs: Vec::new(),
             place: None,
             left: dict.len,
+            let_go: 0,
         };
         match std::mem::replace(&mut dict.top, Top::Empty) {
             Top::Empty => {}
@@ -164,8 +167,9 @@ impl<R: Record> Walk<R> {
                     // SAFETY: in use; its segment is held until a later call.
                     return Some(unsafe { place.seg.record(index) });
                 }
-                place.seg.release();
+                let seg = place.seg;
                 self.place = None;
+                self.release(seg);
             }
             if self.segs.is_empty() {
                 self.turn_page()?;
@@ -176,6 +180,20 @@ impl<R: Record> Walk<R> {
         }
     }
 
+    /// Bytes that were freed on the way: what nobody but the walk had owned any more.
+    pub fn let_go(&self) -> usize {
+        self.let_go
+    }
+
+    fn release(&mut self, seg: Seg<R>) {
+        if seg.is_unique() {
+            self.let_go += seg.bytes();
+            // SAFETY: in use, and the segment is held until it is released below.
+            seg.each(|i| self.let_go += unsafe { seg.record(i) }.freed_by_drop());
+        }
+        seg.release();
+    }
+
     /// Takes the segments over from the next page and lets go of it.
     fn turn_page(&mut self) -> Option<()> {
         let page = self.pages.pop()?;
@@ -183,6 +201,9 @@ impl<R: Record> Walk<R> {
         self.segs.reverse();
         // Whether the page is shared or not, one reference to each segment becomes ours.
         self.segs.iter().for_each(|seg| seg.retain());
+        if page.is_unique() {
+            self.let_go += size_of::<Page<R>>();
+        }
         page.release();
         Some(())
     }
