@@ -10,6 +10,7 @@ use crate::config::cmdline::{self, CommandLine, Start};
 use crate::config::file::{self, Disk};
 use crate::config::{Config, parse};
 use crate::exec::table::Table;
+use crate::server::bio::{Bio, CpuLists};
 use crate::server::drive::{self, Os};
 use crate::server::log as server_log;
 use crate::server::net::Doors;
@@ -71,11 +72,13 @@ fn serve(start: &Start) -> i32 {
             return 1;
         }
     };
+    let bio = Bio::new(reactor.waker(), CpuLists::default());
     let signals = Signals::install(&reactor.waker(), |_| ()).ok();
     let mut os = Os {
         clock,
         doors: Doors::new(reactor),
         signals,
+        bio,
         title: None,
         oom: process::OomScore::default(),
     };

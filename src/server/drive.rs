@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::ae::Signals;
 use crate::base::time::Clock;
 use crate::server::before_sleep::before_sleep;
+use crate::server::bio::{Bio, Jobs};
 use crate::server::net::{Doors, Net};
 use crate::server::server::Server;
 
@@ -21,6 +22,7 @@ pub struct Os {
     pub clock: Clock,
     pub doors: Doors,
     pub signals: Option<Signals>,
+    pub bio: Bio,
     pub title: Option<crate::server::proc_title::ProcTitle>,
     pub oom: crate::server::process::OomScore,
 }
@@ -128,7 +130,8 @@ fn sleep_for(server: &Server, now_ns: u64, next_cron_ns: u64) -> Duration {
 }
 
 fn finished_jobs(server: &mut Server, os: &mut Os) {
-    let _ = (server, os);
+    server.lazyfreed += os.bio.take_freed_items() as u64;
+    server.lazyfree_pending = os.bio.unfreed_items();
 }
 
 /// SIGTERM or SIGINT: the same as SHUTDOWN with the flags that the configuration gives the signal.
@@ -152,6 +155,6 @@ fn stop(server: &mut Server, os: &mut Os) {
 impl Os {
     /// Hands a value to the freeing thread.
     pub fn free(&mut self, what: Box<dyn Any + Send>, items: usize) {
-        let _ = (what, items);
+        self.bio.free(what, items);
     }
 }
