@@ -1,4 +1,5 @@
 //! The Redis protocol: requests in, replies out, and replies parsed again on a client's side.
+pub mod argv;
 pub mod reply;
 pub mod request;
 pub mod value;

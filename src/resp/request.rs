@@ -24,14 +24,15 @@
 //! A zero byte hides a line end behind it from Redis (C strings), and so it does here.
 
 use std::borrow::Cow;
-use std::fmt;
-use std::ops::{Index, Range};
 
 use bytes::Bytes;
 use memchr::memchr2;
 
 use crate::base::number::parse_i64;
 use crate::base::quoted;
+use crate::resp::argv::{Arg, Cmd, IN_SCRATCH, IS_BIG};
+
+pub use crate::resp::argv::{Argv, Batch, OwnedArgv};
 
 /// A request line longer than this without an end is refused.
 const LINE_MAX: usize = 64 * 1024;
@@ -40,9 +41,6 @@ const UNAUTH_ARGS_MAX: i64 = 10;
 const UNAUTH_BULK_MAX: i64 = 16384;
 /// An unfinished command with more arguments than this keeps its place; a shorter one is parsed again.
 const REPARSE_ARGS_MAX: usize = 16;
-/// A batch gives memory back that a huge command made it take.
-const BATCH_ARGS_KEPT: usize = 4096;
-const BATCH_SCRATCH_KEPT: usize = 16 * 1024;
 
 /// What a connection may send.
 #[derive(Debug, Clone, Copy)]
@@ -126,280 +124,6 @@ pub enum Step {
     Big { at: usize, len: usize },
     /// The buffer begins with this. The batch is empty.
     Error(ProtocolError),
-}
-
-/// One argument: where its bytes are. The top two bits of `start` tell which of the three homes it is.
-#[derive(Debug, Clone, Copy)]
-struct Arg {
-    start: usize,
-    len: usize,
-}
-
-const IN_SCRATCH: usize = 1 << (usize::BITS - 1);
-const IS_BIG: usize = 1 << (usize::BITS - 2);
-
-/// One command of a batch.
-#[derive(Debug, Clone)]
-struct Cmd {
-    args: Range<usize>,
-    end: usize,
-    inline: bool,
-}
-
-/// The commands found by one call of [`Parser::parse`]; reused for the next.
-#[derive(Default)]
-pub struct Batch {
-    cmds: Vec<Cmd>,
-    args: Vec<Arg>,
-    /// Words of inline commands, unquoted.
-    scratch: Vec<u8>,
-    /// Big arguments. A command with one is always the first of its batch.
-    bigs: Vec<Bytes>,
-    consumed: usize,
-    blank_line: bool,
-}
-
-impl Batch {
-    pub fn new() -> Batch {
-        Batch::default()
-    }
-
-    /// How many commands there are.
-    pub fn len(&self) -> usize {
-        self.cmds.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.cmds.is_empty()
-    }
-
-    /// The arguments of command `i` (at least one), the name first. `buf` is the buffer that was parsed.
-    #[inline]
-    pub fn argv<'a>(&'a self, i: usize, buf: &'a [u8]) -> Argv<'a> {
-        let args = &self.args[self.cmds[i].args.clone()];
-        Argv {
-            args,
-            buf,
-            scratch: &self.scratch,
-            bigs: &self.bigs,
-        }
-    }
-
-    /// The big arguments of the batch.
-    pub fn bigs(&self) -> &[Bytes] {
-        &self.bigs
-    }
-
-    /// Where command `i` ends in the buffer.
-    pub fn end(&self, i: usize) -> usize {
-        self.cmds[i].end
-    }
-
-    /// Whether command `i` came as a line of words.
-    pub fn is_inline(&self, i: usize) -> bool {
-        self.cmds[i].inline
-    }
-
-    /// How many bytes to drop once all commands ran: up to the last one's end, or behind empty requests after it.
-    pub fn consumed(&self) -> usize {
-        self.consumed
-    }
-
-    /// Whether an empty line was skipped (from a replica, a sign of life).
-    pub fn blank_line(&self) -> bool {
-        self.blank_line
-    }
-
-    /// Memory held.
-    pub fn memory(&self) -> usize {
-        self.cmds.capacity() * size_of::<Cmd>()
-            + self.args.capacity() * size_of::<Arg>()
-            + self.scratch.capacity()
-    }
-
-    /// Forgets the commands. Done by [`Parser::parse`] too; on its own it lets go of big arguments.
-    pub fn clear(&mut self) {
-        self.cmds.clear();
-        self.args.clear();
-        self.args.shrink_to(BATCH_ARGS_KEPT);
-        self.scratch.clear();
-        self.scratch.shrink_to(BATCH_SCRATCH_KEPT);
-        self.bigs.clear();
-        self.consumed = 0;
-        self.blank_line = false;
-    }
-}
-
-/// The arguments of one command, borrowed from the query buffer and the batch.
-#[derive(Clone, Copy)]
-pub struct Argv<'a> {
-    args: &'a [Arg],
-    buf: &'a [u8],
-    scratch: &'a [u8],
-    bigs: &'a [Bytes],
-}
-
-impl<'a> Argv<'a> {
-    #[inline]
-    pub fn len(&self) -> usize {
-        self.args.len()
-    }
-
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.args.is_empty()
-    }
-
-    /// Argument `i`, if there are so many.
-    #[inline]
-    pub fn get(&self, i: usize) -> Option<&'a [u8]> {
-        self.args.get(i).map(|&arg| self.resolve(arg))
-    }
-
-    /// Argument `i` as an owned buffer, if it is a big one: to be kept without a copy.
-    pub fn big(&self, i: usize) -> Option<&'a Bytes> {
-        let arg = self.args.get(i)?;
-        if arg.start & IS_BIG == 0 {
-            None
-        } else {
-            self.bigs.get(arg.start & !IS_BIG)
-        }
-    }
-
-    /// All arguments in order.
-    pub fn iter(
-        &self,
-    ) -> impl ExactSizeIterator<Item = &'a [u8]> + DoubleEndedIterator + Clone + use<'a> {
-        let all = *self;
-        self.args.iter().map(move |&arg| all.resolve(arg))
-    }
-
-    /// The arguments from `n` on.
-    #[inline]
-    pub fn skip(&self, n: usize) -> Argv<'a> {
-        Argv {
-            args: self.args.get(n..).unwrap_or(&[]),
-            ..*self
-        }
-    }
-
-    /// Sum of the arguments' lengths.
-    pub fn bytes(&self) -> usize {
-        self.args.iter().map(|arg| arg.len).sum()
-    }
-
-    /// A copy that owns its bytes, for a command that has to wait. Big arguments are shared, not copied.
-    pub fn to_owned(&self) -> OwnedArgv {
-        let small = |arg: &&Arg| arg.start & IS_BIG == 0;
-        let mut data = Vec::with_capacity(self.args.iter().filter(small).map(|arg| arg.len).sum());
-        let mut bigs = Vec::new();
-        let args = self.args.iter().enumerate().map(|(i, &arg)| {
-            let start = match self.big(i) {
-                Some(big) => {
-                    bigs.push(big.clone());
-                    (bigs.len() - 1) | IS_BIG
-                }
-                None => {
-                    data.extend_from_slice(self.resolve(arg));
-                    data.len() - arg.len
-                }
-            };
-            Arg {
-                start,
-                len: arg.len,
-            }
-        });
-        let args = args.collect();
-        OwnedArgv {
-            args,
-            data: data.into(),
-            bigs: bigs.into(),
-        }
-    }
-
-    #[inline]
-    fn resolve(&self, arg: Arg) -> &'a [u8] {
-        if arg.start & (IN_SCRATCH | IS_BIG) == 0 {
-            &self.buf[arg.start..arg.start + arg.len]
-        } else if arg.start & IS_BIG != 0 {
-            &self.bigs[arg.start & !IS_BIG]
-        } else {
-            let start = arg.start & !IN_SCRATCH;
-            &self.scratch[start..start + arg.len]
-        }
-    }
-}
-
-impl Index<usize> for Argv<'_> {
-    type Output = [u8];
-
-    /// Panics where there are not so many arguments: for those that the arity check vouches for.
-    #[inline]
-    fn index(&self, i: usize) -> &[u8] {
-        self.resolve(self.args[i])
-    }
-}
-
-impl fmt::Debug for Argv<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list()
-            .entries(self.iter().map(|arg| arg.escape_ascii().to_string()))
-            .finish()
-    }
-}
-
-/// The arguments of a command that owns them: one that is queued, blocked or made by the server itself.
-#[derive(Clone, Default)]
-pub struct OwnedArgv {
-    args: Box<[Arg]>,
-    data: Box<[u8]>,
-    bigs: Box<[Bytes]>,
-}
-
-impl OwnedArgv {
-    /// Copies arguments from anywhere.
-    pub fn new<'a>(args: impl IntoIterator<Item = &'a [u8]>) -> OwnedArgv {
-        let mut data = Vec::new();
-        let mut spans = Vec::new();
-        for arg in args {
-            spans.push(Arg {
-                start: data.len(),
-                len: arg.len(),
-            });
-            data.extend_from_slice(arg);
-        }
-        OwnedArgv {
-            args: spans.into(),
-            data: data.into(),
-            bigs: Box::default(),
-        }
-    }
-
-    #[inline]
-    pub fn argv(&self) -> Argv<'_> {
-        Argv {
-            args: &self.args,
-            buf: &self.data,
-            scratch: &[],
-            bigs: &self.bigs,
-        }
-    }
-
-    /// Memory held, shared big arguments at full length.
-    pub fn memory(&self) -> usize {
-        let bigs: usize = self
-            .bigs
-            .iter()
-            .map(|big| big.len() + size_of::<Bytes>())
-            .sum();
-        self.args.len() * size_of::<Arg>() + self.data.len() + bigs
-    }
-}
-
-impl fmt::Debug for OwnedArgv {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.argv().fmt(f)
-    }
 }
 
 /// An unfinished array at the front of the buffer.
@@ -514,46 +238,30 @@ impl Parser {
     /// An array that begins at `at`, or the rest of the one whose place was kept.
     fn multibulk(&mut self, buf: &[u8], at: usize, batch: &mut Batch, limits: &Limits) -> Found {
         let first = batch.args.len();
-        let (mut pos, mut left) = match self.place.take() {
-            Some(place) => {
-                if let Some(len) = place.big {
-                    let at = place.pos;
-                    self.place = Some(place);
-                    return Found::Big { at, len };
-                }
-                batch.args = place.args;
-                batch.bigs = place.bigs;
-                (place.pos, place.left)
-            }
-            None => match array_header(buf, at, limits) {
-                Ok(Some(line)) if line.value <= 0 => return Found::Empty { end: line.next },
-                Ok(Some(line)) => {
-                    batch.args.reserve(line.value.min(1024) as usize);
-                    (line.next, line.value as usize)
-                }
-                Ok(None) => return Found::Part,
-                Err(error) => return Found::Error(error),
-            },
+        let begun = match self.place.take() {
+            Some(place) => self.take_up(place, batch),
+            None => begin_array(buf, at, batch, limits),
         };
-        let mut big = None;
+        let (mut pos, mut left) = match begun {
+            Ok(begun) => begun,
+            Err(found) => return found,
+        };
+        let mut stop = Found::Part;
         while left > 0 {
             let line = match bulk_header(buf, pos, limits) {
                 Ok(Some(line)) => line,
                 Ok(None) => break,
                 Err(error) => {
-                    batch.args.truncate(first);
-                    return Found::Error(error);
+                    stop = Found::Error(error);
+                    break;
                 }
             };
             let len = line.value as usize;
             // The payload and its CRLF, whose bytes are not looked at.
             if buf.len() - line.next < 2 || buf.len() - line.next - 2 < len {
-                if len >= limits.big_arg && at == 0 {
+                if len >= limits.big_arg {
                     pos = line.next;
-                    big = Some(len);
-                } else if len >= limits.big_arg {
-                    batch.args.truncate(first);
-                    return Found::Big { at: line.next, len };
+                    stop = Found::Big { at: pos, len };
                 }
                 break;
             }
@@ -571,26 +279,62 @@ impl Parser {
                 inline: false,
             });
         }
-        if at == 0
-            && (big.is_some() || batch.args.len() > REPARSE_ARGS_MAX || !batch.bigs.is_empty())
-        {
-            let (args, bigs) = (
-                std::mem::take(&mut batch.args),
-                std::mem::take(&mut batch.bigs),
-            );
-            self.place = Some(Box::new(Place {
-                args,
-                bigs,
-                left,
-                pos,
-                big,
-            }));
+        if at == 0 {
+            self.keep_place(pos, left, &stop, batch);
         }
         batch.args.truncate(first);
-        match big {
-            Some(len) => Found::Big { at: pos, len },
-            None => Found::Part,
+        stop
+    }
+
+    /// Goes on where the last call stopped: what it found moves back into the batch.
+    fn take_up(&mut self, place: Box<Place>, batch: &mut Batch) -> Result<(usize, usize), Found> {
+        if let Some(len) = place.big {
+            let at = place.pos;
+            self.place = Some(place);
+            return Err(Found::Big { at, len });
         }
+        batch.args = place.args;
+        batch.bigs = place.bigs;
+        Ok((place.pos, place.left))
+    }
+
+    /// Remembers how far the command at the front of the buffer has come, if that is worth it.
+    fn keep_place(&mut self, pos: usize, left: usize, stop: &Found, batch: &mut Batch) {
+        let big = match stop {
+            Found::Big { len, .. } => Some(*len),
+            Found::Part if batch.args.len() > REPARSE_ARGS_MAX || !batch.bigs.is_empty() => None,
+            _ => return,
+        };
+        let (args, bigs) = (
+            std::mem::take(&mut batch.args),
+            std::mem::take(&mut batch.bigs),
+        );
+        self.place = Some(Box::new(Place {
+            args,
+            bigs,
+            left,
+            pos,
+            big,
+        }));
+    }
+}
+
+/// The head of an array: where its first argument begins and how many there are.
+#[inline]
+fn begin_array(
+    buf: &[u8],
+    at: usize,
+    batch: &mut Batch,
+    limits: &Limits,
+) -> Result<(usize, usize), Found> {
+    match array_header(buf, at, limits) {
+        Ok(Some(line)) if line.value <= 0 => Err(Found::Empty { end: line.next }),
+        Ok(Some(line)) => {
+            batch.args.reserve(line.value.min(1024) as usize);
+            Ok((line.next, line.value as usize))
+        }
+        Ok(None) => Err(Found::Part),
+        Err(error) => Err(Found::Error(error)),
     }
 }
 

@@ -1,0 +1,288 @@
+//! Parsed commands: where the arguments are, without a copy of them.
+//!
+//! An argument has one of three homes: the query buffer (nearly always), the scratch space of its batch (words of an
+//! inline command, whose quotes were taken off), or a buffer of its own (a big argument). [`Argv`] hides which; a command
+//! that has to wait moves to an [`OwnedArgv`].
+
+use std::fmt;
+use std::ops::{Index, Range};
+
+use bytes::Bytes;
+
+/// A batch gives memory back that a huge command made it take.
+const BATCH_ARGS_KEPT: usize = 4096;
+const BATCH_SCRATCH_KEPT: usize = 16 * 1024;
+
+/// One argument: where its bytes are. The top two bits of `start` tell which of the three homes it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arg {
+    pub start: usize,
+    pub len: usize,
+}
+
+pub(super) const IN_SCRATCH: usize = 1 << (usize::BITS - 1);
+pub(super) const IS_BIG: usize = 1 << (usize::BITS - 2);
+
+/// One command of a batch.
+#[derive(Debug, Clone)]
+pub(super) struct Cmd {
+    pub args: Range<usize>,
+    pub end: usize,
+    pub inline: bool,
+}
+
+/// The commands found by one call of `Parser::parse`; reused for the next.
+#[derive(Default)]
+pub struct Batch {
+    pub(super) cmds: Vec<Cmd>,
+    pub(super) args: Vec<Arg>,
+    /// Words of inline commands, unquoted.
+    pub(super) scratch: Vec<u8>,
+    /// Big arguments. A command with one is always the first of its batch.
+    pub(super) bigs: Vec<Bytes>,
+    pub(super) consumed: usize,
+    pub(super) blank_line: bool,
+}
+
+impl Batch {
+    pub fn new() -> Batch {
+        Batch::default()
+    }
+
+    /// How many commands there are.
+    pub fn len(&self) -> usize {
+        self.cmds.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.cmds.is_empty()
+    }
+
+    /// The arguments of command `i` (at least one), the name first. `buf` is the buffer that was parsed.
+    #[inline]
+    pub fn argv<'a>(&'a self, i: usize, buf: &'a [u8]) -> Argv<'a> {
+        let args = &self.args[self.cmds[i].args.clone()];
+        Argv {
+            args,
+            buf,
+            scratch: &self.scratch,
+            bigs: &self.bigs,
+        }
+    }
+
+    /// The big arguments of the batch.
+    pub fn bigs(&self) -> &[Bytes] {
+        &self.bigs
+    }
+
+    /// Where command `i` ends in the buffer.
+    pub fn end(&self, i: usize) -> usize {
+        self.cmds[i].end
+    }
+
+    /// Whether command `i` came as a line of words.
+    pub fn is_inline(&self, i: usize) -> bool {
+        self.cmds[i].inline
+    }
+
+    /// How many bytes to drop once all commands ran: up to the last one's end, or behind empty requests after it.
+    pub fn consumed(&self) -> usize {
+        self.consumed
+    }
+
+    /// Whether an empty line was skipped (from a replica, a sign of life).
+    pub fn blank_line(&self) -> bool {
+        self.blank_line
+    }
+
+    /// Memory held.
+    pub fn memory(&self) -> usize {
+        self.cmds.capacity() * size_of::<Cmd>()
+            + self.args.capacity() * size_of::<Arg>()
+            + self.scratch.capacity()
+    }
+
+    /// Forgets the commands. Done by `Parser::parse` too; on its own it lets go of big arguments.
+    pub fn clear(&mut self) {
+        self.cmds.clear();
+        self.args.clear();
+        self.args.shrink_to(BATCH_ARGS_KEPT);
+        self.scratch.clear();
+        self.scratch.shrink_to(BATCH_SCRATCH_KEPT);
+        self.bigs.clear();
+        self.consumed = 0;
+        self.blank_line = false;
+    }
+}
+
+/// The arguments of one command, borrowed from the query buffer and the batch.
+#[derive(Clone, Copy)]
+pub struct Argv<'a> {
+    args: &'a [Arg],
+    buf: &'a [u8],
+    scratch: &'a [u8],
+    bigs: &'a [Bytes],
+}
+
+impl<'a> Argv<'a> {
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.args.len()
+    }
+
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.args.is_empty()
+    }
+
+    /// Argument `i`, if there are so many.
+    #[inline]
+    pub fn get(&self, i: usize) -> Option<&'a [u8]> {
+        self.args.get(i).map(|&arg| self.resolve(arg))
+    }
+
+    /// Argument `i` as an owned buffer, if it is a big one: to be kept without a copy.
+    pub fn big(&self, i: usize) -> Option<&'a Bytes> {
+        let arg = self.args.get(i)?;
+        if arg.start & IS_BIG == 0 {
+            None
+        } else {
+            self.bigs.get(arg.start & !IS_BIG)
+        }
+    }
+
+    /// All arguments in order.
+    pub fn iter(
+        &self,
+    ) -> impl ExactSizeIterator<Item = &'a [u8]> + DoubleEndedIterator + Clone + use<'a> {
+        let all = *self;
+        self.args.iter().map(move |&arg| all.resolve(arg))
+    }
+
+    /// The arguments from `n` on.
+    #[inline]
+    pub fn skip(&self, n: usize) -> Argv<'a> {
+        Argv {
+            args: self.args.get(n..).unwrap_or(&[]),
+            ..*self
+        }
+    }
+
+    /// Sum of the arguments' lengths.
+    pub fn bytes(&self) -> usize {
+        self.args.iter().map(|arg| arg.len).sum()
+    }
+
+    /// A copy that owns its bytes, for a command that has to wait. Big arguments are shared, not copied.
+    pub fn to_owned(&self) -> OwnedArgv {
+        let small = |arg: &&Arg| arg.start & IS_BIG == 0;
+        let mut data = Vec::with_capacity(self.args.iter().filter(small).map(|arg| arg.len).sum());
+        let mut bigs = Vec::new();
+        let args = self.args.iter().enumerate().map(|(i, &arg)| {
+            let start = match self.big(i) {
+                Some(big) => {
+                    bigs.push(big.clone());
+                    (bigs.len() - 1) | IS_BIG
+                }
+                None => {
+                    data.extend_from_slice(self.resolve(arg));
+                    data.len() - arg.len
+                }
+            };
+            Arg {
+                start,
+                len: arg.len,
+            }
+        });
+        let args = args.collect();
+        OwnedArgv {
+            args,
+            data: data.into(),
+            bigs: bigs.into(),
+        }
+    }
+
+    #[inline]
+    fn resolve(&self, arg: Arg) -> &'a [u8] {
+        if arg.start & (IN_SCRATCH | IS_BIG) == 0 {
+            &self.buf[arg.start..arg.start + arg.len]
+        } else if arg.start & IS_BIG != 0 {
+            &self.bigs[arg.start & !IS_BIG]
+        } else {
+            let start = arg.start & !IN_SCRATCH;
+            &self.scratch[start..start + arg.len]
+        }
+    }
+}
+
+impl Index<usize> for Argv<'_> {
+    type Output = [u8];
+
+    /// Panics where there are not so many arguments: for those that the arity check vouches for.
+    #[inline]
+    fn index(&self, i: usize) -> &[u8] {
+        self.resolve(self.args[i])
+    }
+}
+
+impl fmt::Debug for Argv<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list()
+            .entries(self.iter().map(|arg| arg.escape_ascii().to_string()))
+            .finish()
+    }
+}
+
+/// The arguments of a command that owns them: one that is queued, blocked or made by the server itself.
+#[derive(Clone, Default)]
+pub struct OwnedArgv {
+    args: Box<[Arg]>,
+    data: Box<[u8]>,
+    bigs: Box<[Bytes]>,
+}
+
+impl OwnedArgv {
+    /// Copies arguments from anywhere.
+    pub fn new<'a>(args: impl IntoIterator<Item = &'a [u8]>) -> OwnedArgv {
+        let mut data = Vec::new();
+        let mut spans = Vec::new();
+        for arg in args {
+            spans.push(Arg {
+                start: data.len(),
+                len: arg.len(),
+            });
+            data.extend_from_slice(arg);
+        }
+        OwnedArgv {
+            args: spans.into(),
+            data: data.into(),
+            bigs: Box::default(),
+        }
+    }
+
+    #[inline]
+    pub fn argv(&self) -> Argv<'_> {
+        Argv {
+            args: &self.args,
+            buf: &self.data,
+            scratch: &[],
+            bigs: &self.bigs,
+        }
+    }
+
+    /// Memory held, shared big arguments at full length.
+    pub fn memory(&self) -> usize {
+        let bigs: usize = self
+            .bigs
+            .iter()
+            .map(|big| big.len() + size_of::<Bytes>())
+            .sum();
+        self.args.len() * size_of::<Arg>() + self.data.len() + bigs
+    }
+}
+
+impl fmt::Debug for OwnedArgv {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.argv().fmt(f)
+    }
+}
