@@ -80,16 +80,12 @@ fn request(buf: &[u8]) -> Option<(usize, std::ops::Range<usize>)> {
 
 impl Conn {
     /// Reads, answers and writes; false when the connection is over.
-    fn turn(&mut self, replies: &Replies) -> bool {
+    fn turn(&mut self, replies: &Replies, buf: &mut [u8; READ_SIZE]) -> bool {
         loop {
-            let old = self.input.len();
-            self.input.resize(old + READ_SIZE, 0);
-            let read = self.socket.read(&mut self.input[old..]);
-            self.input.truncate(old + *read.as_ref().unwrap_or(&0));
-            match read {
+            match self.socket.read(buf) {
                 Ok(0) => return false,
                 Ok(n) => {
-                    self.answer(replies);
+                    self.answer(replies, &buf[..n]);
                     if self.flush().is_err() {
                         return false;
                     }
@@ -104,14 +100,22 @@ impl Conn {
         }
     }
 
-    fn answer(&mut self, replies: &Replies) {
+    /// Answers the requests that `new` completes; what is left of it is kept.
+    fn answer(&mut self, replies: &Replies, new: &[u8]) {
+        let mut kept = std::mem::take(&mut self.input);
+        let input = if kept.is_empty() {
+            new
+        } else {
+            kept.extend_from_slice(new);
+            &kept
+        };
         let mut at = 0;
-        while let Some((end, name)) = request(&self.input[at..]) {
+        while let Some((end, name)) = request(&input[at..]) {
             self.output
-                .extend_from_slice(replies.to(&self.input[at..][name]));
+                .extend_from_slice(replies.to(&input[at..][name]));
             at += end;
         }
-        self.input.drain(..at);
+        self.input = input[at..].to_vec();
     }
 
     /// Writes what the socket takes; the rest waits for the next edge.
@@ -137,6 +141,7 @@ fn serve(port: u16, size: usize) -> io::Result<()> {
     let mut listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port)))?;
     poll.registry()
         .register(&mut listener, LISTENER, Interest::READABLE)?;
+    let mut buf = [0; READ_SIZE];
     let mut conns: Vec<Option<Conn>> = Vec::new();
     loop {
         if let Err(e) = poll.poll(&mut events, None) {
@@ -171,7 +176,7 @@ fn serve(port: u16, size: usize) -> io::Result<()> {
             }
             let slot = &mut conns[event.token().0];
             let goes_on = match slot {
-                Some(conn) if event.is_readable() => conn.turn(&replies),
+                Some(conn) if event.is_readable() => conn.turn(&replies, &mut buf),
                 Some(conn) => conn.flush().is_ok(),
                 None => true,
             };
