@@ -132,6 +132,31 @@ mod tests {
         );
     }
 
+    /// What [`a_second_sigint_exits`] runs in a process of its own.
+    #[test]
+    #[ignore]
+    fn child() {
+        if std::env::var_os("REDSTART_TEST_SIGINT").is_none() {
+            return;
+        }
+        let reactor = Reactor::new().unwrap();
+        let signals = Signals::install(&reactor.waker(), |_| ()).unwrap();
+        low_level::raise(SIGINT).unwrap();
+        assert_eq!(signals.stop_requested(), Some(SIGINT));
+        low_level::raise(SIGINT).unwrap();
+        std::process::exit(7);
+    }
+
+    #[test]
+    fn a_second_sigint_exits() {
+        let out = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "ae::signal::tests::child"])
+            .env("REDSTART_TEST_SIGINT", "1")
+            .output()
+            .unwrap();
+        assert_eq!(out.status.code(), Some(1));
+    }
+
     #[test]
     fn a_signal_wakes_the_loop() {
         let mut reactor = Reactor::new().unwrap();

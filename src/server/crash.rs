@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering}
 use libc::{SIGABRT, SIGALRM, SIGBUS, SIGFPE, SIGILL, SIGSEGV};
 
 use super::log::{self, DirectText, Verbosity};
+use super::machine::{self, Machine};
 use super::memtest;
 use super::stack::Stack;
 use crate::base::quoted;
@@ -186,13 +187,6 @@ struct Crash {
     machine: Option<Machine>,
 }
 
-/// The processor as the signal found it.
-struct Machine {
-    instruction: usize,
-    stack_pointer: usize,
-    registers: &'static libc::mcontext_t,
-}
-
 /// The report's body, in order. Steps that look at the crash are skipped (`None`) when they are reached
 /// through a second crash.
 const STEPS: [fn(Option<&Crash>); 13] = [
@@ -281,7 +275,7 @@ fn write_registers(crash: &Crash, out: &mut DirectText) -> fmt::Result {
         return Ok(());
     };
     out.write_str("\n------ REGISTERS ------\n")?;
-    for (n, (name, value)) in registers(machine.registers).into_iter().enumerate() {
+    for (n, (name, value)) in machine.registers.iter().enumerate() {
         let end = if n % 4 == 3 { '\n' } else { ' ' };
         write!(out, "{name}:{value:016x}{end}")?;
     }
@@ -425,7 +419,7 @@ extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, context: *mut
     start();
     let version = REDIS_VERSION.get().copied().unwrap_or("?");
     // SAFETY: the kernel hands both over, valid during the handler, which never returns.
-    let (info, machine) = unsafe { (&*info, machine(context)) };
+    let (info, machine) = unsafe { (&*info, Machine::of(context)) };
     line(format_args!(
         "Redis {version} crashed by signal: {signal}, si_code: {}",
         info.si_code
@@ -447,22 +441,13 @@ extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, context: *mut
         if machine.instruction == address {
             // A call to nowhere: the walk must start at the caller.
             // SAFETY: `context` is the kernel's; a second crash is dealt with.
-            stack = unsafe { at_caller(context, |caller| Stack::capture(Some(caller))) };
+            stack = unsafe { machine::at_caller(context, |caller| Stack::capture(Some(caller))) };
         }
     }
     let interrupted = machine.as_ref().map(|m| m.instruction);
     let stack = stack.unwrap_or_else(|| Stack::capture(interrupted));
     write_report(Some(&Crash { stack, machine }));
     end();
-}
-
-/// Where a signal interrupted the program, by the context that its handler was given.
-///
-/// # Safety
-/// `context` is what the kernel handed to a handler that is still running.
-pub unsafe fn interrupted_at(context: *mut c_void) -> Option<usize> {
-    // SAFETY: the caller's promise; the registers are not kept.
-    unsafe { machine(context) }.map(|m| m.instruction)
 }
 
 /// Who may write the report.
@@ -528,142 +513,6 @@ fn set_handler(signal: c_int, handler: Handler) {
 fn set_default(signal: c_int) {
     // SAFETY: SIG_DFL is a disposition of every signal.
     unsafe { libc::signal(signal, libc::SIG_DFL) };
-}
-
-/// The processor's state out of a handler's context.
-///
-/// # Safety
-/// `context` is what the kernel handed to a handler that does not return.
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-unsafe fn machine(context: *mut c_void) -> Option<Machine> {
-    // SAFETY: the caller's promise.
-    let registers = unsafe { &(*context.cast::<libc::ucontext_t>()).uc_mcontext };
-    Some(Machine {
-        instruction: registers.gregs[libc::REG_RIP as usize] as usize,
-        stack_pointer: registers.gregs[libc::REG_RSP as usize] as usize,
-        registers,
-    })
-}
-
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-fn registers(r: &libc::mcontext_t) -> [(&'static str, u64); 19] {
-    let names = [
-        ("RAX", libc::REG_RAX),
-        ("RBX", libc::REG_RBX),
-        ("RCX", libc::REG_RCX),
-        ("RDX", libc::REG_RDX),
-        ("RDI", libc::REG_RDI),
-        ("RSI", libc::REG_RSI),
-        ("RBP", libc::REG_RBP),
-        ("RSP", libc::REG_RSP),
-        ("R8 ", libc::REG_R8),
-        ("R9 ", libc::REG_R9),
-        ("R10", libc::REG_R10),
-        ("R11", libc::REG_R11),
-        ("R12", libc::REG_R12),
-        ("R13", libc::REG_R13),
-        ("R14", libc::REG_R14),
-        ("R15", libc::REG_R15),
-        ("RIP", libc::REG_RIP),
-        ("EFL", libc::REG_EFL),
-        ("CSGSFS", libc::REG_CSGSFS),
-    ];
-    names.map(|(name, index)| (name, r.gregs[index as usize] as u64))
-}
-
-/// Runs `f` as if a call whose target cannot be executed had not happened, so that the stack can be
-/// walked; `f` gets the caller's address.
-///
-/// # Safety
-/// As for `machine`; the word at the stack pointer is read.
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
-unsafe fn at_caller<T>(context: *mut c_void, f: impl FnOnce(usize) -> T) -> Option<T> {
-    let [rip, rsp] = [libc::REG_RIP as usize, libc::REG_RSP as usize];
-    // SAFETY: the caller's promise; raw access, since `f` reads the context by its own ways.
-    unsafe {
-        let registers = &raw mut (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs;
-        let before = *registers;
-        let caller = *(before[rsp] as *const usize);
-        (*registers)[rip] = caller as i64;
-        (*registers)[rsp] += 8;
-        let result = f(caller);
-        *registers = before;
-        Some(result)
-    }
-}
-
-/// The processor's state out of a handler's context.
-///
-/// # Safety
-/// `context` is what the kernel handed to a handler that does not return.
-#[cfg(all(target_os = "linux", target_arch = "aarch64"))]
-unsafe fn machine(context: *mut c_void) -> Option<Machine> {
-    // SAFETY: the caller's promise.
-    let registers = unsafe { &(*context.cast::<libc::ucontext_t>()).uc_mcontext };
-    Some(Machine {
-        instruction: registers.pc as usize,
-        stack_pointer: registers.sp as usize,
-        registers,
-    })
-}
-
-#[cfg(all(target_os = "linux", target_arch = "aarch64"))]
-fn registers(r: &libc::mcontext_t) -> [(&'static str, u64); 7] {
-    [
-        ("X0 ", r.regs[0]),
-        ("X1 ", r.regs[1]),
-        ("X18", r.regs[18]),
-        ("X29", r.regs[29]),
-        ("LR ", r.regs[30]),
-        ("SP ", r.sp),
-        ("PC ", r.pc),
-    ]
-}
-
-/// Runs `f` as if a call whose target cannot be executed had not happened, so that the stack can be
-/// walked; `f` gets the caller's address.
-///
-/// # Safety
-/// As for `machine`.
-#[cfg(all(target_os = "linux", target_arch = "aarch64"))]
-unsafe fn at_caller<T>(context: *mut c_void, f: impl FnOnce(usize) -> T) -> Option<T> {
-    // SAFETY: the caller's promise; raw access, since `f` reads the context by its own ways.
-    unsafe {
-        let registers = &raw mut (*context.cast::<libc::ucontext_t>()).uc_mcontext;
-        let (before, caller) = ((*registers).pc, (*registers).regs[30]);
-        (*registers).pc = caller;
-        let result = f(caller as usize);
-        (*registers).pc = before;
-        Some(result)
-    }
-}
-
-/// Elsewhere nothing is known of the registers.
-///
-/// # Safety
-/// Nothing is read.
-#[cfg(not(all(
-    target_os = "linux",
-    any(target_arch = "x86_64", target_arch = "aarch64")
-)))]
-unsafe fn machine(_: *mut c_void) -> Option<Machine> {
-    None
-}
-
-#[cfg(not(all(
-    target_os = "linux",
-    any(target_arch = "x86_64", target_arch = "aarch64")
-)))]
-fn registers(_: &libc::mcontext_t) -> [(&'static str, u64); 0] {
-    []
-}
-
-#[cfg(not(all(
-    target_os = "linux",
-    any(target_arch = "x86_64", target_arch = "aarch64")
-)))]
-unsafe fn at_caller<T>(_: *mut c_void, _: impl FnOnce(usize) -> T) -> Option<T> {
-    None
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub mod cron;
 pub mod drive;
 pub mod io;
 pub mod log;
+pub mod machine;
 pub mod memtest;
 pub mod net;
 pub mod os;

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 
 use super::crash;
 use super::log::{self, DirectText, Verbosity};
+use super::machine::Machine;
 use super::stack::{FRAMES_MAX, Stack};
 
 /// The stack the handler took down, until the thread has written it.
@@ -164,7 +165,8 @@ extern "C" fn on_alarm(_: c_int, _: *mut libc::siginfo_t, context: *mut c_void) 
         if libc::gettid() != the_loop {
             libc::syscall(libc::SYS_tgkill, libc::getpid(), the_loop, libc::SIGALRM);
         } else if !BUSY.swap(true, Ordering::AcqRel) {
-            let stack = Stack::capture(crash::interrupted_at(context));
+            let interrupted = Machine::of(context).map(|m| m.instruction);
+            let stack = Stack::capture(interrupted);
             for (to, &from) in ADDRESSES.iter().zip(stack.addresses()) {
                 to.store(from, Ordering::Relaxed);
             }
