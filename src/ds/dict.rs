@@ -36,6 +36,11 @@ use segment::{MERGE_BELOW, Seg};
 use std::ops::Deref;
 use tree::Top;
 
+/// Records from which on `prefetch` does something: fewer fit the processor's second cache.
+const PREFETCH_FROM: usize = 8192;
+/// Lookups prefetched at a time: about what a processor can have under way.
+const PREFETCH_BATCH: usize = 16;
+
 /// A table of records, looked up by their keys.
 pub struct Dict<R: Record> {
     top: Top<R>,
@@ -153,37 +158,33 @@ impl<R: Record> Dict<R> {
         }
     }
 
-    /// Fetches what a lookup of this hash will read first. To be called for all keys of a batch, then
-    /// `prefetch_slot` for all, then `prefetch_record`; or see [`Dict::prefetch`]. Pure hints: what was
-    /// fetched may be outdated when it is looked up.
+    /// Fetches what the lookups of a batch of keys will read, for all of them at once: first their tags,
+    /// then the slots these lead to, then the records. Pure hints, worth it for 4 keys or more.
     #[inline]
-    pub fn prefetch_tags(&self, hash: u64) {
-        if let Some(seg) = self.top.locate(hash) {
-            seg.prefetch(hash);
-        }
-    }
-
-    /// The second stage: from tags to the slot.
-    #[inline]
-    pub fn prefetch_slot(&self, hash: u64) {
-        if let Some(seg) = self.top.locate(hash) {
-            seg.prefetch_slot(hash);
-        }
-    }
-
-    /// The third stage: from the slot to the record.
-    #[inline]
-    pub fn prefetch_record(&self, hash: u64) {
-        if let Some(seg) = self.top.locate(hash) {
-            seg.prefetch_record(hash);
-        }
-    }
-
-    /// All three stages for a batch of keys whose lookups follow. Good at 4 to 32 at a time.
     pub fn prefetch(&self, hashes: &[u64]) {
-        hashes.iter().for_each(|&h| self.prefetch_tags(h));
-        hashes.iter().for_each(|&h| self.prefetch_slot(h));
-        hashes.iter().for_each(|&h| self.prefetch_record(h));
+        // A small table is in the cache anyway.
+        if self.len >= PREFETCH_FROM {
+            hashes
+                .chunks(PREFETCH_BATCH)
+                .for_each(|batch| self.prefetch_batch(batch));
+        }
+    }
+
+    fn prefetch_batch(&self, hashes: &[u64]) {
+        let Top::Tree(root) = &self.top else { return };
+        let mut segs = [None; PREFETCH_BATCH];
+        for (seg, &hash) in segs.iter_mut().zip(hashes) {
+            *seg = Some(root.locate(hash).prefetch(hash));
+        }
+        let mut slots = [None; PREFETCH_BATCH];
+        for ((slot, seg), &hash) in slots.iter_mut().zip(segs).zip(hashes) {
+            *slot = seg.and_then(|seg| seg.prefetch_slot(hash));
+        }
+        for (seg, index) in segs.into_iter().zip(slots) {
+            if let (Some(seg), Some(index)) = (seg, index) {
+                seg.prefetch_at(index);
+            }
+        }
     }
 
     /// A record that is not in the dict yet.
@@ -391,8 +392,12 @@ impl<R: Record> std::ops::DerefMut for RecordMut<'_, R> {
 impl<R: Record> Drop for RecordMut<'_, R> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: as above; a record is a Handle. It may be another one than before: it gets the bits.
-        unsafe { (*self.slot.cast::<Handle>()).set_bits(self.bits) };
+        // SAFETY: as above; a record is a Handle.
+        let handle = unsafe { &mut *self.slot.cast::<Handle>() };
+        // It may be another record than before. If it is not, the slot's line stays clean.
+        if handle.bits() != self.bits {
+            handle.set_bits(self.bits);
+        }
         let deadline = self.deref().deadline();
         if deadline != self.deadline {
             self.dict.redate(self.hash, self.deadline, deadline);

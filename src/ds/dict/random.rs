@@ -1,14 +1,15 @@
-//! Random records: by weight down to a page, then by chance.
+//! Random records, each with the same chance.
 //!
-//! The root's sums choose the page. Within it a segment and one of the 448 slots that it could have are drawn,
-//! all alike, until the slot holds a record: each record of the page has the same chance, and a few draws do.
-//! When they do not (a page that is nearly empty, or of whose keys few expire), the segments' own counts
-//! decide, which costs a look at each of them.
+//! A random hash leads to a segment of depth d with a chance of 2^-d. Accepting it with a chance of
+//! 2^(d - D), where no segment is deeper than D, makes all segments equal, and drawing one of the 448 slots
+//! that it could have makes all records equal: a few draws find one, and only the last touches memory that
+//! is not in the cache anyway. When they do not (a table out of balance, or of whose keys few expire), the
+//! sums decide: the root's choose a page, the headers' a segment, the records themselves the rest.
 
 use super::group::{Bits, GROUP};
 use super::record::Record;
 use super::segment::{SLOTS_MAX, Seg};
-use super::tree::{FANOUT, PageRef, Sums};
+use super::tree::{FANOUT, Sums};
 use super::{Dict, Top};
 use smallvec::SmallVec;
 
@@ -20,6 +21,14 @@ enum Among {
 }
 
 impl Among {
+    fn of_dict<R: Record>(self, dict: &Dict<R>) -> usize {
+        if self == Among::All {
+            dict.len
+        } else {
+            dict.expiring
+        }
+    }
+
     fn of_sums(self, sums: &Sums) -> u64 {
         u64::from(if self == Among::All {
             sums.keys
@@ -41,25 +50,25 @@ impl Among {
     }
 }
 
-/// Draws before the segments are counted.
-const DRAWS: usize = 16;
+/// Draws before the sums are asked.
+const DRAWS: usize = 32;
 
 type Segs<R> = SmallVec<[Seg<R>; FANOUT]>;
 
 impl<R: Record> Dict<R> {
     /// A record, each with the same chance. `below` draws a number less than its argument.
     pub fn random(&self, mut below: impl FnMut(u64) -> u64) -> Option<&R> {
-        self.draw(Among::All, &mut below)
+        self.one(Among::All, &mut below)
     }
 
     /// A record with a deadline, each with the same chance.
     pub fn random_expiring(&self, mut below: impl FnMut(u64) -> u64) -> Option<&R> {
-        self.draw(Among::Expiring, &mut below)
+        self.one(Among::Expiring, &mut below)
     }
 
-    /// Calls f with up to `count` records (all, or only those with a deadline) that stand together at a random
-    /// place. In the order of hashes neighbours have nothing in common, so they are a fair sample, and a
-    /// cheap one. f is called less often only if there are fewer.
+    /// Calls f with up to `count` records (all, or only those with a deadline) that stand together at a
+    /// random place. In the order of hashes neighbours have nothing in common, so they are a fair sample,
+    /// and a cheap one. f is called less often only if there are fewer.
     pub fn sample(
         &self,
         count: usize,
@@ -72,50 +81,72 @@ impl<R: Record> Dict<R> {
         } else {
             Among::All
         };
-        let have = if expiring { self.expiring } else { self.len };
-        let mut left = count.min(have);
-        // Small pages may not have enough: then another is drawn, and a record may come twice.
+        let mut left = count.min(among.of_dict(self));
+        // A segment may not have enough: then another is drawn, and a record may come twice.
         while left > 0 {
-            let Some(segs) = self.page_of(among, &mut below) else {
+            let Some((seg, index)) = self.draw(among, &mut below) else {
                 return;
             };
-            let start = pick(&segs, among, &mut below);
-            for turn in 0..segs.len() {
-                let seg = segs[(start + turn) % segs.len()];
-                if among.of_segment(seg) > 0 {
-                    sample_segment(seg, among, &mut left, &mut below, &mut f);
-                }
-                if left == 0 {
-                    return;
-                }
-            }
+            sample_segment(seg, index, among, &mut left, &mut f);
         }
     }
 
-    fn draw(&self, among: Among, below: &mut impl FnMut(u64) -> u64) -> Option<&R> {
-        let segs = self.page_of(among, below)?;
-        for _ in 0..DRAWS {
-            let seg = segs[below(segs.len() as u64) as usize];
-            let slot = below(SLOTS_MAX as u64) as usize;
-            if let Some(index) = in_use(seg, slot) {
-                // SAFETY: in use, and nothing is written while self is borrowed.
-                let record = unsafe { seg.record(index) };
-                if among.wants(record) {
-                    return Some(record);
-                }
-            }
+    fn one(&self, among: Among, below: &mut impl FnMut(u64) -> u64) -> Option<&R> {
+        let (seg, index) = self.draw(among, below)?;
+        // SAFETY: in use, and nothing is written while self is borrowed.
+        Some(unsafe { seg.record(index) })
+    }
+
+    fn draw(&self, among: Among, below: &mut impl FnMut(u64) -> u64) -> Option<(Seg<R>, usize)> {
+        // Where few of the records are wanted, each draw would cost a look at one that is not.
+        let likely = among.of_dict(self) >= self.len / 8;
+        let mut draws = 0..if likely { DRAWS } else { 0 };
+        draws
+            .find_map(|_| self.draw_once(among, below))
+            .or_else(|| self.weigh(among, below))
+    }
+
+    #[inline]
+    fn draw_once(
+        &self,
+        among: Among,
+        below: &mut impl FnMut(u64) -> u64,
+    ) -> Option<(Seg<R>, usize)> {
+        let hash = below(1 << 48) << 16;
+        let seg = self.top.locate(hash)?;
+        let below_depth = hash << seg.depth();
+        if below_depth
+            .checked_shr(64 - (self.top.depth_max() - seg.depth()))
+            .unwrap_or(0)
+            != 0
+        {
+            return None;
         }
-        let seg = segs[pick(&segs, among, below)];
+        let slot = below(SLOTS_MAX as u64) as usize;
+        let (group, bit) = (slot / GROUP, slot % GROUP);
+        if group >= seg.shape().groups() || seg.used(group) >> bit & 1 == 0 {
+            return None;
+        }
+        // SAFETY: in use, and nothing is written while self is borrowed.
+        let wanted = among == Among::All || among.wants(unsafe { seg.record(slot) });
+        wanted.then_some((seg, slot))
+    }
+
+    /// By the sums: reads all headers of a page and all records of a segment.
+    #[cold]
+    fn weigh(&self, among: Among, below: &mut impl FnMut(u64) -> u64) -> Option<(Seg<R>, usize)> {
+        let segs = self.page_of(among, below)?;
+        segs.iter().for_each(|seg| seg.prefetch_head());
+        let mut nth = below(segs.iter().map(|&seg| among.of_segment(seg)).sum());
+        let seg = *segs
+            .iter()
+            .find(|&&seg| skip(&mut nth, among.of_segment(seg)))?;
         let mut nth = below(among.of_segment(seg));
         let mut found = None;
         seg.each(|index| {
-            // SAFETY: as above.
-            let record = unsafe { seg.record(index) };
-            if among.wants(record) {
-                if nth == 0 {
-                    found = found.or(Some(record));
-                }
-                nth = nth.wrapping_sub(1);
+            // SAFETY: in use, and nothing is written while self is borrowed.
+            if among.wants(unsafe { seg.record(index) }) && skip(&mut nth, 1) {
+                found = Some((seg, index));
             }
         });
         found
@@ -123,65 +154,38 @@ impl<R: Record> Dict<R> {
 
     /// The segments of a page, drawn by the number of records wanted in it.
     fn page_of(&self, among: Among, below: &mut impl FnMut(u64) -> u64) -> Option<Segs<R>> {
-        let have = if among == Among::All {
-            self.len
-        } else {
-            self.expiring
-        };
-        if have == 0 {
-            return None;
-        }
+        let have = among.of_dict(self) as u64;
         match &self.top {
-            Top::Empty => None,
-            Top::Small(seg) => Some(SmallVec::from_slice(&[*seg])),
-            Top::Tree(root) => {
-                let mut nth = below(have as u64);
-                let (_, entry) = root.runs().find(|(_, e)| {
-                    let n = among.of_sums(&e.sums);
-                    let here = nth < n;
-                    nth = nth.wrapping_sub(n);
-                    here
-                })?;
-                Some(segments(entry.page))
+            Top::Small(seg) if have > 0 => Some(SmallVec::from_slice(&[*seg])),
+            Top::Tree(root) if have > 0 => {
+                let mut nth = below(have);
+                let (_, entry) = root
+                    .runs()
+                    .find(|(_, e)| skip(&mut nth, among.of_sums(&e.sums)))?;
+                Some(entry.page.runs().map(|(_, seg)| seg).collect())
             }
+            _ => None,
         }
     }
 }
 
-fn segments<R: Record>(page: PageRef<R>) -> Segs<R> {
-    page.runs().map(|(_, seg)| seg).collect()
+/// Passes so many on the way to the nth; true if it is among them.
+fn skip(nth: &mut u64, here: u64) -> bool {
+    let hit = *nth < here;
+    // Once hit, n wraps around to a number that is never reached.
+    *nth = nth.wrapping_sub(here);
+    hit
 }
 
-/// One of the segments, by the number of records wanted in each. At least one is.
-fn pick<R: Record>(segs: &Segs<R>, among: Among, below: &mut impl FnMut(u64) -> u64) -> usize {
-    segs.iter().for_each(|seg| seg.prefetch_head());
-    let total = segs.iter().map(|&seg| among.of_segment(seg)).sum();
-    let mut nth = below(total);
-    let at = segs.iter().position(|&seg| {
-        let n = among.of_segment(seg);
-        let here = nth < n;
-        nth = nth.wrapping_sub(n);
-        here
-    });
-    at.unwrap_or(0)
-}
-
-/// The slot, if it exists and holds a record.
-fn in_use<R: Record>(seg: Seg<R>, slot: usize) -> Option<usize> {
-    let (group, bit) = (slot / GROUP, slot % GROUP);
-    (group < seg.shape().groups() && seg.used(group) >> bit & 1 != 0).then_some(slot)
-}
-
-/// Calls f with records of the segment from a random slot on.
+/// Calls f with records of the segment from a slot on.
 fn sample_segment<R: Record>(
     seg: Seg<R>,
+    start: usize,
     among: Among,
     left: &mut usize,
-    below: &mut impl FnMut(u64) -> u64,
     f: &mut impl FnMut(&R),
 ) {
     let groups = seg.shape().groups();
-    let start = below((groups * GROUP) as u64) as usize;
     let behind = (1u32 << (start % GROUP)) - 1;
     for turn in 0..=groups {
         let group = (start / GROUP + turn) % groups;

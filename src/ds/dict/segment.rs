@@ -177,6 +177,24 @@ pub(super) fn tag_of(hash: u64) -> u8 {
     (hash as u8).max(1)
 }
 
+/// Whether two keys are equal, without a call for the lengths that most have.
+#[inline(always)]
+fn same(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    if a.len() <= 2 * WORD
+        && let (Some(a0), Some(a1)) = (a.first_chunk::<WORD>(), a.last_chunk::<WORD>())
+        && let (Some(b0), Some(b1)) = (b.first_chunk::<WORD>(), b.last_chunk::<WORD>())
+    {
+        // The two words overlap in a key of less than 16 bytes.
+        return a0 == b0 && a1 == b1;
+    }
+    a == b
+}
+
+const WORD: usize = size_of::<u64>();
+
 /// A pointer to a segment, and its shape in the upper 16 bits: 5 of groups, 6 of base, 4 of skew, 1 of
 /// half. It is a bare reference: whoever holds it in a page counts it.
 pub(super) struct Seg<R>(NonNull<u8>, PhantomData<R>);
@@ -361,7 +379,7 @@ impl<R: Record> Seg<R> {
             return;
         }
         if std::mem::needs_drop::<R>() {
-            self.each(|i| {
+            self.each_ahead(R::prefetch_count, |i| {
                 // SAFETY: the last owner; each record is dropped once.
                 unsafe { self.slot(i).drop_in_place() }
             });
@@ -378,12 +396,17 @@ impl<R: Record> Seg<R> {
     /// Calls f with the index of each slot in use, fetching the records of later groups ahead: for
     /// functions that look at them.
     #[inline(always)]
-    pub fn each(self, mut f: impl FnMut(usize)) {
+    pub fn each(self, f: impl FnMut(usize)) {
+        self.each_ahead(R::prefetch, f);
+    }
+
+    #[inline(always)]
+    fn each_ahead(self, prefetch: impl Fn(NonNull<u8>), mut f: impl FnMut(usize)) {
         const AHEAD: usize = 2;
         let groups = self.shape().groups();
         for g in 0..groups + AHEAD {
             if g < groups {
-                Bits(self.used(g)).for_each(|i| R::prefetch(self.pointer(g * GROUP + i)));
+                Bits(self.used(g)).for_each(|i| prefetch(self.pointer(g * GROUP + i)));
             }
             if g >= AHEAD {
                 Bits(self.used(g - AHEAD)).for_each(|i| f((g - AHEAD) * GROUP + i));
@@ -407,44 +430,30 @@ impl<R: Record> Seg<R> {
 
     /// Fetches what a lookup will read first: the header's line and the home group's tags.
     #[inline(always)]
-    pub fn prefetch(self, hash: u64) {
+    pub fn prefetch(self, hash: u64) -> Seg<R> {
         let shape = self.shape();
         prefetch_read(self.ptr());
         prefetch_read(
             self.tags()
                 .wrapping_add(shape.home(shape.stored(hash)) * GROUP),
         );
+        self
     }
 
-    /// Fetches the slots of the home group whose tags match.
+    /// Fetches the slot of the home group whose tag matches, and gives its index: the record's, most
+    /// likely.
     #[inline(always)]
-    pub fn prefetch_slot(self, hash: u64) {
+    pub fn prefetch_slot(self, hash: u64) -> Option<usize> {
         let shape = self.shape();
         let group = shape.home(shape.stored(hash));
         // SAFETY: the tags of a group of this segment.
         let mask = unsafe { matches(self.tags().wrapping_add(group * GROUP), tag_of(hash)) };
-        if mask != 0 {
-            prefetch_read(
-                self.slot(group * GROUP + mask.trailing_zeros() as usize)
-                    .cast(),
-            );
+        if mask == 0 {
+            return None;
         }
-    }
-
-    /// Fetches the record in the home group that matches.
-    #[inline(always)]
-    pub fn prefetch_record(self, hash: u64) {
-        let shape = self.shape();
-        let stored = shape.stored(hash);
-        let group = shape.home(stored);
-        // SAFETY: the tags of a group of this segment.
-        let mask = unsafe { matches(self.tags().wrapping_add(group * GROUP), tag_of(hash)) };
-        for i in Bits(mask) {
-            if self.bits(group * GROUP + i) == stored {
-                R::prefetch(self.pointer(group * GROUP + i));
-                return;
-            }
-        }
+        let index = group * GROUP + mask.trailing_zeros() as usize;
+        prefetch_read(self.slot(index).cast());
+        Some(index)
     }
 
     /// The index of the slot that holds the key's record.
@@ -461,7 +470,7 @@ impl<R: Record> Seg<R> {
             for i in Bits(mask) {
                 let index = group * GROUP + i;
                 // SAFETY: a tag that is not 0 says that the slot holds a record.
-                if self.bits(index) == stored && unsafe { &*self.slot(index) }.key() == key {
+                if self.bits(index) == stored && same(unsafe { &*self.slot(index) }.key(), key) {
                     return Some(index);
                 }
             }
@@ -630,7 +639,7 @@ impl<R: Record> Seg<R> {
                 .add(HEAD)
                 .copy_from_nonoverlapping(self.ptr().add(HEAD), self.bytes() - HEAD);
         }
-        self.each(|i| {
+        self.each_ahead(R::prefetch_count, |i| {
             // SAFETY: the slot holds a record; the new owner is the copied word in `to`.
             forget(unsafe { &*self.slot(i) }.clone());
         });

@@ -685,6 +685,14 @@ impl<R: Record> Top<R> {
         }
     }
 
+    /// No segment is deeper.
+    pub fn depth_max(&self) -> u32 {
+        match self {
+            Top::Tree(root) => root.bits + FANOUT_BITS,
+            _ => 0,
+        }
+    }
+
     /// A lower bound of all deadlines.
     pub fn earliest(&self) -> u64 {
         match self {
