@@ -36,12 +36,19 @@ struct Source {
 impl Source {
     /// The top-level module the file belongs to.
     fn module(&self) -> &str {
-        self.path.split('/').next().unwrap_or("").trim_end_matches(".rs")
+        self.path
+            .split('/')
+            .next()
+            .unwrap_or("")
+            .trim_end_matches(".rs")
     }
 
     /// The lines that are code: no comments, and none of the tests at the end.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
-        let tests = self.text.find("#[cfg(test)]\nmod tests").unwrap_or(self.text.len());
+        let tests = self
+            .text
+            .find("#[cfg(test)]\nmod tests")
+            .unwrap_or(self.text.len());
         self.text[..tests]
             .lines()
             .enumerate()
@@ -51,14 +58,25 @@ impl Source {
 
 fn sources() -> Vec<Source> {
     fn walk(dir: &Path, root: &Path, out: &mut Vec<Source>) {
-        let mut entries: Vec<PathBuf> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
+        let mut entries: Vec<PathBuf> = fs::read_dir(dir)
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .collect();
         entries.sort();
         for path in entries {
             if path.is_dir() {
                 walk(&path, root, out);
             } else if path.extension().is_some_and(|e| e == "rs") {
-                let below = path.strip_prefix(root).unwrap().to_str().unwrap().to_string();
-                out.push(Source { path: below, text: fs::read_to_string(&path).unwrap() });
+                let below = path
+                    .strip_prefix(root)
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .to_string();
+                out.push(Source {
+                    path: below,
+                    text: fs::read_to_string(&path).unwrap(),
+                });
             }
         }
     }
@@ -73,7 +91,9 @@ fn named<'a>(line: &'a str, prefix: &str) -> Vec<&'a str> {
     line.match_indices(prefix)
         .map(|(at, _)| {
             let rest = &line[at + prefix.len()..];
-            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+            let end = rest
+                .find(|c: char| !c.is_alphanumeric() && c != '_')
+                .unwrap_or(rest.len());
             &rest[..end]
         })
         .collect()
@@ -95,17 +115,26 @@ fn imports_only_go_down() {
             continue;
         }
         let own = place(from).unwrap_or_else(|| panic!("src/{} is on no floor", source.path));
-        let depth = source.path.matches('/').count() + usize::from(!source.path.ends_with("mod.rs"));
+        let depth =
+            source.path.matches('/').count() + usize::from(!source.path.ends_with("mod.rs"));
         let climb = format!("{}{}", "super::".repeat(depth), "");
         for (n, line) in source.code() {
             let mut targets = named(line, "crate::");
             if depth > 0 {
-                targets.extend(named(line, &climb).into_iter().filter(|m| place(m).is_some()));
+                targets.extend(
+                    named(line, &climb)
+                        .into_iter()
+                        .filter(|m| place(m).is_some()),
+                );
             }
             for to in targets {
                 let Some(there) = place(to) else { continue };
-                let banned = NEVER.iter().any(|(m, never)| *m == from && never.contains(&to));
-                if to != from && (there.0 > own.0 || (there.0 == own.0 && there.1 > own.1) || banned) {
+                let banned = NEVER
+                    .iter()
+                    .any(|(m, never)| *m == from && never.contains(&to));
+                if to != from
+                    && (there.0 > own.0 || (there.0 == own.0 && there.1 > own.1) || banned)
+                {
                     wrong.push(format!("src/{}:{n}: {from} may not see {to}", source.path));
                 }
             }
@@ -127,7 +156,10 @@ fn the_outside_is_touched_in_one_place() {
             let sockets = line.contains("mio::") || line.contains("std::net");
             let may = source.module() == "ae" || source.path == "server/net.rs";
             if sockets && !may {
-                wrong.push(format!("src/{}:{n}: sockets are for ae and server/net.rs", source.path));
+                wrong.push(format!(
+                    "src/{}:{n}: sockets are for ae and server/net.rs",
+                    source.path
+                ));
             }
         }
     }
@@ -146,13 +178,19 @@ fn every_unsafe_says_why_it_is_sound() {
             }
             // The reason stands in the comment above the statement, within a few lines.
             let from = n.saturating_sub(12);
-            let reasoned = lines[from..n].iter().any(|l| l.contains("SAFETY:") || l.contains("# Safety"));
+            let reasoned = lines[from..n]
+                .iter()
+                .any(|l| l.contains("SAFETY:") || l.contains("# Safety"));
             if !reasoned {
                 wrong.push(format!("src/{}:{n}", source.path));
             }
         }
     }
-    assert!(wrong.is_empty(), "unsafe without SAFETY:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "unsafe without SAFETY:\n{}",
+        wrong.join("\n")
+    );
 }
 
 #[test]
@@ -160,7 +198,11 @@ fn no_file_is_a_drawer_for_odds_and_ends() {
     let odd: BTreeSet<String> = sources()
         .into_iter()
         .map(|s| s.path)
-        .filter(|p| ["utils", "helpers", "common", "misc"].iter().any(|w| p.contains(w)))
+        .filter(|p| {
+            ["utils", "helpers", "common", "misc"]
+                .iter()
+                .any(|w| p.contains(w))
+        })
         .collect();
     assert!(odd.is_empty(), "{odd:?}");
 }
@@ -172,7 +214,12 @@ const LINES_MAX: usize = 800;
 fn long_files_say_why() {
     let long: BTreeMap<String, usize> = sources()
         .into_iter()
-        .filter(|s| !s.text.lines().take(60).any(|l| l.starts_with("//!") && l.contains("one file")))
+        .filter(|s| {
+            !s.text
+                .lines()
+                .take(60)
+                .any(|l| l.starts_with("//!") && l.contains("one file"))
+        })
         .map(|s| (s.path.clone(), s.code().count()))
         .filter(|(_, n)| *n > LINES_MAX)
         .collect();

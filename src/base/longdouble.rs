@@ -28,8 +28,8 @@ pub struct Float {
 /// Exponent of the smallest number, and of zero.
 const EXP_MIN: i32 = -16445;
 const EXP_MAX: i32 = 16320;
-/// Longer texts are refused.
-const TEXT_MAX: usize = 5 * 1024;
+/// Texts of this length and longer are refused.
+pub const TEXT_MAX: usize = 5 * 1024;
 /// Digits go in and out of big integers nineteen at a time.
 const CHUNK: u64 = 10_000_000_000_000_000_000;
 /// Decimal exponents beyond these mean overflow or underflow whatever the digits.

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::base::number;
 use crate::cmd::fault::{Fault, NOT_INTEGER, SYNTAX};
+use crate::object::Value;
 
 /// The arguments of one command, the name first, with a place that [`Args::next`] moves.
 #[derive(Clone, Copy)]
@@ -111,6 +112,17 @@ impl<'a> Args<'a> {
     }
 }
 
+impl<'a> Args<'a> {
+    /// What to store for an argument: an integer where it is one; a big argument keeps its buffer.
+    #[inline]
+    pub fn value(&self, arg: &'a [u8]) -> Value<'a> {
+        match self.shared(arg) {
+            Some(whole) => Value::from_whole(whole),
+            None => Value::from_text(arg),
+        }
+    }
+}
+
 /// True if the argument is this word, in any case.
 pub fn is_word(arg: &[u8], word: &str) -> bool {
     arg.eq_ignore_ascii_case(word.as_bytes())
@@ -128,6 +140,11 @@ impl OwnedArgs {
     /// Copies the arguments into one allocation; big ones only gain a reference.
     pub fn copy(args: &Args<'_>) -> Self {
         Self::build(args.argv, args.big)
+    }
+
+    /// Copies slices, of which some may be arguments that came in buffers `big`: those gain a reference.
+    pub fn from_parts(argv: &[&[u8]], big: &[Bytes]) -> Self {
+        Self::build(argv, big)
     }
 
     /// Copies plain slices.

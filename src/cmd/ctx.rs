@@ -1,5 +1,6 @@
 //! What a data command sees.
 
+use crate::cmd::Args;
 use crate::cmd::keys::Keys;
 use crate::cmd::session::Session;
 use crate::cmd::unit::Logging;
@@ -43,8 +44,29 @@ impl Ctx<'_> {
         self.keys.unit.push(self.keys.index, argv);
     }
 
+    /// The same, where some of the slices are those of the command's own arguments: big ones are not copied.
+    pub fn log_instead_keeping(&mut self, argv: &[&[u8]], args: &Args<'_>) {
+        self.keys.unit.logging = Logging::Rewritten;
+        self.keys
+            .unit
+            .push_sharing(self.keys.index, argv, args.big());
+    }
+
     /// Logs nothing for the running command, whatever it changed.
     pub fn log_nothing(&mut self) {
         self.keys.unit.logging = Logging::Rewritten;
     }
+}
+
+/// The HELP of a container command: a head, the lines given, and HELP itself.
+pub fn reply_help(reply: &mut Reply, container: &str, lines: &[&str]) {
+    reply.array(lines.len() + 3);
+    reply.status(format!(
+        "{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
+    ));
+    for line in lines {
+        reply.status(line);
+    }
+    reply.status("HELP");
+    reply.status("    Print this help.");
 }

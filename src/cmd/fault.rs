@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::object::Type;
+use crate::object::{Type, WrongType};
 
 /// An error reply without its leading `-`: the code, a space, the message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,12 @@ impl Fault {
     /// The text.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+}
+
+impl From<WrongType> for Fault {
+    fn from(_: WrongType) -> Fault {
+        WRONG_TYPE
     }
 }
 

@@ -9,10 +9,11 @@ use std::collections::{HashMap, VecDeque};
 use bytes::Bytes;
 
 use crate::base::rng::Rng;
-use crate::cmd::fault::{Fault, WRONG_TYPE};
+use crate::cmd::fault::Fault;
 use crate::cmd::session::Token;
 use crate::cmd::unit::Unit;
 use crate::config::{Config, NotifyFlags};
+pub use crate::db::keyspace::Expiry as Ttl;
 use crate::db::keyspace::{Databases, EntryMut, Keyspace, Live};
 use crate::db::watch::WatchTable;
 use crate::object::access::AccessPolicy;
@@ -31,15 +32,6 @@ pub struct KeyStats {
     pub hits: u64,
     pub misses: u64,
     pub expired: u64,
-}
-
-/// What becomes of a key's time to live when its value is set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ttl {
-    Clear,
-    Keep,
-    /// Unix time in ms.
-    At(u64),
 }
 
 /// From this effort on, freeing a value is the freeing thread's work.
@@ -83,101 +75,79 @@ impl Keys<'_> {
         self.dbs.hash(key)
     }
 
-    fn clock(&self) -> AccessClock {
+    /// The clock of access bits, as it stands now.
+    #[inline]
+    pub fn access_clock(&self) -> AccessClock {
         access_clock(self.config, self.now_ms)
     }
 
     /// Looks a key up to read it: counts a hit or a miss, refreshes its access bits.
     #[inline]
     pub fn read(&mut self, key: &[u8]) -> Option<&Entry> {
-        let hash = self.hash(key);
-        let clock = self.clock();
-        match self
-            .dbs
-            .db_mut(self.index)
-            .find_live(hash, key, self.now_ms)
-        {
-            Live::Found(entry) => {
-                self.stats.hits += 1;
-                if !self.no_touch {
-                    entry.set_access(clock.touched(entry.access(), || self.rng.f64()));
-                }
-                return Some(entry);
-            }
-            Live::Expired(entry) => note_expired(
-                self.stats,
-                self.unit,
-                self.config,
-                self.watch,
-                self.index,
-                &entry,
-            ),
-            Live::Missing => {}
-        }
-        self.stats.misses += 1;
-        let wanted = self.config.notify_keyspace_events;
-        if wanted.intersects(NotifyFlags::KEY_MISS) {
-            queue_event(
-                self.unit,
-                self.config,
-                self.index,
-                NotifyFlags::KEY_MISS,
-                "keymiss",
-                key,
-            );
-        }
-        None
+        self.look_up(self.index, key, Look::READ)
+    }
+
+    /// As [`Keys::read`], but to ask about a key is not to use it: the access bits stay.
+    pub fn read_untouched(&mut self, key: &[u8]) -> Option<&Entry> {
+        self.look_up(self.index, key, Look::READ_UNTOUCHED)
+    }
+
+    /// As [`Keys::read_untouched`], and nobody hears of a miss.
+    pub fn read_quietly(&mut self, key: &[u8]) -> Option<&Entry> {
+        self.look_up(self.index, key, Look::READ_QUIETLY)
     }
 
     /// Looks a key up to change it: refreshes its access bits, counts nothing.
     #[inline]
     pub fn write(&mut self, key: &[u8]) -> Option<&Entry> {
-        let hash = self.hash(key);
-        let clock = self.clock();
-        match self
-            .dbs
-            .db_mut(self.index)
-            .find_live(hash, key, self.now_ms)
-        {
-            Live::Found(entry) => {
-                if !self.no_touch {
-                    entry.set_access(clock.touched(entry.access(), || self.rng.f64()));
-                }
-                return Some(entry);
-            }
-            Live::Expired(entry) => note_expired(
-                self.stats,
-                self.unit,
-                self.config,
-                self.watch,
-                self.index,
-                &entry,
-            ),
-            Live::Missing => {}
-        }
-        None
+        self.look_up(self.index, key, Look::WRITE)
+    }
+
+    /// The same in another database.
+    pub fn write_in(&mut self, index: u32, key: &[u8]) -> Option<&Entry> {
+        self.look_up(index, key, Look::WRITE)
     }
 
     /// Looks a key up and leaves no trace, but that an expired one is deleted.
     pub fn peek(&mut self, key: &[u8]) -> Option<&Entry> {
-        let index = self.index;
-        self.peek_in(index, key)
+        self.look_up(self.index, key, Look::PEEK)
     }
 
-    /// The same in another database.
-    pub fn peek_in(&mut self, index: u32, key: &[u8]) -> Option<&Entry> {
+    #[inline(always)]
+    fn look_up(&mut self, index: u32, key: &[u8], look: Look) -> Option<&Entry> {
         let hash = self.hash(key);
+        let clock = self.access_clock();
         match self.dbs.db_mut(index).find_live(hash, key, self.now_ms) {
-            Live::Found(entry) => return Some(entry),
-            Live::Expired(entry) => note_expired(
-                self.stats,
+            Live::Found(entry) => {
+                self.stats.hits += u64::from(look.counts);
+                if look.touches && !self.no_touch {
+                    entry.set_access(clock.touched(entry.access(), || self.rng.f64()));
+                }
+                return Some(entry);
+            }
+            Live::Expired(entry) => {
+                note_expired(
+                    self.stats,
+                    self.unit,
+                    self.config,
+                    self.watch,
+                    index,
+                    &entry,
+                );
+                discard(self.free, entry);
+            }
+            Live::Missing => {}
+        }
+        self.stats.misses += u64::from(look.counts);
+        if look.tells {
+            queue_event(
                 self.unit,
                 self.config,
-                self.watch,
                 index,
-                &entry,
-            ),
-            Live::Missing => {}
+                NotifyFlags::KEY_MISS,
+                "keymiss",
+                key,
+            );
         }
         None
     }
@@ -191,7 +161,7 @@ impl Keys<'_> {
     #[inline]
     pub fn read_str(&mut self, key: &[u8]) -> Result<Option<Str<'_>>, Fault> {
         match self.read(key) {
-            Some(entry) => entry.as_str().map(Some).map_err(|_| WRONG_TYPE),
+            Some(entry) => entry.as_str().map(Some).map_err(Fault::from),
             None => Ok(None),
         }
     }
@@ -200,41 +170,58 @@ impl Keys<'_> {
     #[inline]
     pub fn write_str(&mut self, key: &[u8]) -> Result<Option<Str<'_>>, Fault> {
         match self.write(key) {
-            Some(entry) => entry.as_str().map(Some).map_err(|_| WRONG_TYPE),
+            Some(entry) => entry.as_str().map(Some).map_err(Fault::from),
             None => Ok(None),
         }
     }
 
-    /// The entry of a key, to be changed in place; copied first if a snapshot shares it. Its time to
-    /// live must stay as it is ([`Keys::set_expiry`] changes that). Expired keys are still found:
-    /// look the key up first.
+    /// The entry of a key, to be changed in place; copied first if a snapshot shares it. Expired keys
+    /// are still found: look the key up first.
     pub fn entry_mut(&mut self, key: &[u8]) -> Option<EntryMut<'_>> {
         let hash = self.hash(key);
         self.dbs.db_mut(self.index).entry_mut(hash, key)
+    }
+
+    /// Writes into the string at a key, which grows as needed; the key is there, its time not over.
+    pub fn write_at(&mut self, key: &[u8], at: usize, data: &[u8]) {
+        if let Some(mut entry) = self.entry_mut(key) {
+            entry.write_at(at, data);
+        }
     }
 
     /// Stores a value, whatever was there. Tells of a new key; the rest of the telling is the
     /// command's (`changed`, `event`).
     #[inline]
     pub fn set(&mut self, key: &[u8], value: Value<'_>, ttl: Ttl) {
+        // The closure never fails.
+        let _ = self.update(key, |_| Ok(Some((value, ttl))));
+    }
+
+    /// Reads a key and stores what `f` makes of it, all in one lookup. `f` gets the entry, if there is
+    /// one; where it gives `None`, nothing changes. True if something was stored. Tells as [`Keys::set`].
+    #[inline]
+    pub fn update<'v>(
+        &mut self,
+        key: &[u8],
+        f: impl FnOnce(Option<&Entry>) -> Result<Option<(Value<'v>, Ttl)>, Fault>,
+    ) -> Result<bool, Fault> {
         let hash = self.hash(key);
-        let clock = self.clock();
-        let index = self.index;
+        let clock = self.access_clock();
         let (no_touch, rng) = (self.no_touch, &mut *self.rng);
         let access = |old: Option<u32>| match old {
             Some(bits) if no_touch => bits,
             Some(bits) => clock.touched(bits, || rng.f64()),
             None => clock.fresh(),
         };
-        let db = self.dbs.db_mut(index);
-        let stored = db.set(hash, key, value, ttl_of(ttl), self.now_ms, access);
+        let db = self.dbs.db_mut(self.index);
+        let (stored, outcome) = db.update(hash, key, self.now_ms, access, f);
         if let Some(entry) = stored.expired {
             note_expired(
                 self.stats,
                 self.unit,
                 self.config,
                 self.watch,
-                index,
+                self.index,
                 &entry,
             );
             self.discard(entry);
@@ -243,12 +230,15 @@ impl Keys<'_> {
             self.discard(old);
         }
         if stored.created {
-            self.created(index, key);
+            self.created(self.index, key);
         }
+        outcome
     }
 
-    /// Puts a whole entry under its own key into a database (RENAME, COPY, MOVE).
+    /// Puts a whole entry under its own key into a database (RENAME, COPY, MOVE); its access bits begin
+    /// anew.
     pub fn insert_in(&mut self, index: u32, entry: Entry) {
+        entry.set_access(self.access_clock().fresh());
         let key = Bytes::copy_from_slice(entry.key());
         let hash = self.hash(&key);
         match self.dbs.db_mut(index).insert(hash, entry) {
@@ -275,10 +265,24 @@ impl Keys<'_> {
 
     /// Deletes a key; the entry if it was there and its time not over.
     pub fn take(&mut self, key: &[u8]) -> Option<Entry> {
-        self.peek(key)?;
+        self.take_from(self.index, key)
+    }
+
+    fn take_from(&mut self, index: u32, key: &[u8]) -> Option<Entry> {
         let hash = self.hash(key);
-        let index = self.index;
         let entry = self.dbs.db_mut(index).remove(hash, key)?;
+        if entry.is_expired(self.now_ms) {
+            note_expired(
+                self.stats,
+                self.unit,
+                self.config,
+                self.watch,
+                index,
+                &entry,
+            );
+            self.discard(entry);
+            return None;
+        }
         if !self.waiting.is_empty() {
             self.signal_ready(index, key);
         }
@@ -287,12 +291,26 @@ impl Keys<'_> {
 
     /// Deletes a key; true if it was there. A dear value is freed elsewhere.
     pub fn remove(&mut self, key: &[u8]) -> bool {
-        match self.take(key) {
-            Some(entry) => {
-                self.discard(entry);
-                true
+        self.remove_in(self.index, key)
+    }
+
+    /// The same in another database.
+    pub fn remove_in(&mut self, index: u32, key: &[u8]) -> bool {
+        let entry = self.take_from(index, key);
+        entry.map(|entry| self.discard(entry)).is_some()
+    }
+
+    /// The name of some key whose time is not over, each with the same chance. Those whose time is over
+    /// are deleted on the way.
+    pub fn random_key(&mut self) -> Option<Bytes> {
+        loop {
+            let rng = &mut *self.rng;
+            let entry = self.dbs.db(self.index).random(|n| rng.below(n))?;
+            let name = Bytes::copy_from_slice(entry.key());
+            if !entry.is_expired(self.now_ms) {
+                return Some(name);
             }
-            None => false,
+            self.remove(&name);
         }
     }
 
@@ -312,9 +330,7 @@ impl Keys<'_> {
 
     /// Drops an entry here, or leaves it to the freeing thread if that is dear.
     pub fn discard(&mut self, entry: Entry) {
-        if entry.free_effort() > FREE_EFFORT_MAX {
-            self.free.push(entry);
-        }
+        discard(self.free, entry);
     }
 
     /// The key has changed: whoever watches it will know.
@@ -346,6 +362,50 @@ impl Keys<'_> {
     }
 }
 
+/// What a lookup does besides looking.
+#[derive(Clone, Copy)]
+struct Look {
+    /// It is a use of the key: refreshes the access bits.
+    touches: bool,
+    /// It counts as a hit or a miss.
+    counts: bool,
+    /// A miss is told.
+    tells: bool,
+}
+
+impl Look {
+    const READ: Look = Look {
+        touches: true,
+        counts: true,
+        tells: true,
+    };
+    const READ_UNTOUCHED: Look = Look {
+        touches: false,
+        ..Look::READ
+    };
+    const READ_QUIETLY: Look = Look {
+        touches: false,
+        counts: true,
+        tells: false,
+    };
+    const WRITE: Look = Look {
+        touches: true,
+        counts: false,
+        tells: false,
+    };
+    const PEEK: Look = Look {
+        touches: false,
+        counts: false,
+        tells: false,
+    };
+}
+
+fn discard(free: &mut Vec<Entry>, entry: Entry) {
+    if entry.free_effort() > FREE_EFFORT_MAX {
+        free.push(entry);
+    }
+}
+
 /// The clock of access bits under the configured policy.
 pub fn access_clock(config: &Config, now_ms: u64) -> AccessClock {
     let policy = match config.maxmemory_policy.is_lfu() {
@@ -356,15 +416,6 @@ pub fn access_clock(config: &Config, now_ms: u64) -> AccessClock {
         false => AccessPolicy::Lru,
     };
     AccessClock::new(policy, now_ms)
-}
-
-fn ttl_of(ttl: Ttl) -> crate::db::keyspace::Expiry {
-    use crate::db::keyspace::Expiry;
-    match ttl {
-        Ttl::Clear => Expiry::Clear,
-        Ttl::Keep => Expiry::Keep,
-        Ttl::At(ms) => Expiry::At(ms),
-    }
 }
 
 fn queue_event(

@@ -5,11 +5,19 @@
 //! [`rows`] lists them all; `exec/table.rs` joins them with the server commands.
 
 pub mod args;
+pub mod counter;
 pub mod ctx;
+pub mod expire;
 pub mod fault;
+pub mod generic;
 pub mod keys;
+pub mod lcs;
+pub mod object;
+pub mod scan;
 pub mod session;
 pub mod spec;
+pub mod string;
+pub mod substring;
 pub mod unit;
 
 pub use args::{Args, is_word};
@@ -23,5 +31,15 @@ pub type DataFn = fn(&mut Ctx<'_>, Args<'_>) -> CmdResult;
 
 /// The rows of every data command.
 pub fn rows() -> impl Iterator<Item = &'static Row<DataFn>> {
-    [].into_iter()
+    let groups = [
+        string::ROWS,
+        counter::ROWS,
+        substring::ROWS,
+        lcs::ROWS,
+        generic::ROWS,
+        expire::ROWS,
+        scan::ROWS,
+        object::ROWS,
+    ];
+    groups.into_iter().flatten()
 }

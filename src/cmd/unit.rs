@@ -60,10 +60,16 @@ pub struct Unit {
 impl Unit {
     /// Adds an operation (a DEL for an expired key, the parts of a rewritten command).
     pub fn push(&mut self, db: u32, argv: &[&[u8]]) {
+        self.push_sharing(db, argv, &[]);
+    }
+
+    /// The same, where some of the slices came in buffers of their own, which need not be copied.
+    pub fn push_sharing(&mut self, db: u32, argv: &[&[u8]], big: &[Bytes]) {
         if self.wanted {
+            let args = OwnedArgs::from_parts(argv, big);
             self.ops.push(Op {
                 db: db as i32,
-                args: OwnedArgs::from_slices(argv),
+                args,
             });
         }
     }

@@ -17,6 +17,7 @@ pub mod pubsub;
 pub mod slowlog;
 pub mod table;
 
+use crate::cmd::ctx::reply_help;
 use crate::cmd::fault::CmdResult;
 use crate::cmd::session::Session;
 use crate::cmd::{Args, Fault};
@@ -70,19 +71,6 @@ impl Call<'_> {
         reply_help(self.reply(), container, lines);
         crate::cmd::DONE
     }
-}
-
-/// The HELP of a container command: a head, the lines given, and HELP itself.
-pub fn reply_help(reply: &mut Reply, container: &str, lines: &[&str]) {
-    reply.array(lines.len() + 3);
-    reply.status(format!(
-        "{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
-    ));
-    for line in lines {
-        reply.status(line);
-    }
-    reply.status("HELP");
-    reply.status("    Print this help.");
 }
 
 /// The error for a subcommand that the container does not have.

@@ -5,8 +5,10 @@ use std::io;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 
-use log::{debug, info, warn};
+use ::log::{debug, info, warn};
 
+use super::log::{self, Verbosity};
+use crate::ae::signal::Notice;
 use crate::base::errno;
 
 /// File descriptors kept for other things than clients: listeners, logs, files, peers.
@@ -32,6 +34,17 @@ pub fn daemonize() {
             }
         }
     }
+}
+
+/// The hook for [`crate::ae::Signals`]: says in the log what a signal is taken for. Async-signal-safe.
+pub fn tell_signal(notice: Notice) {
+    let text = match notice {
+        Notice::Insist => "You insist... exiting now.",
+        Notice::Stop(libc::SIGINT) => "Received SIGINT scheduling shutdown...",
+        Notice::Stop(libc::SIGTERM) => "Received SIGTERM scheduling shutdown...",
+        Notice::Stop(_) => "Received shutdown signal, scheduling shutdown...",
+    };
+    log::from_handler(Verbosity::Warning, text);
 }
 
 /// Writes the pid file; that it cannot be written is a line in the log, no more.
