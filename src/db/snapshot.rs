@@ -153,10 +153,13 @@ impl SnapshotWalk {
         reason = "it lends the entry until the next call"
     )]
     pub fn next(&mut self) -> Option<&Entry> {
-        let before = self.walk.let_go();
-        // What the walk passed when it went on, it has let go of by now.
-        self.guard.let_go(before - self.noted);
-        self.noted = before;
+        if self.walk.left() == 0 {
+            // Through: the walk lets go of the last segment.
+            self.walk.next();
+        }
+        let let_go = self.walk.let_go();
+        self.guard.let_go(let_go - self.noted);
+        self.noted = let_go;
         self.walk.next()
     }
 }
