@@ -301,78 +301,26 @@ pub static ROWS: &[Row<ServerFn>] = &[CONFIG, GET, HELP, RESETSTAT, REWRITE, SET
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-    use std::io;
     use std::path::PathBuf;
 
     use super::*;
     use crate::server::conn::{Peer, Token};
-    use crate::server::io::{Crash, Io, MemoryFigures};
     use crate::server::server::Server;
-
-    /// An outside in which port 22 is taken, and a disk of a map.
-    #[derive(Default)]
-    struct Outside {
-        applied: Vec<Setting>,
-        files: HashMap<PathBuf, Vec<u8>>,
-    }
-
-    impl Io for Outside {
-        fn mono_ns(&self) -> u64 {
-            0
-        }
-        fn unix_us(&self) -> u64 {
-            0
-        }
-        fn thread_cpu_ns(&self) -> u64 {
-            0
-        }
-        fn used_memory(&self) -> usize {
-            1 << 20
-        }
-        fn memory(&mut self) -> MemoryFigures {
-            MemoryFigures::default()
-        }
-        fn apply(&mut self, setting: Setting, config: &Config) -> Result<(), String> {
-            self.applied.push(setting);
-            match setting == Setting::Listen && config.port == 22 {
-                true => Err("taken".into()),
-                false => Ok(()),
-            }
-        }
-        fn enter_dir(&mut self, _: &Text, path: &[u8]) -> Result<Text, String> {
-            Ok(path.into())
-        }
-        fn read_file(&mut self, path: &Path) -> io::Result<Vec<u8>> {
-            Ok(self.files.get(path).cloned().unwrap_or_default())
-        }
-        fn replace_file(&mut self, path: &Path, text: &[u8]) -> io::Result<()> {
-            if path.starts_with("/readonly") {
-                return Err(io::Error::from_raw_os_error(libc::EROFS));
-            }
-            self.files.insert(path.into(), text.into());
-            Ok(())
-        }
-        fn sleep_us(&mut self, _: u64) {}
-        fn purge(&mut self) {}
-        fn malloc_stats(&mut self) -> String {
-            String::new()
-        }
-        fn mallctl(&mut self, _: &str, _: Option<u64>) -> Result<u64, String> {
-            Ok(0)
-        }
-        fn crash(&mut self, _: Crash) {}
-    }
+    use crate::server::test_io::TestIo;
 
     struct Bench {
         server: Server,
-        outside: Outside,
+        outside: TestIo,
         token: Token,
     }
 
     impl Bench {
         fn new(config: Config, loopback: bool) -> Bench {
-            let outside = Outside::default();
+            let outside = TestIo {
+                refuses: |setting, config| setting == Setting::Listen && config.port == 22,
+                read_only: vec!["/readonly".into()],
+                ..TestIo::default()
+            };
             let mut server = Server::new(config, 1, &outside);
             let peer = Peer {
                 loopback,

@@ -23,6 +23,7 @@ mod units;
 
 pub use table::{Config, ROWS};
 pub use types::*;
+pub use units::parse_memory;
 
 /// Clients get at least this much, or a wrong setting would lock everyone out.
 const CLIENT_MEMORY_MIN: usize = 128 * 1024;

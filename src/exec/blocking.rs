@@ -74,6 +74,11 @@ impl Blocked {
         self.deadlines.first().map(|d| d.0)
     }
 
+    /// How many wait with a deadline.
+    pub fn deadline_count(&self) -> usize {
+        self.deadlines.len()
+    }
+
     /// How many different keys somebody waits for.
     pub fn key_count(&self) -> usize {
         self.keys.len()
@@ -90,6 +95,19 @@ pub fn reply_timeout(reply: &mut Reply, on_timeout: OnTimeout) {
 }
 
 impl Server {
+    /// How many different keys somebody waits for in a way that their end wakes too (XREADGROUP).
+    pub fn keys_awaited_to_go(&self) -> usize {
+        let wakes = |token: &Token| match self.conns.get(*token).and_then(|c| c.parked.as_deref()) {
+            Some(Parked {
+                why: Why::Keys(block),
+                ..
+            }) => block.wake_on_delete,
+            _ => false,
+        };
+        let queues = self.blocked.keys.values();
+        queues.filter(|queue| queue.iter().any(wakes)).count()
+    }
+
     /// Takes a connection out of whatever it waits for.
     pub fn unpark(&mut self, token: Token) -> Option<Box<Parked>> {
         let conn = self.conns.get_mut(token)?;

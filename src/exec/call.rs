@@ -154,6 +154,24 @@ impl Server {
         }
     }
 
+    /// The keys of a database, for a server command.
+    pub fn keys(&mut self, db: u32) -> Keys<'_> {
+        Keys {
+            index: db,
+            now_ms: self.now.ms(),
+            no_touch: false,
+            dbs: &mut self.dbs,
+            unit: &mut self.unit,
+            watch: &mut self.watch,
+            stats: &mut self.stats.keys,
+            config: &self.config,
+            rng: &mut self.rng,
+            waiting: &self.blocked.keys,
+            free: &mut self.to_free,
+            hints: &[],
+        }
+    }
+
     /// Replies an error and counts it.
     pub fn reply_fault(&mut self, token: Token, fault: &Fault) {
         self.stats.error(fault.as_bytes());

@@ -66,6 +66,17 @@ impl Call<'_> {
         self.server.slowlog.redacted.push(at);
     }
 
+    /// The error for a subcommand that is not known, or not with so many arguments.
+    pub fn wrong_form(&self, args: &Args<'_>) -> Fault {
+        let mut text = b"ERR unknown subcommand or wrong number of arguments for '".to_vec();
+        let sub = args.argv().get(1).copied().unwrap_or_default();
+        text.extend_from_slice(&sub[..sub.len().min(128)]);
+        text.extend_from_slice(b"'. Try ");
+        text.extend_from_slice(&args.name().to_ascii_uppercase());
+        text.extend_from_slice(b" HELP.");
+        Fault::text(text)
+    }
+
     /// Replies an array of lines: the HELP of a container command.
     pub fn help(&mut self, container: &str, lines: &[&str]) -> CmdResult {
         reply_help(self.reply(), container, lines);

@@ -145,7 +145,7 @@ impl Server {
         let mut ran = 0;
         self.mark_pending(token, false);
         while let Some(conn) = self.conns.get_mut(token) {
-            if !conn.may_run() {
+            if !conn.may_run() || self.exiting.is_some() {
                 break;
             }
             if ran >= TURN_MAX {
@@ -208,7 +208,7 @@ impl Server {
             let (resolved, hint) = scratch.prepared[i];
             let args = Args::new(&argv, scratch.batch.bigs());
             self.request(io, token, args, resolved, &scratch.hints[hint as usize..]);
-            if !self.conns.get(token).is_some_and(Conn::may_run) {
+            if self.exiting.is_some() || !self.conns.get(token).is_some_and(Conn::may_run) {
                 return Some(scratch.batch.end(i));
             }
         }

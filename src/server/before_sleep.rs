@@ -1,28 +1,44 @@
 //! What is done each time before the loop sleeps, in this order and for these reasons.
 
-use crate::server::drive::Os;
-use crate::server::net::Net;
+use std::any::Any;
+
+use crate::server::conn::Token;
+use crate::server::io::Io;
 use crate::server::server::{Effect, Server};
 
+/// The world as the phases act on it: sockets and threads in the process, values in tests.
+pub trait Outside {
+    /// The second door.
+    fn io(&mut self) -> &mut dyn Io;
+    /// This connection has input left to run: its turn comes again.
+    fn again(&mut self, token: Token);
+    /// Sends what connections have to say, as far as they take it.
+    fn flush(&mut self, server: &mut Server);
+    /// Closes a connection that the server has let go of.
+    fn close(&mut self, token: Token);
+    /// Drops a value where there is time for it; `items` is its effort.
+    fn free(&mut self, what: Box<dyn Any + Send>, items: usize);
+}
+
 /// Runs all phases. See each for the reason of its place.
-pub fn before_sleep(server: &mut Server, os: &mut Os, net: &mut Net) {
+pub fn before_sleep(server: &mut Server, world: &mut dyn Outside) {
     // Clients whose wait is over first: what they change is logged and answered with the rest.
-    give_up_waiting(server, os);
-    resume_input(server, os, net);
+    give_up_waiting(server, world.io());
+    resume_input(server, world);
     // Expired keys go before memory is judged by what is left.
-    expire_fast(server, os);
-    evict_on(server, os);
+    expire_fast(server, world.io());
+    evict_on(server, world.io());
     // (A log is written here once there is one: no reply may leave before what it speaks of.)
-    net.flush(server, os);
+    world.flush(server);
     // Output is out: those that are to be closed can go, and their effects with them.
     close_doomed(server);
     if server.config.client_memory_limit() != 0 {
         server.evict_clients(None);
     }
-    carry_out(server, os, net);
+    carry_out(server, world);
 }
 
-fn give_up_waiting(server: &mut Server, os: &mut Os) {
+fn give_up_waiting(server: &mut Server, io: &mut dyn Io) {
     server.expire_blocked();
     let now = server.now.ms();
     let over = |until: Option<u64>| until.is_some_and(|t| t <= now);
@@ -33,31 +49,31 @@ fn give_up_waiting(server: &mut Server, os: &mut Os) {
         server.pause.write_until = None;
     }
     if !server.blocked.paused.is_empty() && server.pause.all_until.is_none() {
-        server.resume_paused(os);
+        server.resume_paused(io);
     }
     if !server.unit.ready.is_empty() {
-        server.serve_blocked(os);
+        server.serve_blocked(io);
     }
 }
 
 /// Input that arrived behind a command that had to wait runs once the wait is over.
-fn resume_input(server: &mut Server, os: &mut Os, net: &mut Net) {
+fn resume_input(server: &mut Server, world: &mut dyn Outside) {
     for token in std::mem::take(&mut server.resumable) {
-        if server.resume(os, token) {
-            net.again(&mut os.doors, token);
+        if server.resume(world.io(), token) {
+            world.again(token);
         }
     }
 }
 
-fn expire_fast(server: &mut Server, os: &mut Os) {
+fn expire_fast(server: &mut Server, io: &mut dyn Io) {
     if server.active_expire && !server.loading {
-        server.expire_cycle(os, crate::db::expire::Kind::Fast);
+        server.expire_cycle(io, crate::db::expire::Kind::Fast);
     }
 }
 
-fn evict_on(server: &mut Server, os: &mut Os) {
+fn evict_on(server: &mut Server, io: &mut dyn Io) {
     if std::mem::take(&mut server.evict_more) {
-        server.make_room(os);
+        server.make_room(io);
     }
 }
 
@@ -67,14 +83,14 @@ fn close_doomed(server: &mut Server) {
     }
 }
 
-fn carry_out(server: &mut Server, os: &mut Os, net: &mut Net) {
+fn carry_out(server: &mut Server, world: &mut dyn Outside) {
     for effect in std::mem::take(&mut server.effects) {
         match effect {
             Effect::Close(token) => {
-                net.close(&mut os.doors, token);
+                world.close(token);
                 server.conns.remove(token);
             }
-            Effect::Free { what, items } => os.free(what, items),
+            Effect::Free { what, items } => world.free(what, items),
             Effect::Exit(code) => server.exiting = Some(code),
         }
     }

@@ -81,6 +81,9 @@ fn serve(start: &Start) -> i32 {
         bio,
         title: None,
         oom: process::OomScore::default(),
+        supervisor: process::Supervisor::default(),
+        watchdog: Default::default(),
+        launch: Default::default(),
     };
     let mut server = Server::new(config, Rng::from_entropy().next_u64(), &os);
     log::info!("Server initialized");

@@ -32,6 +32,13 @@ impl Conn {
         }
     }
 
+    /// Bytes held for what was received and not yet run.
+    pub fn input_memory(&self) -> usize {
+        self.input.capacity()
+            + self.parser.memory()
+            + self.big.as_ref().map_or(0, |b| b.data.capacity())
+    }
+
     /// All bytes held for this client.
     pub fn memory_now(&self) -> usize {
         let multi = self.session.multi.as_deref().map_or(0, |m| m.memory);
@@ -41,9 +48,7 @@ impl Conn {
         });
         size_of::<Conn>()
             + self.reply.memory()
-            + self.input.capacity()
-            + self.parser.memory()
-            + self.big.as_ref().map_or(0, |b| b.data.capacity())
+            + self.input_memory()
             + multi
             + parked
             + subs

@@ -81,6 +81,7 @@ impl Server {
         let share = (self.conns.len() / self.hz as usize)
             .max(CLIENTS_MIN)
             .min(slots);
+        self.client_peaks.begin(self.now.s());
         for _ in 0..share {
             self.cron_client = (self.cron_client + 1) % slots;
             self.client_cron(Token(self.cron_client));
@@ -133,6 +134,10 @@ impl Server {
             }
         }
         self.count_memory(token);
+        if let Some(conn) = self.conns.get(token) {
+            let input = conn.input_memory();
+            self.client_peaks.note(now_s, input, conn.output_memory());
+        }
         self.check_output(token);
     }
 

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use crate::ae::Signals;
 use crate::base::time::Clock;
-use crate::server::before_sleep::before_sleep;
+use crate::server::before_sleep::{Outside, before_sleep};
 use crate::server::bio::{Bio, Jobs};
+use crate::server::conn::Token;
+use crate::server::io::Io;
 use crate::server::net::{Doors, Net};
 use crate::server::server::Server;
 
@@ -25,6 +27,37 @@ pub struct Os {
     pub bio: Bio,
     pub title: Option<crate::server::proc_title::ProcTitle>,
     pub oom: crate::server::process::OomScore,
+    pub supervisor: crate::server::process::Supervisor,
+    pub watchdog: crate::server::watchdog::Watchdog,
+    pub launch: crate::server::os::Launch,
+}
+
+/// The outside with its sockets.
+struct World<'a> {
+    os: &'a mut Os,
+    net: &'a mut Net,
+}
+
+impl Outside for World<'_> {
+    fn io(&mut self) -> &mut dyn Io {
+        self.os
+    }
+
+    fn again(&mut self, token: Token) {
+        self.net.again(&mut self.os.doors, token);
+    }
+
+    fn flush(&mut self, server: &mut Server) {
+        self.net.flush(server, self.os);
+    }
+
+    fn close(&mut self, token: Token) {
+        self.net.close(&mut self.os.doors, token);
+    }
+
+    fn free(&mut self, what: Box<dyn Any + Send>, items: usize) {
+        self.os.free(what, items);
+    }
 }
 
 impl AsMut<Doors> for Os {
@@ -39,6 +72,8 @@ impl AsMut<Doors> for Os {
 struct TurnMeter {
     /// When the running turn began.
     started_ns: u64,
+    /// Commands run when it began.
+    commands: u64,
     /// Monotonic and CPU time at the last look.
     looked_ns: u64,
     looked_cpu_ns: u64,
@@ -55,6 +90,10 @@ impl TurnMeter {
         let turns = &mut server.stats.turns;
         turns.count += 1;
         turns.sum_us += wall_ns / 1000;
+        turns.max_us = turns.max_us.max(wall_ns / 1000);
+        let commands = server.stats.total_commands.saturating_sub(self.commands);
+        turns.max_commands = turns.max_commands.max(commands);
+        self.commands = server.stats.total_commands;
         if now_ns.saturating_sub(self.looked_ns) < CPU_CHECK_NS {
             return;
         }
@@ -75,7 +114,7 @@ pub fn run(server: &mut Server, os: &mut Os) -> i32 {
     let mut next_cron_ns = os.clock.mono_ns();
     meter.begin(next_cron_ns);
     loop {
-        before_sleep(server, os, &mut net);
+        before_sleep(server, &mut World { os, net: &mut net });
         if let Some(code) = server.exiting {
             net.flush(server, os);
             return code;

@@ -26,6 +26,21 @@ pub struct MemoryFigures {
     pub cpu_children: (u64, u64),
 }
 
+/// What is known of the process and the machine from the start, for INFO.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProcessFacts {
+    pub pid: u32,
+    /// Name, release and machine of the operating system.
+    pub os: String,
+    /// Name and version of the allocator.
+    pub allocator: String,
+    /// Who waits to hear that the server is ready: `no`, `systemd`, `upstart`.
+    pub supervised: &'static str,
+    pub monotonic_clock: &'static str,
+    /// How the loop waits for sockets.
+    pub multiplexing_api: &'static str,
+}
+
 /// A directive whose new value has to reach the operating system before CONFIG SET may say OK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Setting {
@@ -33,15 +48,12 @@ pub enum Setting {
     Listen,
     /// `maxclients`: raise the limit of open files.
     MaxClients,
-    /// `dir`: must exist and be a directory we may enter.
-    Dir,
     /// `logfile`, `loglevel`, `syslog-*`.
     Log,
     OomScoreAdj,
     ProcTitle,
     Watchdog,
     CrashLog,
-    Umask,
     Locale,
     JemallocBackground,
 }
@@ -56,6 +68,8 @@ pub trait Io {
     fn thread_cpu_ns(&self) -> u64;
     /// Bytes allocated by the program now.
     fn used_memory(&self) -> usize;
+    /// What stays the same as long as the process runs.
+    fn process(&self) -> ProcessFacts;
     /// All memory figures; dearer than [`Io::used_memory`].
     fn memory(&mut self) -> MemoryFigures;
     /// Makes a changed directive felt outside; the reason when it can't be.
@@ -68,22 +82,31 @@ pub trait Io {
     fn replace_file(&mut self, path: &Path, text: &[u8]) -> std::io::Result<()>;
     /// Holds the loop (DEBUG SLEEP).
     fn sleep_us(&mut self, us: u64);
-    /// Gives unused pages back to the system (MEMORY PURGE).
-    fn purge(&mut self);
+    /// Bytes in transparent huge pages (LATENCY DOCTOR). The kernel walks all pages for it.
+    fn huge_page_bytes(&mut self) -> u64;
+    /// Gives unused pages back to the system (MEMORY PURGE); `false` if it failed.
+    fn purge(&mut self) -> bool;
     /// The allocator's own report (MEMORY MALLOC-STATS).
     fn malloc_stats(&mut self) -> String;
-    /// Reads an allocator's figure, after setting it if a value is given (DEBUG MALLCTL).
-    fn mallctl(&mut self, name: &str, value: Option<u64>) -> Result<u64, String>;
-    /// Ends the process the hard way, for DEBUG SEGFAULT, PANIC and ASSERT.
+    /// Reads an allocator's figure by name, and sets it if a value is given (DEBUG MALLCTL). The figure
+    /// before that; `None` for one that can only be set.
+    fn mallctl(&mut self, name: &str, new: Option<i64>) -> std::io::Result<Option<i64>>;
+    /// The same for a text; `VOID` as its value calls a name that takes none.
+    fn mallctl_str(&mut self, name: &str, new: Option<&str>) -> std::io::Result<Option<String>>;
+    /// Ends the process the hard way. It returns only in the simulator, or if it could not be done.
     fn crash(&mut self, how: Crash);
 }
 
 /// How DEBUG ends the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Crash {
     Segfault,
     Panic,
     Assert,
-    /// DEBUG RESTART and CRASH-AND-RECOVER.
-    Restart,
+    OutOfMemory,
+    /// Becomes a new process of this program with the same arguments, after a while.
+    Restart {
+        executable: String,
+        delay_ms: u64,
+    },
 }

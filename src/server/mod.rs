@@ -23,4 +23,5 @@ pub mod shutdown;
 pub mod stack;
 pub mod stats;
 pub mod syscheck;
+pub mod test_io;
 pub mod watchdog;

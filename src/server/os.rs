@@ -1,12 +1,29 @@
 //! The outside as it is: the process's clocks, memory, files and sockets behind the second door.
 
-use std::path::Path;
+use std::ffi::{CStr, OsString};
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::base::{alloc, errno};
-use crate::config::{Config, Text, file};
+use crate::config::{Config, OomScoreAdj, Text, file};
 use crate::server::drive::Os;
-use crate::server::io::{Crash, Io, MemoryFigures, Setting};
-use crate::server::procfs;
+use crate::server::io::{Crash, Io, MemoryFigures, ProcessFacts, Setting};
+use crate::server::proc_title::{self, TitleVars};
+use crate::server::process::{self, OomMode};
+use crate::server::{crash, log as server_log, procfs};
+
+/// How the process was started.
+#[derive(Debug, Default)]
+pub struct Launch {
+    /// The arguments, the program's name first.
+    pub args: Vec<OsString>,
+    /// The directory it was started in: relative paths in the arguments are seen from there.
+    pub dir: PathBuf,
+    /// Absolute path of the configuration file, empty when there is none.
+    pub config_file: String,
+}
 
 impl Io for Os {
     fn mono_ns(&self) -> u64 {
@@ -25,6 +42,17 @@ impl Io for Os {
         alloc::used_memory() as usize
     }
 
+    fn process(&self) -> ProcessFacts {
+        ProcessFacts {
+            pid: std::process::id(),
+            os: operating_system(),
+            allocator: alloc::allocator_name(),
+            supervised: self.supervisor.name(),
+            monotonic_clock: "POSIX clock_gettime",
+            multiplexing_api: "epoll",
+        }
+    }
+
     fn memory(&mut self) -> MemoryFigures {
         let stats = alloc::stats();
         MemoryFigures {
@@ -36,14 +64,42 @@ impl Io for Os {
             retained: stats.retained as usize,
             muzzy: stats.muzzy as usize,
             system: procfs::total_memory() as usize,
-            ..MemoryFigures::default()
+            cpu_process: cpu_us(libc::RUSAGE_SELF),
+            cpu_main_thread: cpu_us(libc::RUSAGE_THREAD),
+            cpu_children: cpu_us(libc::RUSAGE_CHILDREN),
         }
     }
 
     fn apply(&mut self, setting: Setting, config: &Config) -> Result<(), String> {
         match setting {
             Setting::Listen => self.doors.listen_tcp(config),
-            _ => Ok(()),
+            Setting::MaxClients => fit_clients(config),
+            Setting::Log => {
+                server_log::set_verbosity(verbosity(config));
+                Ok(())
+            }
+            Setting::OomScoreAdj => self.set_oom_score(config),
+            Setting::ProcTitle => self.show_title(config),
+            Setting::Watchdog => {
+                let set = self.watchdog.set_period(config.watchdog_period, config.hz);
+                set.map(|_| ()).map_err(|e| errno::text(&e))
+            }
+            Setting::CrashLog => {
+                crash::configure(
+                    config.crash_log_enabled,
+                    config.crash_memcheck_enabled,
+                    config.use_exit_on_panic,
+                );
+                Ok(())
+            }
+            Setting::Locale => match process::set_collation(&config.locale_collate.lossy()) {
+                true => Ok(()),
+                false => Err("Invalid locale name".into()),
+            },
+            Setting::JemallocBackground => {
+                let set = alloc::set_background_thread(config.jemalloc_bg_thread);
+                set.map_err(|e| errno::text(&e))
+            }
         }
     }
 
@@ -51,34 +107,165 @@ impl Io for Os {
         file::enter(from, path)
     }
 
-    fn read_file(&mut self, path: &Path) -> std::io::Result<Vec<u8>> {
+    fn read_file(&mut self, path: &Path) -> io::Result<Vec<u8>> {
         file::read_old(path)
     }
 
-    fn replace_file(&mut self, path: &Path, text: &[u8]) -> std::io::Result<()> {
+    fn replace_file(&mut self, path: &Path, text: &[u8]) -> io::Result<()> {
         file::replace(path, text)
     }
 
     fn sleep_us(&mut self, us: u64) {
-        std::thread::sleep(std::time::Duration::from_micros(us));
+        std::thread::sleep(Duration::from_micros(us));
     }
 
-    fn purge(&mut self) {
-        if let Err(e) = alloc::purge() {
-            log::warn!("Can't purge the allocator: {}", errno::text(&e));
-        }
+    fn huge_page_bytes(&mut self) -> u64 {
+        procfs::smaps_sum("AnonHugePages:")
+    }
+
+    fn purge(&mut self) -> bool {
+        alloc::purge()
+            .inspect_err(|e| log::warn!("Can't purge the allocator: {}", errno::text(e)))
+            .is_ok()
     }
 
     fn malloc_stats(&mut self) -> String {
         alloc::malloc_stats()
     }
 
-    fn mallctl(&mut self, name: &str, value: Option<u64>) -> Result<u64, String> {
-        match alloc::mallctl_int(name, value.map(|v| v as i64)) {
-            Ok(v) => Ok(v.unwrap_or(0) as u64),
-            Err(e) => Err(errno::text(&e)),
+    fn mallctl(&mut self, name: &str, new: Option<i64>) -> io::Result<Option<i64>> {
+        alloc::mallctl_int(name, new)
+    }
+
+    fn mallctl_str(&mut self, name: &str, new: Option<&str>) -> io::Result<Option<String>> {
+        alloc::mallctl_str(name, new)
+    }
+
+    fn crash(&mut self, how: Crash) {
+        match how {
+            Crash::Segfault => crash::provoke_segfault(),
+            Crash::Panic => {
+                let now_s = self.clock.unix_us() / 1_000_000;
+                panic!("DEBUG PANIC called at Unix time {now_s}");
+            }
+            Crash::Assert => panic!("assertion failed: 1 == 2"),
+            Crash::OutOfMemory => {
+                let size = usize::MAX / 2;
+                log::warn!("Out Of Memory allocating {size} bytes!");
+                panic!("Redis aborting for OUT OF MEMORY. Allocating {size} bytes!");
+            }
+            Crash::Restart {
+                executable,
+                delay_ms,
+            } => self.restart(&executable, delay_ms),
+        }
+    }
+}
+
+impl Os {
+    /// Shows the configured title, if this process has one to show.
+    pub fn show_title(&mut self, config: &Config) -> Result<(), String> {
+        let Some(title) = &mut self.title else {
+            return Ok(());
+        };
+        let launch = &self.launch;
+        let program = launch.args.first().map(|a| a.to_string_lossy());
+        let bind = config.bind.first().map(|b| b.lossy());
+        let file = Some(launch.config_file.as_str()).filter(|f| !f.is_empty());
+        let vars = TitleVars {
+            title: program.as_deref().unwrap_or_default(),
+            bind: bind.as_deref(),
+            port: config.port,
+            tls_port: config.tls_port,
+            unixsocket: &config.unixsocket.lossy(),
+            config_file: file,
+            cluster: config.cluster_enabled,
+            sentinel: false,
+        };
+        match proc_title::expand(&config.proc_title_template.lossy(), &vars) {
+            Some(text) => {
+                title.set(&text);
+                Ok(())
+            }
+            None => Err("failed to set process title".into()),
         }
     }
 
-    fn crash(&mut self, _how: Crash) {}
+    /// Sets the score by which the kernel chooses what to kill when memory is short, as for a master.
+    pub fn set_oom_score(&mut self, config: &Config) -> Result<(), String> {
+        let mode = match config.oom_score_adj {
+            OomScoreAdj::No => OomMode::No,
+            OomScoreAdj::Relative => OomMode::Relative,
+            OomScoreAdj::Absolute => OomMode::Absolute,
+        };
+        let set = self.oom.apply(mode, config.oom_score_adj_values[0]);
+        set.map_err(|_| "Failed to set current oom_score_adj. Check server logs.".into())
+    }
+
+    /// Becomes a new process of the same program with the same arguments. It returns if that fails.
+    fn restart(&mut self, executable: &str, delay_ms: u64) {
+        std::thread::sleep(Duration::from_millis(delay_ms));
+        let arguments = self.launch.args.iter().skip(1);
+        let error = std::process::Command::new(executable)
+            .args(arguments)
+            .current_dir(&self.launch.dir)
+            .exec();
+        log::warn!("Can't restart {executable}: {}", errno::text(&error));
+    }
+}
+
+/// Makes room for `maxclients` clients, or says how many the system allows.
+fn fit_clients(config: &Config) -> Result<(), String> {
+    let wanted = config.maxclients as u32;
+    let fitting = process::adjust_open_files_limit(wanted).unwrap_or(0);
+    if fitting < wanted {
+        return Err(format!(
+            "The operating system is not able to handle the specified number of clients, try with {fitting}"
+        ));
+    }
+    Ok(())
+}
+
+/// `loglevel` as the log has it.
+pub fn verbosity(config: &Config) -> server_log::Verbosity {
+    use crate::config::LogLevel;
+    use server_log::Verbosity;
+    match config.loglevel {
+        LogLevel::Debug => Verbosity::Debug,
+        LogLevel::Verbose => Verbosity::Verbose,
+        LogLevel::Notice => Verbosity::Notice,
+        LogLevel::Warning => Verbosity::Warning,
+        LogLevel::Nothing => Verbosity::Nothing,
+    }
+}
+
+/// Name, release and machine, as `uname` tells them.
+fn operating_system() -> String {
+    // SAFETY: the struct is made of arrays of characters, for which zero is a value; the call fills it with
+    // strings that end in a zero.
+    let name = unsafe {
+        let mut name: libc::utsname = std::mem::zeroed();
+        libc::uname(&mut name);
+        name
+    };
+    let text = |field: &[libc::c_char]| {
+        let bytes: Vec<u8> = field.iter().map(|&c| c as u8).collect();
+        let text = CStr::from_bytes_until_nul(&bytes).map(CStr::to_string_lossy);
+        text.map_or_else(|_| String::new(), |t| t.into_owned())
+    };
+    let [sysname, release, machine] =
+        [&name.sysname, &name.release, &name.machine].map(|f| text(f));
+    format!("{sysname} {release} {machine}")
+}
+
+/// CPU time in the system and in the program, in µs.
+fn cpu_us(who: libc::c_int) -> (u64, u64) {
+    // SAFETY: the struct is made of integers, for which zero is a value; the call fills it.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(who, &mut usage);
+        usage
+    };
+    let us = |t: libc::timeval| t.tv_sec as u64 * 1_000_000 + t.tv_usec as u64;
+    (us(usage.ru_stime), us(usage.ru_utime))
 }

@@ -137,6 +137,15 @@ impl Supervisor {
         }
     }
 
+    /// Who it is, as INFO says.
+    pub fn name(&self) -> &'static str {
+        match (&self.systemd, self.upstart) {
+            (Some(_), _) => "systemd",
+            (None, true) => "upstart",
+            (None, false) => "no",
+        }
+    }
+
     /// The server is up.
     pub fn ready(&self, status: &str) {
         self.notify(&format!("STATUS={status}\n"));

@@ -18,8 +18,11 @@ use crate::exec::slowlog::SlowLog;
 use crate::exec::table::Table;
 use crate::object::Entry;
 use crate::server::conn::{Conn, Conns, Peer, Token};
-use crate::server::io::Io;
-use crate::server::stats::Stats;
+use crate::server::io::{Io, ProcessFacts};
+use crate::server::stats::{ClientPeaks, Stats};
+
+/// How long the peak of a client's output counts, in ms.
+pub const PEAK_RESET_MS: i64 = 5000;
 
 /// Something the outside is asked to do before the loop sleeps.
 pub enum Effect {
@@ -88,6 +91,8 @@ pub struct Server {
     /// Absolute path of the configuration file, empty when there is none.
     pub config_file: String,
     pub executable: String,
+    /// What stays the same as long as the process runs.
+    pub process: ProcessFacts,
     pub table: Rc<Table>,
     pub dbs: Databases,
     pub unit: Unit,
@@ -112,6 +117,8 @@ pub struct Server {
     pub monitors: Vec<Token>,
     pub pause: Pause,
     pub run_id: String,
+    /// Names the history of the data, for replicas.
+    pub repl_id: String,
     pub started_us: u64,
     pub next_client_id: u64,
     /// The connection whose command runs, and the number of that command.
@@ -146,6 +153,12 @@ pub struct Server {
     pub batch: crate::exec::pipeline::Scratch,
     pub evict_pool: crate::db::evict::Pool,
     pub expire_cycle: crate::db::expire::Cycle,
+    /// Elements of a list from this size on have a node of their own (DEBUG QUICKLIST-PACKED-THRESHOLD).
+    pub list_packed_threshold: u64,
+    /// Scripts may run commands that are denied to them (DEBUG SET-DISABLE-DENY-SCRIPTS).
+    pub scripts_may_all: bool,
+    /// Greatest buffers of clients of late.
+    pub client_peaks: ClientPeaks,
     /// DEBUG REPLYBUFFER RESIZING, and PEAK-RESET-TIME in ms.
     pub reply_buffer_resizing: bool,
     pub reply_buffer_peak_reset_ms: i64,
@@ -167,12 +180,14 @@ impl Server {
             mono_ns,
         };
         let run_id = rng.hex(40);
+        let repl_id = rng.hex(40);
         let hash_key = crate::ds::dict::HashKey::new(rng.next_u64(), rng.next_u64());
         Server {
             dbs: Databases::new(config.databases, hash_key),
             stats: Stats::new(table.len()),
             config_file: String::new(),
             executable: String::new(),
+            process: io.process(),
             table,
             unit: Unit::default(),
             watch: WatchTable::default(),
@@ -191,6 +206,7 @@ impl Server {
             monitors: Vec::new(),
             pause: Pause::default(),
             run_id,
+            repl_id,
             started_us: now.unix_us,
             next_client_id: 1,
             current: None,
@@ -213,8 +229,11 @@ impl Server {
             batch: Default::default(),
             evict_pool: Default::default(),
             expire_cycle: Default::default(),
+            list_packed_threshold: 1 << 30,
+            scripts_may_all: false,
+            client_peaks: ClientPeaks::default(),
             reply_buffer_resizing: true,
-            reply_buffer_peak_reset_ms: 5000,
+            reply_buffer_peak_reset_ms: PEAK_RESET_MS,
             lazyfree_pending: 0,
             lazyfreed: 0,
             startup_memory: 0,

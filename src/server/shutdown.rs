@@ -1,14 +1,46 @@
-//! Ending the server.
+//! Ending the server: what SHUTDOWN and the signals ask for.
+//!
+//! ```text
+//! begin_shutdown   in the loop: log it, save what is to be saved, or refuse
+//!   run() returns  at the end of the turn, with the last replies sent
+//! leave            outside: pid file, listening sockets, goodbye
+//! ```
+//! Nothing of this waits: there are no replicas to catch up.
 
-use crate::config::ShutdownFlags;
+use crate::config::{Config, ShutdownFlags};
+use crate::server::net::Doors;
+use crate::server::process::{self, Supervisor};
 use crate::server::server::Server;
 
 impl Server {
-    /// Begins to shut down; the error says why it can't be done now.
-    pub fn begin_shutdown(&mut self, _flags: ShutdownFlags) -> Result<(), String> {
+    /// Begins to shut down: no command runs after this one, and the loop ends with this turn. The error
+    /// says why that may not be; with FORCE there is none.
+    pub fn begin_shutdown(&mut self, flags: ShutdownFlags) -> Result<(), String> {
+        let has = |flag| flags.contains(flag);
+        // What is half loaded must not replace what it was loaded from.
+        let may_save = !self.loading && !has(ShutdownFlags::NOSAVE);
         log::info!("User requested shutdown...");
-        log::warn!("Redis is now ready to exit, bye bye...");
+        if may_save && has(ShutdownFlags::SAVE) && !has(ShutdownFlags::FORCE) {
+            log::warn!("Saving was asked for, but this version can't save yet: can't exit.");
+            return Err(
+                "Errors trying to shut down the server. Check the logs for more information."
+                    .into(),
+            );
+        }
+        if may_save && (has(ShutdownFlags::SAVE) || !self.config.save.is_empty()) {
+            log::warn!("The dataset is NOT saved: this version can't save yet.");
+        }
         self.exiting = Some(0);
         Ok(())
     }
+}
+
+/// What is left to do when the loop has ended.
+pub fn leave(config: &Config, doors: &mut Doors, supervisor: &Supervisor) {
+    supervisor.stopping();
+    if !config.pidfile.is_empty() {
+        process::remove_pid_file(config.pidfile.as_path());
+    }
+    doors.close(config);
+    log::warn!("Redis is now ready to exit, bye bye...");
 }

@@ -75,10 +75,37 @@ impl Rate {
 pub struct Turns {
     pub count: u64,
     pub sum_us: u64,
+    /// Longest turn in µs of wall time.
+    pub max_us: u64,
+    /// Most commands in one turn.
+    pub max_commands: u64,
     /// Longest turn in thread CPU time, in µs.
     pub max_cpu_us: u64,
     /// Longest single command in µs of wall time.
     pub max_command_us: u64,
+}
+
+/// The greatest buffers that clients had in the last seconds, one place a second.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct ClientPeaks([(usize, usize); 8]);
+
+impl ClientPeaks {
+    /// A run of the clients' cron begins: what is older than a round of places goes.
+    pub fn begin(&mut self, now_s: u64) {
+        self.0[(now_s as usize + 1) % self.0.len()] = (0, 0);
+    }
+
+    /// A client has so many bytes of input and of output.
+    pub fn note(&mut self, now_s: u64, input: usize, output: usize) {
+        let place = &mut self.0[now_s as usize % self.0.len()];
+        *place = (place.0.max(input), place.1.max(output));
+    }
+
+    /// The greatest input and the greatest output.
+    pub fn greatest(&self) -> (usize, usize) {
+        let of = |f: fn(&(usize, usize)) -> usize| self.0.iter().map(f).max();
+        (of(|p| p.0).unwrap_or(0), of(|p| p.1).unwrap_or(0))
+    }
 }
 
 /// See the head of the file. All but `commands` are plain counters.

@@ -1,0 +1,382 @@
+//! A server without a process: for tests.
+//!
+//! [`TestIo`] is the outside as values: a clock that stands until it is moved, memory figures and files that a
+//! test sets, a note of everything that was asked for. [`TestServer`] drives a whole server on it, with the phases
+//! of the real loop but sockets of bytes: connect, send, receive, let time pass. Nothing in it waits or sleeps, and
+//! the same steps give the same bytes.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::base::time::Clock;
+use crate::cmd::session::Marks;
+use crate::config::{Config, Text};
+use crate::exec::table::Table;
+use crate::server::before_sleep::{Outside, before_sleep};
+use crate::server::bio::{InlineJobs, Jobs};
+use crate::server::conn::{Peer, Token};
+use crate::server::io::{Crash, Io, MemoryFigures, ProcessFacts, Setting};
+use crate::server::server::Server;
+use crate::server::stats::Stats;
+
+/// When a test's world begins: unix time in µs.
+pub const BEGINNING_US: u64 = 1_700_000_000_000_000;
+
+/// See the head of the file.
+#[derive(Debug)]
+pub struct TestIo {
+    pub clock: Clock,
+    /// Memory in use, and all else that [`Io::memory`] tells.
+    pub figures: MemoryFigures,
+    pub files: BTreeMap<PathBuf, Vec<u8>>,
+    /// Directories in which nothing can be written.
+    pub read_only: Vec<PathBuf>,
+    /// Settings that were to be applied, and which of them can't be.
+    pub applied: Vec<Setting>,
+    pub refuses: fn(Setting, &Config) -> bool,
+    pub crashes: Vec<Crash>,
+    pub purges: usize,
+}
+
+impl Default for TestIo {
+    fn default() -> Self {
+        TestIo {
+            clock: Clock::manual(BEGINNING_US),
+            figures: MemoryFigures::default(),
+            files: BTreeMap::new(),
+            read_only: Vec::new(),
+            applied: Vec::new(),
+            refuses: |_, _| false,
+            crashes: Vec::new(),
+            purges: 0,
+        }
+    }
+}
+
+impl Io for TestIo {
+    fn mono_ns(&self) -> u64 {
+        self.clock.mono_ns()
+    }
+
+    fn unix_us(&self) -> u64 {
+        self.clock.unix_us()
+    }
+
+    fn thread_cpu_ns(&self) -> u64 {
+        self.clock.thread_cpu_ns()
+    }
+
+    fn used_memory(&self) -> usize {
+        self.figures.used
+    }
+
+    fn process(&self) -> ProcessFacts {
+        ProcessFacts {
+            pid: 1,
+            os: "Test 1.0 none".into(),
+            allocator: "none".into(),
+            supervised: "no",
+            monotonic_clock: "by hand",
+            multiplexing_api: "none",
+        }
+    }
+
+    fn memory(&mut self) -> MemoryFigures {
+        self.figures
+    }
+
+    fn apply(&mut self, setting: Setting, config: &Config) -> Result<(), String> {
+        self.applied.push(setting);
+        match (self.refuses)(setting, config) {
+            true => Err("refused by the test".into()),
+            false => Ok(()),
+        }
+    }
+
+    fn enter_dir(&mut self, from: &Text, path: &[u8]) -> Result<Text, String> {
+        let from: &Path = from.as_path();
+        Ok(Text::from(from.join(Text::from(path).as_path()).as_path()))
+    }
+
+    fn read_file(&mut self, path: &Path) -> io::Result<Vec<u8>> {
+        Ok(self.files.get(path).cloned().unwrap_or_default())
+    }
+
+    fn replace_file(&mut self, path: &Path, text: &[u8]) -> io::Result<()> {
+        if self.read_only.iter().any(|dir| path.starts_with(dir)) {
+            return Err(io::Error::from_raw_os_error(libc::EROFS));
+        }
+        self.files.insert(path.into(), text.into());
+        Ok(())
+    }
+
+    fn sleep_us(&mut self, us: u64) {
+        self.clock.advance(Duration::from_micros(us));
+    }
+
+    fn huge_page_bytes(&mut self) -> u64 {
+        0
+    }
+
+    fn purge(&mut self) -> bool {
+        self.purges += 1;
+        true
+    }
+
+    fn malloc_stats(&mut self) -> String {
+        "no allocator".into()
+    }
+
+    fn mallctl(&mut self, _: &str, _: Option<i64>) -> io::Result<Option<i64>> {
+        Err(io::Error::from_raw_os_error(libc::ENOENT))
+    }
+
+    fn mallctl_str(&mut self, _: &str, _: Option<&str>) -> io::Result<Option<String>> {
+        Err(io::Error::from_raw_os_error(libc::ENOENT))
+    }
+
+    fn crash(&mut self, how: Crash) {
+        self.crashes.push(how);
+    }
+}
+
+/// The world of a [`TestServer`] besides its server.
+#[derive(Default)]
+struct World {
+    io: TestIo,
+    jobs: InlineJobs,
+    /// What was sent to each open connection and not yet received there.
+    sockets: BTreeMap<Token, Vec<u8>>,
+    /// What arrived at the server's end and was not yet read.
+    unread: BTreeMap<Token, Vec<u8>>,
+    again: Vec<Token>,
+}
+
+impl Outside for World {
+    fn io(&mut self) -> &mut dyn Io {
+        &mut self.io
+    }
+
+    fn again(&mut self, token: Token) {
+        self.again.push(token);
+    }
+
+    fn flush(&mut self, server: &mut Server) {
+        for token in std::mem::take(&mut server.pending_writes) {
+            let Some(conn) = server.conns.get_mut(token) else {
+                continue;
+            };
+            conn.write_queued = false;
+            if conn.session.marks.has(Marks::CLOSE_ASAP) {
+                continue;
+            }
+            let bytes = conn.reply.to_vec();
+            conn.reply.advance(bytes.len());
+            conn.kept = conn.reply.mark();
+            conn.net_output += bytes.len() as u64;
+            server.stats.net_output += bytes.len() as u64;
+            self.sockets.entry(token).or_default().extend(bytes);
+            if conn.session.marks.has(Marks::CLOSE_AFTER_REPLY) {
+                server.disconnect(token);
+            }
+        }
+    }
+
+    fn close(&mut self, token: Token) {
+        self.unread.remove(&token);
+    }
+
+    fn free(&mut self, what: Box<dyn Any + Send>, items: usize) {
+        self.jobs.free(what, items);
+    }
+}
+
+/// See the head of the file.
+pub struct TestServer {
+    pub server: Server,
+    world: World,
+    next_cron_ns: u64,
+}
+
+impl Default for TestServer {
+    fn default() -> Self {
+        Self::new(Config::default())
+    }
+}
+
+impl TestServer {
+    /// A server that has just started, without clients.
+    pub fn new(config: Config) -> Self {
+        let world = World::default();
+        let server = Server::new(config, 1, &world.io);
+        let next_cron_ns = world.io.mono_ns();
+        TestServer {
+            server,
+            world,
+            next_cron_ns,
+        }
+    }
+
+    /// The same with a command table of the caller's.
+    pub fn with_table(config: Config, table: Table) -> Self {
+        let mut this = Self::new(config);
+        this.server.stats = Stats::new(table.len());
+        this.server.table = Rc::new(table);
+        this
+    }
+
+    /// The outside, to look at and to change.
+    pub fn io(&mut self) -> &mut TestIo {
+        &mut self.world.io
+    }
+
+    /// A new connection from this machine.
+    pub fn connect(&mut self) -> Token {
+        self.try_connect(Peer {
+            addr: "127.0.0.1:50000".into(),
+            laddr: "127.0.0.1:6379".into(),
+            fd: 8,
+            unix_socket: false,
+            loopback: true,
+        })
+        .unwrap_or_else(|why| panic!("refused: {}", String::from_utf8_lossy(&why)))
+    }
+
+    /// A new connection from anywhere; `Err` is what a refused client reads.
+    pub fn try_connect(&mut self, peer: Peer) -> Result<Token, Vec<u8>> {
+        let token = self.server.connect(peer)?;
+        self.world.sockets.insert(token, Vec::new());
+        Ok(token)
+    }
+
+    /// The client hangs up.
+    pub fn hang_up(&mut self, token: Token) {
+        self.server.disconnect(token);
+        self.turn();
+    }
+
+    /// True until either end has closed the connection.
+    pub fn is_open(&self, token: Token) -> bool {
+        self.server.conns.get(token).is_some()
+    }
+
+    /// Bytes arrive from a client, and the loop has its turn.
+    pub fn send(&mut self, token: Token, bytes: &[u8]) {
+        let unread = self.world.unread.entry(token).or_default();
+        unread.extend_from_slice(bytes);
+        self.turn();
+    }
+
+    /// What the server has sent since the last look.
+    pub fn receive(&mut self, token: Token) -> Vec<u8> {
+        self.world
+            .sockets
+            .get_mut(&token)
+            .map(std::mem::take)
+            .unwrap_or_default()
+    }
+
+    /// Sends a command, and gives what came back.
+    pub fn call(&mut self, token: Token, argv: &[&str]) -> String {
+        let mut request = format!("*{}\r\n", argv.len());
+        for arg in argv {
+            request += &format!("${}\r\n{arg}\r\n", arg.len());
+        }
+        self.send(token, request.as_bytes());
+        String::from_utf8_lossy(&self.receive(token)).into_owned()
+    }
+
+    /// Time passes. The loop wakes for its cron and for whatever has a deadline.
+    pub fn advance(&mut self, span: Duration) {
+        let end_ns = self.world.io.mono_ns() + span.as_nanos() as u64;
+        while self.world.io.mono_ns() < end_ns {
+            let now_ns = self.world.io.mono_ns();
+            let next_ns = self.wakes_at(now_ns).clamp(now_ns + 1, end_ns);
+            self.world
+                .io
+                .clock
+                .advance(Duration::from_nanos(next_ns - now_ns));
+            self.turn();
+        }
+    }
+
+    /// The next moment at which the loop would wake, monotonic time in ns.
+    fn wakes_at(&self, now_ns: u64) -> u64 {
+        let now_us = self.world.io.unix_us();
+        let deadlines = [
+            self.server.blocked.next_deadline(),
+            self.server.pause.all_until,
+            self.server.pause.write_until,
+        ];
+        deadlines
+            .into_iter()
+            .flatten()
+            .map(|at_ms| now_ns + (at_ms * 1000).saturating_sub(now_us) * 1000)
+            .fold(self.next_cron_ns, u64::min)
+    }
+
+    /// One turn of the loop: what arrived is read and run, cron if it is due, then what is done before the loop
+    /// sleeps; again while there is more to run.
+    pub fn turn(&mut self) {
+        loop {
+            self.server.sync_clock(&self.world.io);
+            let mut ready: Vec<Token> = std::mem::take(&mut self.world.again);
+            ready.extend(self.world.unread.keys().copied());
+            for token in ready {
+                self.read(token);
+            }
+            if self.server.now.mono_ns >= self.next_cron_ns {
+                self.server.cron(&mut self.world.io);
+                self.next_cron_ns += 1_000_000_000 / u64::from(self.server.hz.max(1));
+            }
+            before_sleep(&mut self.server, &mut self.world);
+            self.world.jobs.run_all();
+            self.server.lazyfreed += self.world.jobs.take_freed_items() as u64;
+            self.server.lazyfree_pending = self.world.jobs.unfreed_items();
+            if self.world.again.is_empty() && self.server.resumable.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Hands the server what has arrived on a connection, as the network does.
+    fn read(&mut self, token: Token) {
+        let mut data = self.world.unread.remove(&token).unwrap_or_default();
+        let World { io, again, .. } = &mut self.world;
+        let server = &mut self.server;
+        while let Some(conn) = server.conns.get_mut(token) {
+            if conn.session.marks.has(Marks::PENDING_INPUT) && conn.may_run() {
+                if server.resume(io, token) {
+                    again.push(token);
+                    self.world.unread.insert(token, data);
+                    return;
+                }
+                continue;
+            }
+            if data.is_empty() {
+                return;
+            }
+            let Some(big) = &mut conn.big else {
+                if server.feed(io, token, &std::mem::take(&mut data)) {
+                    again.push(token);
+                }
+                return;
+            };
+            let rest = data.split_off(data.len().min(big.need - big.data.len()));
+            big.data.append(&mut data);
+            data = rest;
+            if big.data.len() == big.need
+                && let Some(big) = conn.big.take()
+                && server.feed_big(io, token, Bytes::from(big.data))
+            {
+                again.push(token);
+            }
+        }
+    }
+}
