@@ -1,0 +1,731 @@
+//! INFO: what the server tells of itself, in sections of `field:value` lines.
+//!
+//! A section is a row of [`SECTIONS`] with the function that writes it; the order of rows and fields is
+//! Redis's, because people read it and programs diff it. Fields of our own come last in their section.
+//! Everything here reads counters that are kept anyway: INFO costs some tens of microseconds, whatever the
+//! server holds. [`info_text`] needs no connection and no door to the outside, so that the crash report
+//! can print it too.
+
+use std::fmt::{Display, Write};
+
+use hdrhistogram::Histogram;
+
+use crate::admin::memory::Overhead;
+use crate::cmd::spec::{Acl, Arg, Flags, Group, Spec};
+use crate::cmd::{Args, CmdResult, DONE, Row, is_word};
+use crate::exec::{Call, ServerFn};
+use crate::object::access::lru_clock;
+use crate::server::io::MemoryFigures;
+use crate::server::server::Server;
+use crate::server::stats::CommandStats;
+
+/// The version of Redis whose behaviour this is.
+pub const REDIS_VERSION: &str = "7.2.6";
+
+const DAY_S: u64 = 24 * 3600;
+
+/// One section.
+struct Section {
+    /// The names it is asked for by.
+    names: &'static [&'static str],
+    title: &'static str,
+    shown: Shown,
+    write: fn(&mut Page, &Server, &MemoryFigures),
+}
+
+/// When a section is shown without being named.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    /// By plain INFO and `default`, and by `all` and `everything`.
+    ByDefault,
+    /// By `all` and `everything`.
+    InAll,
+    /// Never.
+    Named,
+}
+
+const fn section(
+    names: &'static [&'static str],
+    title: &'static str,
+    shown: Shown,
+    write: fn(&mut Page, &Server, &MemoryFigures),
+) -> Section {
+    Section {
+        names,
+        title,
+        shown,
+        write,
+    }
+}
+
+static SECTIONS: &[Section] = &[
+    section(&["server"], "Server", Shown::ByDefault, server),
+    section(&["clients"], "Clients", Shown::ByDefault, clients),
+    section(&["memory"], "Memory", Shown::ByDefault, memory),
+    section(
+        &["persistence"],
+        "Persistence",
+        Shown::ByDefault,
+        persistence,
+    ),
+    section(&["stats"], "Stats", Shown::ByDefault, stats),
+    section(
+        &["replication"],
+        "Replication",
+        Shown::ByDefault,
+        replication,
+    ),
+    section(&["cpu"], "CPU", Shown::ByDefault, cpu),
+    section(
+        &["module_list", "modules"],
+        "Modules",
+        Shown::ByDefault,
+        |_, _, _| (),
+    ),
+    section(&["commandstats"], "Commandstats", Shown::InAll, commands),
+    section(&["errorstats"], "Errorstats", Shown::ByDefault, errors),
+    section(&["latencystats"], "Latencystats", Shown::InAll, latencies),
+    section(&["cluster"], "Cluster", Shown::ByDefault, cluster),
+    section(&["keyspace"], "Keyspace", Shown::ByDefault, keyspace),
+    section(&["debug"], "Debug", Shown::Named, debug),
+];
+
+/// The sections that are wanted: a bit for each row of [`SECTIONS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sections(u32);
+
+impl Sections {
+    /// Every section but `debug`.
+    pub fn all() -> Sections {
+        Self::where_shown(|shown| shown != Shown::Named)
+    }
+
+    /// The sections of a plain INFO.
+    pub fn default_ones() -> Sections {
+        Self::where_shown(|shown| shown == Shown::ByDefault)
+    }
+
+    /// Those that INFO's arguments name; names that no section has are passed over.
+    pub fn named(names: &[&[u8]]) -> Sections {
+        if names.is_empty() {
+            return Self::default_ones();
+        }
+        names.iter().fold(Sections(0), |wanted, name| {
+            Sections(wanted.0 | Self::one(name).0)
+        })
+    }
+
+    fn one(name: &[u8]) -> Sections {
+        if is_word(name, "default") {
+            return Self::default_ones();
+        }
+        if is_word(name, "all") || is_word(name, "everything") {
+            return Self::all();
+        }
+        let at = SECTIONS
+            .iter()
+            .position(|s| s.names.iter().any(|n| is_word(name, n)));
+        Sections(at.map_or(0, |at| 1 << at))
+    }
+
+    fn where_shown(f: impl Fn(Shown) -> bool) -> Sections {
+        let bits = SECTIONS.iter().enumerate().filter(|(_, s)| f(s.shown));
+        Sections(bits.fold(0, |wanted, (at, _)| wanted | 1 << at))
+    }
+
+    /// True if a wanted section shows figures that only the outside knows.
+    fn need_figures(self) -> bool {
+        self.0 & (Self::one(b"memory").0 | Self::one(b"cpu").0) != 0
+    }
+}
+
+/// The text of INFO.
+pub fn info_text(server: &Server, figures: &MemoryFigures, sections: Sections) -> String {
+    let mut page = Page(String::with_capacity(8 * 1024));
+    for (at, section) in SECTIONS.iter().enumerate() {
+        if sections.0 & 1 << at == 0 {
+            continue;
+        }
+        if !page.0.is_empty() {
+            page.0.push_str("\r\n");
+        }
+        let _ = write!(page.0, "# {}\r\n", section.title);
+        (section.write)(&mut page, server, figures);
+    }
+    page.0
+}
+
+/// The text as it grows.
+struct Page(String);
+
+impl Page {
+    fn line(&mut self, field: &str, value: impl Display) {
+        let _ = write!(self.0, "{field}:{value}\r\n");
+    }
+
+    /// Several fields of the same value: what this server does not have, or not yet.
+    fn lines(&mut self, fields: &[&str], value: impl Display) {
+        for field in fields {
+            self.line(field, &value);
+        }
+    }
+
+    /// Bytes, and the same for human readers under `<field>_human`.
+    fn bytes(&mut self, field: &str, bytes: u64) {
+        self.line(field, bytes);
+        self.line(&format!("{field}_human"), human_bytes(bytes));
+    }
+
+    fn ratio(&mut self, field: &str, value: f32) {
+        let _ = write!(self.0, "{field}:{value:.2}\r\n");
+    }
+
+    fn seconds(&mut self, field: &str, us: u64) {
+        let _ = write!(
+            self.0,
+            "{field}:{}.{:06}\r\n",
+            us / 1_000_000,
+            us % 1_000_000
+        );
+    }
+}
+
+/// Bytes with two decimals and the letter of the unit, as in `1.50K`; below a kilobyte as in `12B`.
+pub fn human_bytes(bytes: u64) -> String {
+    const UNITS: [char; 5] = ['K', 'M', 'G', 'T', 'P'];
+    if bytes < 1024 {
+        return format!("{bytes}B");
+    }
+    let mut scaled = bytes as f64;
+    let mut unit = 'B';
+    for next in UNITS {
+        if scaled < 1024.0 {
+            break;
+        }
+        scaled /= 1024.0;
+        unit = next;
+    }
+    format!("{scaled:.2}{unit}")
+}
+
+fn server(page: &mut Page, server: &Server, _: &MemoryFigures) {
+    let (config, process) = (&server.config, &server.process);
+    let mode = if config.cluster_enabled {
+        "cluster"
+    } else {
+        "standalone"
+    };
+    let uptime_s = server.now.s().saturating_sub(server.started_us / 1_000_000);
+    page.line("redis_version", REDIS_VERSION);
+    page.line("redis_git_sha1", "00000000");
+    page.line("redis_git_dirty", 0);
+    page.line("redis_build_id", build_id());
+    page.line("redis_mode", mode);
+    page.line("os", &process.os);
+    page.line("arch_bits", usize::BITS);
+    page.line("monotonic_clock", process.monotonic_clock);
+    page.line("multiplexing_api", process.multiplexing_api);
+    page.line("atomicvar_api", "rust-core");
+    page.line("gcc_version", "0.0.0");
+    page.line("process_id", process.pid);
+    page.line("process_supervised", process.supervised);
+    page.line("run_id", &server.run_id);
+    page.line(
+        "tcp_port",
+        if config.port != 0 {
+            config.port
+        } else {
+            config.tls_port
+        },
+    );
+    page.line("server_time_usec", server.now.unix_us);
+    page.line("uptime_in_seconds", uptime_s);
+    page.line("uptime_in_days", uptime_s / DAY_S);
+    page.line("hz", server.hz);
+    page.line("configured_hz", config.hz);
+    page.line("lru_clock", lru_clock(server.now.ms()));
+    page.line("executable", &server.executable);
+    page.line("config_file", &server.config_file);
+    page.line("io_threads_active", 0);
+    if config.port != 0 {
+        let binds: String = config
+            .bind
+            .iter()
+            .map(|b| format!(",bind={}", b.lossy()))
+            .collect();
+        page.line(
+            "listener0",
+            format_args!("name=tcp{binds},port={}", config.port),
+        );
+    }
+    if !config.unixsocket.is_empty() {
+        let path = config.unixsocket.lossy();
+        page.line("listener1", format_args!("name=unix,bind={path}"));
+    }
+}
+
+/// Redis hashes the moment of its build; ours is the version of the crate.
+fn build_id() -> &'static str {
+    concat!("redstart-", env!("CARGO_PKG_VERSION"))
+}
+
+fn clients(page: &mut Page, server: &Server, _: &MemoryFigures) {
+    let (input, output) = server.client_peaks.greatest();
+    let blocked = &server.blocked;
+    page.line("connected_clients", server.conns.len());
+    page.line("cluster_connections", 0);
+    page.line("maxclients", server.config.maxclients);
+    page.line("client_recent_max_input_buffer", input);
+    page.line("client_recent_max_output_buffer", output);
+    page.line("blocked_clients", blocked.clients + blocked.paused.len());
+    page.line("tracking_clients", 0);
+    page.line("clients_in_timeout_table", blocked.deadline_count());
+    page.line("total_blocking_keys", blocked.key_count());
+    page.line("total_blocking_keys_on_nokey", server.keys_awaited_to_go());
+}
+
+fn memory(page: &mut Page, server: &Server, figures: &MemoryFigures) {
+    let o = Overhead::of(server, figures);
+    page.bytes("used_memory", o.used as u64);
+    page.bytes("used_memory_rss", figures.rss as u64);
+    page.bytes("used_memory_peak", o.peak as u64);
+    page.line(
+        "used_memory_peak_perc",
+        format_args!("{:.2}%", o.peak_percent()),
+    );
+    page.line("used_memory_overhead", o.total());
+    page.line("used_memory_startup", o.startup);
+    page.line("used_memory_dataset", o.dataset());
+    page.line(
+        "used_memory_dataset_perc",
+        format_args!("{:.2}%", o.dataset_percent()),
+    );
+    page.line("allocator_allocated", figures.allocated);
+    page.line("allocator_active", figures.active);
+    page.line("allocator_resident", figures.resident);
+    page.bytes("total_system_memory", figures.system as u64);
+    page.lines(&["used_memory_lua", "used_memory_vm_eval"], 0);
+    page.line("used_memory_lua_human", human_bytes(0));
+    page.line("used_memory_scripts_eval", 0);
+    page.lines(
+        &[
+            "number_of_cached_scripts",
+            "number_of_functions",
+            "number_of_libraries",
+        ],
+        0,
+    );
+    page.line("used_memory_vm_functions", 0);
+    page.bytes("used_memory_vm_total", 0);
+    page.line("used_memory_functions", 0);
+    page.bytes("used_memory_scripts", 0);
+    page.bytes("maxmemory", server.config.maxmemory as u64);
+    page.line(
+        "maxmemory_policy",
+        choice_name(server.config.maxmemory_policy),
+    );
+    page.ratio("allocator_frag_ratio", o.fragmentation.ratio);
+    page.line("allocator_frag_bytes", o.fragmentation.bytes);
+    page.ratio("allocator_rss_ratio", o.allocator_rss.ratio);
+    page.line("allocator_rss_bytes", o.allocator_rss.bytes);
+    page.ratio("rss_overhead_ratio", o.rss_overhead.ratio);
+    page.line("rss_overhead_bytes", o.rss_overhead.bytes);
+    page.ratio("mem_fragmentation_ratio", o.overall.ratio);
+    page.line("mem_fragmentation_bytes", o.overall.bytes);
+    page.line("mem_not_counted_for_evict", server.not_counted());
+    page.lines(
+        &[
+            "mem_replication_backlog",
+            "mem_total_replication_buffers",
+            "mem_clients_slaves",
+        ],
+        0,
+    );
+    page.line("mem_clients_normal", o.clients);
+    page.lines(&["mem_cluster_links", "mem_aof_buffer"], 0);
+    page.line("mem_allocator", &server.process.allocator);
+    page.line("active_defrag_running", 0);
+    page.line("lazyfree_pending_objects", server.lazyfree_pending);
+    page.line("lazyfreed_objects", server.lazyfreed);
+}
+
+/// The name of a configured choice.
+fn choice_name<C: crate::config::Choice>(choice: C) -> &'static str {
+    let code = choice.code();
+    C::NAMES
+        .iter()
+        .find(|(_, c)| *c == code)
+        .map_or("unknown", |(name, _)| name)
+}
+
+/// The figures of a server that has not saved and keeps no log.
+fn persistence(page: &mut Page, server: &Server, _: &MemoryFigures) {
+    page.line("loading", u8::from(server.loading));
+    page.line("async_loading", 0);
+    page.lines(
+        &[
+            "current_cow_peak",
+            "current_cow_size",
+            "current_cow_size_age",
+        ],
+        0,
+    );
+    page.line("current_fork_perc", "0.00");
+    page.lines(
+        &["current_save_keys_processed", "current_save_keys_total"],
+        0,
+    );
+    page.line("rdb_changes_since_last_save", server.dirty);
+    page.line("rdb_bgsave_in_progress", 0);
+    page.line("rdb_last_save_time", server.last_save_s);
+    page.line("rdb_last_bgsave_status", "ok");
+    page.lines(
+        &["rdb_last_bgsave_time_sec", "rdb_current_bgsave_time_sec"],
+        -1,
+    );
+    page.lines(&["rdb_saves", "rdb_last_cow_size"], 0);
+    page.lines(
+        &["rdb_last_load_keys_expired", "rdb_last_load_keys_loaded"],
+        0,
+    );
+    page.lines(
+        &[
+            "aof_enabled",
+            "aof_rewrite_in_progress",
+            "aof_rewrite_scheduled",
+        ],
+        0,
+    );
+    page.lines(
+        &["aof_last_rewrite_time_sec", "aof_current_rewrite_time_sec"],
+        -1,
+    );
+    page.line("aof_last_bgrewrite_status", "ok");
+    page.lines(&["aof_rewrites", "aof_rewrites_consecutive_failures"], 0);
+    page.line("aof_last_write_status", "ok");
+    page.line("aof_last_cow_size", 0);
+    page.lines(&["module_fork_in_progress", "module_fork_last_cow_size"], 0);
+}
+
+fn stats(page: &mut Page, server: &Server, _: &MemoryFigures) {
+    let s = &server.stats;
+    let exceeded_now_us = s
+        .exceeded_since_us
+        .map_or(0, |since| (server.now.mono_ns / 1000).saturating_sub(since));
+    page.line("total_connections_received", s.total_connections);
+    page.line("total_commands_processed", s.total_commands);
+    page.line("instantaneous_ops_per_sec", s.ops.per_second());
+    page.line("total_net_input_bytes", s.net_input);
+    page.line("total_net_output_bytes", s.net_output);
+    page.lines(
+        &["total_net_repl_input_bytes", "total_net_repl_output_bytes"],
+        0,
+    );
+    page.ratio(
+        "instantaneous_input_kbps",
+        s.input_rate.per_second() as f32 / 1024.0,
+    );
+    page.ratio(
+        "instantaneous_output_kbps",
+        s.output_rate.per_second() as f32 / 1024.0,
+    );
+    page.lines(
+        &[
+            "instantaneous_input_repl_kbps",
+            "instantaneous_output_repl_kbps",
+        ],
+        "0.00",
+    );
+    page.line("rejected_connections", s.rejected_connections);
+    page.lines(&["sync_full", "sync_partial_ok", "sync_partial_err"], 0);
+    page.line("expired_keys", s.keys.expired);
+    page.line(
+        "expired_stale_perc",
+        format_args!("{:.2}", s.expired_stale_perc * 100.0),
+    );
+    page.line("expired_time_cap_reached_count", s.expired_time_cap_reached);
+    page.line(
+        "expire_cycle_cpu_milliseconds",
+        s.expire_cycle_cpu_us / 1000,
+    );
+    page.line("evicted_keys", s.evicted_keys);
+    page.line("evicted_clients", s.evicted_clients);
+    page.line(
+        "total_eviction_exceeded_time",
+        (s.exceeded_us + exceeded_now_us) / 1000,
+    );
+    page.line("current_eviction_exceeded_time", exceeded_now_us / 1000);
+    page.line("keyspace_hits", s.keys.hits);
+    page.line("keyspace_misses", s.keys.misses);
+    page.line("pubsub_channels", server.pubsub.channels.len());
+    page.line("pubsub_patterns", server.pubsub.patterns.len());
+    page.line("pubsubshard_channels", server.pubsub.shards.len());
+    // It never forks.
+    page.lines(&["latest_fork_usec", "total_forks"], 0);
+    page.lines(&["migrate_cached_sockets", "slave_expires_tracked_keys"], 0);
+    page.lines(&["active_defrag_hits", "active_defrag_misses"], 0);
+    page.lines(&["active_defrag_key_hits", "active_defrag_key_misses"], 0);
+    page.lines(
+        &["total_active_defrag_time", "current_active_defrag_time"],
+        0,
+    );
+    page.lines(
+        &[
+            "tracking_total_keys",
+            "tracking_total_items",
+            "tracking_total_prefixes",
+        ],
+        0,
+    );
+    page.line("unexpected_error_replies", s.unexpected_errors);
+    page.line("total_error_replies", s.total_errors);
+    page.line("dump_payload_sanitizations", 0);
+    page.line("total_reads_processed", s.reads);
+    page.line("total_writes_processed", s.writes);
+    page.lines(
+        &[
+            "io_threaded_reads_processed",
+            "io_threaded_writes_processed",
+        ],
+        0,
+    );
+    page.line("reply_buffer_shrinks", s.reply_buffer_shrinks);
+    page.line("reply_buffer_expands", s.reply_buffer_expands);
+    turns(page, server);
+    page.line("acl_access_denied_auth", s.acl_denied_auth);
+    page.lines(
+        &[
+            "acl_access_denied_cmd",
+            "acl_access_denied_key",
+            "acl_access_denied_channel",
+        ],
+        0,
+    );
+    // Ours: the longest turn of the loop in CPU time of its thread, which a busy machine does not blur,
+    // and the longest single command.
+    page.line("eventloop_duration_max_cpu_usec", s.turns.max_cpu_us);
+    page.line("eventloop_duration_max_cmd_usec", s.turns.max_command_us);
+}
+
+/// Turns of the event loop.
+fn turns(page: &mut Page, server: &Server) {
+    let s = &server.stats;
+    let a_second = s.turns_rate.per_second();
+    let one_us = s.turn_time_rate.per_second().checked_div(a_second);
+    page.line("eventloop_cycles", s.turns.count);
+    page.line("eventloop_duration_sum", s.turns.sum_us);
+    page.line("eventloop_duration_cmd_sum", s.active_command_us);
+    page.line("instantaneous_eventloop_cycles_per_sec", a_second);
+    page.line("instantaneous_eventloop_duration_usec", one_us.unwrap_or(0));
+}
+
+/// The figures of a master without replicas.
+fn replication(page: &mut Page, server: &Server, _: &MemoryFigures) {
+    let config = &server.config;
+    page.line("role", "master");
+    page.line("connected_slaves", 0);
+    if config.min_replicas_to_write > 0 && config.min_replicas_max_lag > 0 {
+        page.line("min_slaves_good_slaves", 0);
+    }
+    page.line("master_failover_state", "no-failover");
+    page.line("master_replid", &server.repl_id);
+    page.line("master_replid2", "0".repeat(40));
+    page.line("master_repl_offset", 0);
+    page.line("second_repl_offset", -1);
+    page.line("repl_backlog_active", 0);
+    page.line("repl_backlog_size", config.repl_backlog_size);
+    page.lines(
+        &["repl_backlog_first_byte_offset", "repl_backlog_histlen"],
+        0,
+    );
+}
+
+fn cpu(page: &mut Page, _: &Server, figures: &MemoryFigures) {
+    let mut pair = |(sys, user): (u64, u64), suffix: &str| {
+        page.seconds(&format!("used_cpu_sys{suffix}"), sys);
+        page.seconds(&format!("used_cpu_user{suffix}"), user);
+    };
+    pair(figures.cpu_process, "");
+    pair(figures.cpu_children, "_children");
+    pair(figures.cpu_main_thread, "_main_thread");
+}
+
+fn commands(page: &mut Page, server: &Server, _: &MemoryFigures) {
+    for (id, command) in server.table.iter() {
+        let CommandStats {
+            calls,
+            us,
+            rejected,
+            failed,
+            ..
+        } = server.stats.commands[id];
+        if calls == 0 && rejected == 0 && failed == 0 {
+            continue;
+        }
+        let each = if calls == 0 {
+            0.0
+        } else {
+            us as f32 / calls as f32
+        };
+        page.line(
+            &format!("cmdstat_{}", safe(command.spec.name)),
+            format_args!(
+                "calls={calls},usec={us},usec_per_call={each:.2},rejected_calls={rejected},failed_calls={failed}"
+            ),
+        );
+    }
+}
+
+fn errors(page: &mut Page, server: &Server, _: &MemoryFigures) {
+    let mut codes: Vec<_> = server.stats.errors.iter().collect();
+    codes.sort_unstable();
+    for (code, count) in codes {
+        page.line(
+            &format!("errorstat_{}", safe(code)),
+            format_args!("count={count}"),
+        );
+    }
+}
+
+fn latencies(page: &mut Page, server: &Server, _: &MemoryFigures) {
+    if !server.config.latency_tracking {
+        return;
+    }
+    let percentiles = &server.config.latency_tracking_info_percentiles;
+    for (id, command) in server.table.iter() {
+        let Some(histogram) = &server.stats.commands[id].latency else {
+            continue;
+        };
+        let shown: Vec<String> = percentiles
+            .iter()
+            .map(|&p| format!("p{p}={:.3}", at_percentile(histogram, p) as f64 / 1000.0))
+            .collect();
+        let field = format!("latency_percentiles_usec_{}", safe(command.spec.name));
+        page.line(&field, shown.join(","));
+    }
+}
+
+/// The value that so many percent of the recorded ones do not exceed, as Redis's histogram rounds it: the
+/// count of values to the nearest, the value up to the end of its bucket (down, for percentile 0).
+fn at_percentile(histogram: &Histogram<u64>, percentile: f64) -> u64 {
+    let share = percentile.min(100.0) / 100.0;
+    let wanted = ((share * histogram.len() as f64 + 0.5) as u64).max(1);
+    let mut seen = 0;
+    for bucket in histogram.iter_recorded() {
+        seen += bucket.count_at_value();
+        if seen >= wanted {
+            let value = bucket.value_iterated_to();
+            return if percentile == 0.0 {
+                histogram.lowest_equivalent(value)
+            } else {
+                histogram.highest_equivalent(value)
+            };
+        }
+    }
+    0
+}
+
+fn cluster(page: &mut Page, server: &Server, _: &MemoryFigures) {
+    page.line("cluster_enabled", u8::from(server.config.cluster_enabled));
+}
+
+fn keyspace(page: &mut Page, server: &Server, _: &MemoryFigures) {
+    for (i, db) in server.dbs.iter().enumerate() {
+        if db.is_empty() {
+            continue;
+        }
+        page.line(
+            &format!("db{i}"),
+            format_args!(
+                "keys={},expires={},avg_ttl={}",
+                db.len(),
+                db.expiring_len(),
+                db.avg_ttl_ms
+            ),
+        );
+    }
+}
+
+fn debug(page: &mut Page, server: &Server, _: &MemoryFigures) {
+    let s = &server.stats;
+    page.line("eventloop_duration_aof_sum", 0);
+    page.line("eventloop_duration_cron_sum", s.cron_us);
+    page.line("eventloop_duration_max", s.turns.max_us);
+    page.line("eventloop_cmd_per_cycle_max", s.turns.max_commands);
+}
+
+/// A name without the characters that INFO's form is made of.
+fn safe(name: &str) -> String {
+    name.replace(['#', ':', '\n', '\r'], "_")
+}
+
+const INFO: Row<ServerFn> = Spec::new("info", -1, Group::Server)
+    .flags(Flags::LOADING.or(Flags::STALE).or(Flags::SENTINEL_HAS))
+    .acl(Acl::DANGEROUS)
+    .cost("O(1)")
+    .about("Tells figures and state of the server.")
+    .history(&[("7.0.0", "Takes several sections.")])
+    .tips(&[
+        "nondeterministic_output",
+        "request_policy:all_shards",
+        "response_policy:special",
+    ])
+    .args(&[Arg::string("section").optional().multiple()])
+    .run(info);
+
+/// INFO [section ...]
+fn info(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
+    let sections = Sections::named(&args.argv()[1..]);
+    let mut figures = MemoryFigures::default();
+    if sections.need_figures() {
+        figures = call.io.memory();
+        call.server.note_peak(figures.used);
+    }
+    let text = info_text(call.server, &figures, sections);
+    call.reply().verbatim(b"txt", text.as_bytes());
+    DONE
+}
+
+pub static ROWS: &[Row<ServerFn>] = &[INFO];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sections_by_name() {
+        let all = SECTIONS.len() as u32;
+        assert_eq!(Sections::all().0.count_ones(), all - 1);
+        assert_eq!(Sections::default_ones().0.count_ones(), all - 3);
+        assert_eq!(Sections::named(&[]), Sections::default_ones());
+        assert_eq!(Sections::named(&[b"KeySpace", b"nosuch"]).0.count_ones(), 1);
+        assert_eq!(
+            Sections::named(&[b"modules"]),
+            Sections::named(&[b"module_list"])
+        );
+        let more = Sections::named(&[b"default", b"commandstats", b"debug"]);
+        assert_eq!(more.0.count_ones(), all - 1);
+    }
+
+    #[test]
+    fn bytes_for_human_readers() {
+        let shown = [0, 1023, 1024, 906_152, 25_276_510_208, 1 << 50].map(human_bytes);
+        assert_eq!(
+            shown,
+            ["0B", "1023B", "1.00K", "884.91K", "23.54G", "1.00P"]
+        );
+    }
+
+    /// Values and what Redis 7.2.6 shows for them.
+    #[test]
+    fn percentiles_as_redis_rounds_them() {
+        let mut h = Histogram::new_with_bounds(1, 1_000_000_000, 2).unwrap();
+        for us in [3, 5, 1_720] {
+            h.record(us * 1000).unwrap();
+        }
+        assert_eq!(at_percentile(&h, 50.0), 5_023);
+        assert_eq!(at_percentile(&h, 99.9), 1_720_319);
+        assert_eq!(at_percentile(&h, 100.0), 1_720_319);
+        assert_eq!(at_percentile(&h, 0.0), 2_992);
+    }
+}
