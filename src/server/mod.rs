@@ -24,4 +24,6 @@ pub mod stack;
 pub mod stats;
 pub mod syscheck;
 pub mod test_io;
+#[cfg(test)]
+mod tests;
 pub mod watchdog;
