@@ -16,8 +16,8 @@ use crate::cmd::{Args, CmdResult, DONE, Fault, Row};
 use crate::config::rewrite::rewrite;
 use crate::config::set::{Change, Circumstances, SetError, config_get, config_set, is_sensitive};
 use crate::config::{Apply, Config, Text};
+use crate::exec::io::Setting;
 use crate::exec::{Call, ServerFn};
-use crate::server::io::Setting;
 
 const NO_FILE: Fault = Fault::new("ERR The server is running without a config file");
 
@@ -304,8 +304,8 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::server::conn::{Peer, Token};
-    use crate::server::server::Server;
+    use crate::exec::conn::{Peer, Token};
+    use crate::exec::server::Server;
     use crate::server::test_io::TestIo;
 
     struct Bench {
@@ -321,7 +321,7 @@ mod tests {
                 read_only: vec!["/readonly".into()],
                 ..TestIo::default()
             };
-            let mut server = Server::new(config, 1, &outside);
+            let mut server = Server::new(config, crate::admin::table(), 1, &outside);
             let peer = Peer {
                 loopback,
                 ..Peer::default()

@@ -16,9 +16,9 @@ use crate::cmd::fault::{Fault, NOT_INTEGER};
 use crate::cmd::spec::{Flags, Group, Spec};
 use crate::cmd::{Args, CmdResult, DONE, Row, is_word};
 use crate::config::{self, ShutdownFlags};
+use crate::exec::io::Crash;
+use crate::exec::server::PEAK_RESET_MS;
 use crate::exec::{Call, ServerFn};
-use crate::server::io::Crash;
-use crate::server::server::PEAK_RESET_MS;
 
 const DEBUG: Row<ServerFn> = Spec::new("debug", -2, Group::Server)
     .flags(

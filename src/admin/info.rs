@@ -13,11 +13,11 @@ use hdrhistogram::Histogram;
 use crate::admin::memory::Overhead;
 use crate::cmd::spec::{Acl, Arg, Flags, Group, Spec};
 use crate::cmd::{Args, CmdResult, DONE, Row, is_word};
+use crate::exec::io::MemoryFigures;
+use crate::exec::server::Server;
+use crate::exec::stats::CommandStats;
 use crate::exec::{Call, ServerFn};
 use crate::object::access::lru_clock;
-use crate::server::io::MemoryFigures;
-use crate::server::server::Server;
-use crate::server::stats::CommandStats;
 
 /// The version of Redis whose behaviour this is.
 pub const REDIS_VERSION: &str = "7.2.6";

@@ -10,8 +10,8 @@ use crate::cmd::spec::{Acl, Arg, Flags, Group, Spec};
 use crate::cmd::unit::Logging;
 use crate::cmd::{Args, CmdResult, DONE, Row, is_word};
 use crate::db::keyspace::Contents;
+use crate::exec::server::Server;
 use crate::exec::{Call, ServerFn};
-use crate::server::server::Server;
 
 const DBSIZE: Row<ServerFn> = Spec::new("dbsize", 1, Group::Server)
     .flags(Flags::READONLY.or(Flags::FAST))

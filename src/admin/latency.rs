@@ -9,10 +9,10 @@ use crate::cmd::fault::Fault;
 use crate::cmd::spec::{Arg, Flags, Group, Spec};
 use crate::cmd::{Args, CmdResult, DONE, Row};
 use crate::exec::latency::Series;
+use crate::exec::server::Server;
 use crate::exec::table::CommandId;
 use crate::exec::{Call, ServerFn};
 use crate::resp::reply::Reply;
-use crate::server::server::Server;
 
 const ADMIN_ANY_TIME: Flags = Flags::ADMIN
     .or(Flags::NOSCRIPT)

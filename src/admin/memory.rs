@@ -13,9 +13,9 @@ use crate::cmd::fault::{Fault, NOT_INTEGER, SYNTAX};
 use crate::cmd::spec::{Arg, Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::cmd::{Args, CmdResult, DONE, Row, is_word};
 use crate::db::keyspace::Keyspace;
+use crate::exec::io::MemoryFigures;
+use crate::exec::server::Server;
 use crate::exec::{Call, ServerFn};
-use crate::server::io::MemoryFigures;
-use crate::server::server::Server;
 
 /// Bytes of table for a key, with the load that segments keep.
 const TABLE_BYTES: usize = 11;

@@ -18,6 +18,7 @@ pub mod sparkline;
 
 use crate::cmd::Row;
 use crate::exec::ServerFn;
+use crate::exec::table::Table;
 
 /// The rows of every server command.
 pub fn rows() -> impl Iterator<Item = &'static Row<ServerFn>> {
@@ -34,4 +35,9 @@ pub fn rows() -> impl Iterator<Item = &'static Row<ServerFn>> {
     ]
     .into_iter()
     .flatten()
+}
+
+/// The table of all commands.
+pub fn table() -> Table {
+    Table::new(rows())
 }

@@ -13,11 +13,11 @@ use bytes::Bytes;
 use crate::cmd::Args;
 use crate::cmd::fault::{Block, OnTimeout};
 use crate::exec::call::Outcome;
+use crate::exec::conn::{Parked, Token, Why};
+use crate::exec::io::Io;
+use crate::exec::server::Server;
 use crate::exec::table::Resolved;
 use crate::resp::reply::Reply;
-use crate::server::conn::{Parked, Token, Why};
-use crate::server::io::Io;
-use crate::server::server::Server;
 
 /// Who waits for which key: (database, key) to tokens, oldest first.
 pub type Waiting = HashMap<(u32, Bytes), VecDeque<Token>>;

@@ -15,10 +15,10 @@ use crate::cmd::spec::Flags;
 use crate::cmd::unit::{Logging, Op};
 use crate::cmd::{Args, Fault};
 use crate::exec::Call;
+use crate::exec::conn::{Parked, Token, Why};
+use crate::exec::io::Io;
+use crate::exec::server::Server;
 use crate::exec::table::{CommandId, Run};
-use crate::server::conn::{Parked, Token, Why};
-use crate::server::io::Io;
-use crate::server::server::Server;
 
 const CONTAINER_ALONE: Fault = Fault::new("ERR wrong number of arguments");
 

@@ -9,10 +9,10 @@ use crate::cmd::keys::KeyHint;
 use crate::cmd::session::{Marks, Multi};
 use crate::cmd::spec::Flags;
 use crate::config::ProtectedAction;
+use crate::exec::conn::{Parked, Token, Why};
+use crate::exec::io::Io;
+use crate::exec::server::Server;
 use crate::exec::table::{CommandId, Needs, Resolved};
-use crate::server::conn::{Parked, Token, Why};
-use crate::server::io::Io;
-use crate::server::server::Server;
 
 const NOAUTH: Fault = Fault::new("NOAUTH Authentication required.");
 const LOADING: Fault = Fault::new("LOADING Redis is loading the dataset in memory");

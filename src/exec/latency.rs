@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::server::server::Server;
+use crate::exec::server::Server;
 
 /// Spikes kept of each event.
 pub const SAMPLES_MAX: usize = 160;

@@ -4,8 +4,8 @@ use crate::cmd::keys::access_clock;
 use crate::cmd::unit::Event;
 use crate::config::NotifyFlags;
 use crate::db::evict;
-use crate::server::io::Io;
-use crate::server::server::Server;
+use crate::exec::io::Io;
+use crate::exec::server::Server;
 
 impl Server {
     /// Memory that `maxmemory` is about: all that is allocated, without what only a snapshot holds

@@ -7,24 +7,29 @@
 
 pub mod blocking;
 pub mod call;
+pub mod clients;
+pub mod conn;
 pub mod gate;
+pub mod io;
 pub mod latency;
 pub mod maxmemory;
 pub mod multi;
 pub mod notify;
 pub mod pipeline;
 pub mod pubsub;
+pub mod server;
 pub mod slowlog;
+pub mod stats;
 pub mod table;
 
 use crate::cmd::ctx::reply_help;
 use crate::cmd::fault::CmdResult;
 use crate::cmd::session::Session;
 use crate::cmd::{Args, Fault};
+use crate::exec::conn::{Conn, Token};
+use crate::exec::io::Io;
+use crate::exec::server::Server;
 use crate::resp::reply::Reply;
-use crate::server::conn::{Conn, Token};
-use crate::server::io::Io;
-use crate::server::server::Server;
 
 /// The function of a server command.
 pub type ServerFn = fn(&mut Call<'_>, Args<'_>) -> CmdResult;

@@ -6,9 +6,9 @@ use crate::cmd::fault::CmdResult;
 use crate::cmd::session::{Marks, Multi, Queued};
 use crate::cmd::{Args, DONE, Fault};
 use crate::exec::Call;
+use crate::exec::conn::Token;
+use crate::exec::server::Server;
 use crate::exec::table::CommandId;
-use crate::server::conn::Token;
-use crate::server::server::Server;
 
 const NESTED: Fault = Fault::new("ERR MULTI calls can not be nested");
 const EXEC_ALONE: Fault = Fault::new("ERR EXEC without MULTI");

@@ -5,8 +5,8 @@ use crate::base::quoted;
 use crate::cmd::Args;
 use crate::cmd::session::Marks;
 use crate::config::NotifyFlags;
-use crate::server::conn::Token;
-use crate::server::server::Server;
+use crate::exec::conn::Token;
+use crate::exec::server::Server;
 
 impl Server {
     /// Publishes the notifications that the unit gathered, in the order in which they came up.

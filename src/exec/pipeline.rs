@@ -16,11 +16,11 @@ use smallvec::SmallVec;
 use crate::cmd::Args;
 use crate::cmd::keys::KeyHint;
 use crate::cmd::session::Marks;
+use crate::exec::conn::{Big, Conn, Token};
+use crate::exec::io::Io;
+use crate::exec::server::Server;
 use crate::exec::table::{Resolved, Table};
 use crate::resp::request::{Argv, Batch, Limits, ProtocolError, Step};
-use crate::server::conn::{Big, Conn, Token};
-use crate::server::io::Io;
-use crate::server::server::Server;
 
 /// Commands parsed ahead of the one that runs. Enough to hide a memory access behind the others,
 /// few enough for their cache lines to stay in the first-level cache.

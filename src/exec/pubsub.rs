@@ -10,9 +10,9 @@ use bytes::Bytes;
 
 use crate::base::glob;
 use crate::cmd::session::{Marks, Subscriptions};
+use crate::exec::conn::Token;
+use crate::exec::server::Server;
 use crate::resp::reply::Reply;
-use crate::server::conn::Token;
-use crate::server::server::Server;
 
 /// What one can subscribe to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

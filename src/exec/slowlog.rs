@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::cmd::Args;
+use crate::exec::conn::Token;
+use crate::exec::server::Server;
 use crate::exec::table::CommandId;
-use crate::server::conn::Token;
-use crate::server::server::Server;
 
 /// Arguments that an entry keeps; the last one then says how many more there were.
 const ARGC_MAX: usize = 32;

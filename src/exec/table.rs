@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use crate::base::number;
 use crate::cmd::spec::{Acl, Begin, Find, Flags, KeyFlags, KeyRef, KeySpec, Spec};
-use crate::cmd::{self, DataFn};
+use crate::cmd::{self, DataFn, Row};
 use crate::exec::ServerFn;
 
 /// What runs when the command is called.
@@ -67,11 +67,10 @@ const EMPTY: u16 = u16::MAX;
 const INDEX_SLOTS: usize = 2048;
 
 impl Table {
-    /// Joins all rows.
-    pub fn new() -> Self {
+    /// Joins the rows of the data commands with those of the server commands.
+    pub fn new(server: impl Iterator<Item = &'static Row<ServerFn>>) -> Self {
         let data = cmd::rows().map(|r| (r.spec, r.run.map_or(Run::Container, Run::Data)));
-        let server =
-            crate::admin::rows().map(|r| (r.spec, r.run.map_or(Run::Container, Run::Server)));
+        let server = server.map(|r| (r.spec, r.run.map_or(Run::Container, Run::Server)));
         Self::build(data.chain(server))
     }
 
@@ -234,12 +233,6 @@ impl Table {
     /// The names by which clients can call commands now, with their numbers; no subcommands.
     pub fn names(&self) -> impl Iterator<Item = (&[u8], CommandId)> {
         self.names.iter().map(|(n, &id)| (&n[..], id))
-    }
-}
-
-impl Default for Table {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -421,7 +414,7 @@ mod tests {
 
     #[test]
     fn every_name_is_found_in_any_case_and_no_other() {
-        let table = Table::new();
+        let table = Table::new([].into_iter());
         for (id, c) in table.iter().filter(|(_, c)| c.parent.is_none()) {
             assert_eq!(
                 table.find(c.spec.name.to_uppercase().as_bytes()),
@@ -442,7 +435,7 @@ mod tests {
 
     #[test]
     fn a_renamed_command_answers_to_its_new_name_only() {
-        let mut table = Table::new();
+        let mut table = Table::new([].into_iter());
         let get = table.find(b"get").unwrap();
         assert!(table.rename(b"GET", b"fetch-it-please"));
         assert_eq!(table.find(b"get"), None);

@@ -2,9 +2,9 @@
 
 use std::any::Any;
 
-use crate::server::conn::Token;
-use crate::server::io::Io;
-use crate::server::server::{Effect, Server};
+use crate::exec::conn::Token;
+use crate::exec::io::Io;
+use crate::exec::server::{Effect, Server};
 
 /// The world as the phases act on it: sockets and threads in the process, values in tests.
 pub trait Outside {

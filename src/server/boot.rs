@@ -9,13 +9,12 @@ use crate::base::time::Clock;
 use crate::config::cmdline::{self, CommandLine, Start};
 use crate::config::file::{self, Disk};
 use crate::config::{Config, parse};
-use crate::exec::table::Table;
+use crate::exec::server::Server;
 use crate::server::bio::{Bio, CpuLists};
 use crate::server::drive::{self, Os};
 use crate::server::log as server_log;
 use crate::server::net::Doors;
 use crate::server::process;
-use crate::server::server::Server;
 
 /// The version of Redis whose behaviour this is.
 pub const VERSION: &str = "7.2.6";
@@ -40,7 +39,7 @@ fn load(start: &Start) -> Result<Config, i32> {
     if start.stdin && std::io::stdin().read_to_end(&mut stdin).is_err() {
         return Err(1);
     }
-    let table = Table::new();
+    let table = crate::admin::table();
     let mut disk = Disk {
         is_command: |name: &[u8]| table.find(name).is_some(),
     };
@@ -85,7 +84,12 @@ fn serve(start: &Start) -> i32 {
         watchdog: Default::default(),
         launch: Default::default(),
     };
-    let mut server = Server::new(config, Rng::from_entropy().next_u64(), &os);
+    let mut server = Server::new(
+        config,
+        crate::admin::table(),
+        Rng::from_entropy().next_u64(),
+        &os,
+    );
     log::info!("Server initialized");
     if let Err(why) = os.doors.listen_tcp(&server.config) {
         log::warn!("{why}, aborting.");

@@ -2,10 +2,10 @@
 
 use crate::cmd::session::Marks;
 use crate::db::expire;
-use crate::server::clients::FIRST_BUFFER;
-use crate::server::conn::Token;
-use crate::server::io::Io;
-use crate::server::server::Server;
+use crate::exec::clients::FIRST_BUFFER;
+use crate::exec::conn::Token;
+use crate::exec::io::Io;
+use crate::exec::server::Server;
 
 /// With `dynamic-hz`, this many clients are worth one more run a second.
 const CLIENTS_PER_RUN: usize = 200;

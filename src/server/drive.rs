@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use crate::ae::Signals;
 use crate::base::time::Clock;
+use crate::exec::conn::Token;
+use crate::exec::io::Io;
+use crate::exec::server::Server;
 use crate::server::before_sleep::{Outside, before_sleep};
 use crate::server::bio::{Bio, Jobs};
-use crate::server::conn::Token;
-use crate::server::io::Io;
 use crate::server::net::{Doors, Net};
-use crate::server::server::Server;
 
 /// CPU time is read from the kernel at most this often; turns in between are bounded by it.
 const CPU_CHECK_NS: u64 = 50_000;

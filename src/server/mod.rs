@@ -3,12 +3,9 @@
 pub mod before_sleep;
 pub mod bio;
 pub mod boot;
-pub mod clients;
-pub mod conn;
 pub mod crash;
 pub mod cron;
 pub mod drive;
-pub mod io;
 pub mod log;
 pub mod machine;
 pub mod memtest;
@@ -17,11 +14,8 @@ pub mod os;
 pub mod proc_title;
 pub mod process;
 pub mod procfs;
-#[allow(clippy::module_inception)]
-pub mod server;
 pub mod shutdown;
 pub mod stack;
-pub mod stats;
 pub mod syscheck;
 pub mod test_io;
 #[cfg(test)]

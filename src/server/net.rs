@@ -19,9 +19,9 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use crate::ae::{Reactor, ReadyEvent};
 use crate::cmd::session::Marks;
 use crate::config::Config;
-use crate::server::conn::{Peer, Token};
-use crate::server::io::Io;
-use crate::server::server::Server;
+use crate::exec::conn::{Peer, Token};
+use crate::exec::io::Io;
+use crate::exec::server::Server;
 
 /// Tokens below this are listeners, the others connections.
 const LISTENERS_MAX: usize = 64;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::base::{alloc, errno};
 use crate::config::{Config, OomScoreAdj, Text, file};
+use crate::exec::io::{Crash, Io, MemoryFigures, ProcessFacts, Setting};
 use crate::server::drive::Os;
-use crate::server::io::{Crash, Io, MemoryFigures, ProcessFacts, Setting};
 use crate::server::proc_title::{self, TitleVars};
 use crate::server::process::{self, OomMode};
 use crate::server::{crash, log as server_log, procfs};

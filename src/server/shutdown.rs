@@ -8,9 +8,9 @@
 //! Nothing of this waits: there are no replicas to catch up.
 
 use crate::config::{Config, ShutdownFlags};
+use crate::exec::server::Server;
 use crate::server::net::Doors;
 use crate::server::process::{self, Supervisor};
-use crate::server::server::Server;
 
 impl Server {
     /// Begins to shut down: no command runs after this one, and the loop ends with this turn. The error

@@ -17,13 +17,13 @@ use bytes::Bytes;
 use crate::base::time::Clock;
 use crate::cmd::session::Marks;
 use crate::config::{Config, Text};
+use crate::exec::conn::{Peer, Token};
+use crate::exec::io::{Crash, Io, MemoryFigures, ProcessFacts, Setting};
+use crate::exec::server::Server;
+use crate::exec::stats::Stats;
 use crate::exec::table::Table;
 use crate::server::before_sleep::{Outside, before_sleep};
 use crate::server::bio::{InlineJobs, Jobs};
-use crate::server::conn::{Peer, Token};
-use crate::server::io::{Crash, Io, MemoryFigures, ProcessFacts, Setting};
-use crate::server::server::Server;
-use crate::server::stats::Stats;
 
 /// When a test's world begins: unix time in µs.
 pub const BEGINNING_US: u64 = 1_700_000_000_000_000;
@@ -214,7 +214,7 @@ impl TestServer {
     /// A server that has just started, without clients.
     pub fn new(config: Config) -> Self {
         let world = World::default();
-        let server = Server::new(config, 1, &world.io);
+        let server = Server::new(config, crate::admin::table(), 1, &world.io);
         let next_cron_ns = world.io.mono_ns();
         TestServer {
             server,

@@ -8,10 +8,10 @@ use crate::cmd::keys::Ttl;
 use crate::cmd::spec::{Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::cmd::{self, Args, Ctx};
 use crate::config::Config;
+use crate::exec::conn::Token;
+use crate::exec::io::Crash;
 use crate::exec::table::{Run, Table};
 use crate::object::{Type, Value};
-use crate::server::conn::Token;
-use crate::server::io::Crash;
 use crate::server::test_io::{BEGINNING_US, TestServer};
 
 const BEGINNING_MS: u64 = BEGINNING_US / 1000;

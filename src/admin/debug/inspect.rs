@@ -12,8 +12,8 @@ use crate::cmd::session::Marks;
 use crate::cmd::{Args, CmdResult, DONE, is_word};
 use crate::ds::dict::Stats;
 use crate::exec::Call;
+use crate::exec::server::Server;
 use crate::object::{Encoding, Entry, Str, Value, ValueRef};
-use crate::server::server::Server;
 
 fn entry<'a>(call: &'a mut Call<'_>, key: &[u8]) -> Result<&'a Entry, Fault> {
     let db = call.session().db;

@@ -2,8 +2,8 @@
 //! memory they take, and the limits that close them.
 
 use crate::cmd::session::Marks;
-use crate::server::conn::{Conn, Token};
-use crate::server::server::Server;
+use crate::exec::conn::{Conn, Token};
+use crate::exec::server::Server;
 
 /// The classes of `client-output-buffer-limit`, in the order of the configuration.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

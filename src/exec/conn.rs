@@ -4,9 +4,9 @@
 use crate::cmd::args::OwnedArgs;
 use crate::cmd::fault::Block;
 use crate::cmd::session::{Marks, Session};
+use crate::exec::clients::FIRST_BUFFER;
 use crate::resp::reply::{Mark, Reply};
 use crate::resp::request::Parser;
-use crate::server::clients::FIRST_BUFFER;
 
 pub use crate::cmd::session::Token;
 

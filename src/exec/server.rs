@@ -12,14 +12,14 @@ use crate::config::Config;
 use crate::db::keyspace::Databases;
 use crate::db::watch::WatchTable;
 use crate::exec::blocking::Blocked;
+use crate::exec::conn::{Conn, Conns, Peer, Token};
+use crate::exec::io::{Io, ProcessFacts};
 use crate::exec::latency::LatencyMonitor;
 use crate::exec::pubsub::PubSub;
 use crate::exec::slowlog::SlowLog;
+use crate::exec::stats::{ClientPeaks, Stats};
 use crate::exec::table::Table;
 use crate::object::Entry;
-use crate::server::conn::{Conn, Conns, Peer, Token};
-use crate::server::io::{Io, ProcessFacts};
-use crate::server::stats::{ClientPeaks, Stats};
 
 /// How long the peak of a client's output counts, in ms.
 pub const PEAK_RESET_MS: i64 = 5000;
@@ -171,9 +171,9 @@ pub struct Server {
 
 impl Server {
     /// A server with empty databases.
-    pub fn new(config: Config, seed: u64, io: &dyn Io) -> Self {
+    pub fn new(config: Config, table: Table, seed: u64, io: &dyn Io) -> Self {
+        let table = Rc::new(table);
         let mut rng = Rng::new(seed);
-        let table = Rc::new(Table::new());
         let mono_ns = io.mono_ns();
         let now = Now {
             unix_us: io.unix_us(),
