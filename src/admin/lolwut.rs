@@ -160,7 +160,10 @@ fn braille(canvas: &Canvas) -> String {
             let bits = (0..8).fold(0, |bits, i| bits | lit(DOTS[i]) << i);
             text.push(char::from_u32(0x2800 + bits).unwrap_or(' '));
         }
-        text.push('\n');
+        // A last row of single dots goes without, as in Redis.
+        if y + 1 != canvas.height as i64 {
+            text.push('\n');
+        }
     }
     text
 }
@@ -275,19 +278,15 @@ fn build(canvas: &mut Canvas, house: &House, rng: &mut Rng) {
 
 /// A space a pixel, its colours set by the terminal's escape sequences.
 fn colours(canvas: &Canvas) -> String {
-    let mut text = String::new();
-    for row in canvas.pixels.chunks(canvas.width) {
-        for colour in row {
-            text.push_str(match *colour {
-                DARK_GREY => "\x1b[0;90;100m \x1b[0m",
-                LIGHT_GREY => "\x1b[0;37;47m \x1b[0m",
-                WHITE => "\x1b[0;97;107m \x1b[0m",
-                _ => "\x1b[0;30;40m \x1b[0m",
-            });
-        }
-        text.push('\n');
-    }
-    text
+    let pixel = |colour: &u8| match *colour {
+        DARK_GREY => "\x1b[0;90;100m \x1b[0m",
+        LIGHT_GREY => "\x1b[0;37;47m \x1b[0m",
+        WHITE => "\x1b[0;97;107m \x1b[0m",
+        _ => "\x1b[0;30;40m \x1b[0m",
+    };
+    let rows = canvas.pixels.chunks(canvas.width);
+    let rows: Vec<String> = rows.map(|row| row.iter().map(pixel).collect()).collect();
+    rows.join("\n")
 }
 
 pub static ROWS: &[Row<ServerFn>] = &[LOLWUT];

@@ -138,7 +138,11 @@ impl Io for Os {
     }
 
     fn mallctl_str(&mut self, name: &str, new: Option<&str>) -> io::Result<Option<String>> {
-        alloc::mallctl_str(name, new)
+        // A name that is none says so, whatever its kind.
+        match alloc::mallctl_int(name, None) {
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Err(e),
+            _ => alloc::mallctl_str(name, new),
+        }
     }
 
     fn crash(&mut self, how: Crash) {

@@ -346,6 +346,36 @@ fn debug_asks_for_its_permission() {
     assert_eq!(value, b"value:2\0\0\0\0\0\0\0\0\0\0\0\0\0");
 }
 
+/// As Redis 7.2.6 answers in RESP3.
+#[test]
+fn debug_protocol_shows_every_kind_of_reply() {
+    let mut world = world_with(debuggable());
+    let client = world.connect();
+    let conn = world.server.conns.get_mut(client).unwrap();
+    conn.reply.set_resp(crate::resp::reply::Resp::V3);
+    for (kind, reply) in [
+        ("double", ",3.141\r\n"),
+        ("bignum", "(1234567999999999999999999999999999999\r\n"),
+        ("null", "_\r\n"),
+        ("set", "~3\r\n:0\r\n:1\r\n:2\r\n"),
+        ("map", "%3\r\n:0\r\n#f\r\n:1\r\n#t\r\n:2\r\n#f\r\n"),
+        (
+            "attrib",
+            "|1\r\n$14\r\nkey-popularity\r\n*2\r\n$7\r\nkey:123\r\n:90\r\n\
+             $39\r\nSome real reply following the attribute\r\n",
+        ),
+        (
+            "push",
+            "$40\r\nSome real reply following the push reply\r\n\
+             >2\r\n$16\r\nserver-cpu-usage\r\n:42\r\n",
+        ),
+        ("verbatim", "=29\r\ntxt:This is a verbatim\nstring\r\n"),
+        ("true", "#t\r\n"),
+    ] {
+        assert_eq!(world.call(client, &["DEBUG", "PROTOCOL", kind]), reply);
+    }
+}
+
 /// Fields of Redis 7.2.6, in its order.
 const INFO_FIELDS: &str = include_str!("tests/info_fields.txt");
 

@@ -51,11 +51,8 @@ fn attribute(reply: &mut Reply) {
     reply.bulk(b"Some real reply following the attribute");
 }
 
-/// A push, and a reply for clients that drop pushes.
+/// A reply for clients that drop pushes. The push itself follows it, as any to a client whose command runs.
 fn push(reply: &mut Reply) {
-    reply.push(2);
-    reply.bulk(b"server-cpu-usage");
-    reply.int(42);
     reply.bulk(b"Some real reply following the push reply");
 }
 
@@ -69,8 +66,15 @@ pub fn protocol(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
             names.join("|")
         )));
     };
-    if *name == "push" && !call.reply().is_resp3() {
-        return Err(Fault::new("ERR RESP2 is not supported by this command"));
+    if *name == "push" {
+        if !call.reply().is_resp3() {
+            return Err(Fault::new("ERR RESP2 is not supported by this command"));
+        }
+        call.server.push_to(call.token, |reply| {
+            reply.push(2);
+            reply.bulk(b"server-cpu-usage");
+            reply.int(42);
+        });
     }
     write(call.reply());
     DONE
