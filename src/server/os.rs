@@ -273,3 +273,19 @@ fn cpu_us(who: libc::c_int) -> (u64, u64) {
     let us = |t: libc::timeval| t.tv_sec as u64 * 1_000_000 + t.tv_usec as u64;
     (us(usage.ru_stime), us(usage.ru_utime))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_tells_its_name_and_the_time_spent() {
+        let os = operating_system();
+        assert_eq!(os.split(' ').count(), 3, "{os}");
+        assert!(os.ends_with(std::env::consts::ARCH), "{os}");
+        let before = cpu_us(libc::RUSAGE_THREAD).1;
+        while cpu_us(libc::RUSAGE_THREAD).1 == before {
+            std::hint::spin_loop();
+        }
+    }
+}

@@ -9,7 +9,6 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,7 +19,6 @@ use crate::config::{Config, Text};
 use crate::exec::conn::{Peer, Token};
 use crate::exec::io::{Crash, Io, MemoryFigures, ProcessFacts, Setting};
 use crate::exec::server::Server;
-use crate::exec::stats::Stats;
 use crate::exec::table::Table;
 use crate::server::before_sleep::{Outside, before_sleep};
 use crate::server::bio::{InlineJobs, Jobs};
@@ -213,22 +211,19 @@ impl Default for TestServer {
 impl TestServer {
     /// A server that has just started, without clients.
     pub fn new(config: Config) -> Self {
+        Self::with_table(config, crate::admin::table())
+    }
+
+    /// The same with a command table of the caller's.
+    pub fn with_table(config: Config, table: Table) -> Self {
         let world = World::default();
-        let server = Server::new(config, crate::admin::table(), 1, &world.io);
+        let server = Server::new(config, table, 1, &world.io);
         let next_cron_ns = world.io.mono_ns();
         TestServer {
             server,
             world,
             next_cron_ns,
         }
-    }
-
-    /// The same with a command table of the caller's.
-    pub fn with_table(config: Config, table: Table) -> Self {
-        let mut this = Self::new(config);
-        this.server.stats = Stats::new(table.len());
-        this.server.table = Rc::new(table);
-        this
     }
 
     /// The outside, to look at and to change.
