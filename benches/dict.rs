@@ -242,16 +242,23 @@ fn snapshots(clock: &Clock, dict: &mut Dict<Entry>, keys: u64) {
     let snapshot = dict.snapshot();
     let took = clock.thread_cpu_ns() - start;
     println!("  snapshot taken in {:.1} us", took as f64 / 1000.0);
-    let mut first = Vec::new();
-    let timed = (0..keys.min(200_000)).map(|_| {
+    let (mut first, mut later) = (Vec::new(), Vec::new());
+    for _ in 0..keys.min(200_000) {
         let k = key(rng.below(keys));
         let hash = dict.hash(&k);
+        let copied = dict.copied_bytes();
         let start = clock.thread_cpu_ns();
         overwrite(dict, hash, &k);
-        clock.thread_cpu_ns() - start
-    });
-    first.extend(timed);
-    percentiles("writes beside a snapshot", first);
+        let took = clock.thread_cpu_ns() - start;
+        let times = if dict.copied_bytes() == copied {
+            &mut later
+        } else {
+            &mut first
+        };
+        times.push(took);
+    }
+    percentiles("first write to a segment", first);
+    percentiles("later writes", later);
     let start = clock.thread_cpu_ns();
     drop(snapshot);
     println!(
