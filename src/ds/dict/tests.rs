@@ -319,7 +319,8 @@ impl Pair {
             came += 1;
         });
         assert!(s.cursor < 1 << 48);
-        assert!(came <= count + 8, "COUNT {count} gave {came}");
+        // Ties come together; in the pool's densest corner they are many.
+        assert!(came <= count + 40, "COUNT {count} gave {came}");
         if s.cursor == 0 {
             assert_eq!(s.must.len(), 0, "missed by SCAN");
             self.scanning = None;
