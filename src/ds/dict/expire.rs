@@ -107,7 +107,7 @@ impl<R: Record> Dict<R> {
         };
         let mut due: SmallVec<[u16; 64]> = SmallVec::new();
         let mut rest = NEVER;
-        seg.each(|i| {
+        seg.each_front(|i| {
             // SAFETY: in use, and nothing is written meanwhile.
             match unsafe { seg.record(i) }.deadline() {
                 Some(t) if t <= now => due.push(i as u16),

@@ -143,7 +143,7 @@ impl<R: Record> Dict<R> {
             .find(|&&seg| skip(&mut nth, among.of_segment(seg)))?;
         let mut nth = below(among.of_segment(seg));
         let mut found = None;
-        seg.each(|index| {
+        seg.each_front(|index| {
             // SAFETY: in use, and nothing is written while self is borrowed.
             if among.wants(unsafe { seg.record(index) }) && skip(&mut nth, 1) {
                 found = Some((seg, index));

@@ -89,9 +89,9 @@ pub unsafe trait Record: Sized + Clone {
         prefetch_read(pointer.as_ptr().wrapping_add(47));
     }
 
-    /// As `prefetch`, for the owner count at the front alone.
+    /// As `prefetch`, for the front alone, where the owner count and the deadline are.
     #[inline(always)]
-    fn prefetch_count(pointer: NonNull<u8>) {
+    fn prefetch_front(pointer: NonNull<u8>) {
         prefetch_read(pointer.as_ptr());
     }
 }

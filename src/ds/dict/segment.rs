@@ -379,7 +379,7 @@ impl<R: Record> Seg<R> {
             return;
         }
         if std::mem::needs_drop::<R>() {
-            self.each_ahead(R::prefetch_count, |i| {
+            self.each_front(|i| {
                 // SAFETY: the last owner; each record is dropped once.
                 unsafe { self.slot(i).drop_in_place() }
             });
@@ -398,6 +398,12 @@ impl<R: Record> Seg<R> {
     #[inline(always)]
     pub fn each(self, f: impl FnMut(usize)) {
         self.each_ahead(R::prefetch, f);
+    }
+
+    /// As `each`, for functions that look at the records' owner counts and deadlines alone.
+    #[inline(always)]
+    pub fn each_front(self, f: impl FnMut(usize)) {
+        self.each_ahead(R::prefetch_front, f);
     }
 
     #[inline(always)]
@@ -639,7 +645,7 @@ impl<R: Record> Seg<R> {
                 .add(HEAD)
                 .copy_from_nonoverlapping(self.ptr().add(HEAD), self.bytes() - HEAD);
         }
-        self.each_ahead(R::prefetch_count, |i| {
+        self.each_front(|i| {
             // SAFETY: the slot holds a record; the new owner is the copied word in `to`.
             forget(unsafe { &*self.slot(i) }.clone());
         });
