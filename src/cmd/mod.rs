@@ -20,6 +20,9 @@ pub mod string;
 pub mod substring;
 pub mod unit;
 
+#[cfg(test)]
+mod tests;
+
 pub use args::{Args, is_word};
 pub use ctx::Ctx;
 pub use fault::{Block, CmdResult, DONE, Fault, Flow};
