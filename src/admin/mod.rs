@@ -4,7 +4,10 @@
 //! outside, and who called. [`rows`] lists them all; `exec/table.rs` joins them with the data
 //! commands.
 
+pub mod client;
+pub mod command;
 pub mod config;
+pub mod connection;
 pub mod debug;
 pub mod digest;
 pub mod info;
@@ -12,9 +15,12 @@ pub mod keyspace;
 pub mod latency;
 pub mod lolwut;
 pub mod memory;
+pub mod monitor;
+pub mod pubsub;
 pub mod server;
 pub mod slowlog;
 pub mod sparkline;
+pub mod transactions;
 
 use crate::cmd::Row;
 use crate::exec::ServerFn;
@@ -23,15 +29,21 @@ use crate::exec::table::Table;
 /// The rows of every server command.
 pub fn rows() -> impl Iterator<Item = &'static Row<ServerFn>> {
     [
+        client::ROWS,
+        command::ROWS,
         config::ROWS,
+        connection::ROWS,
         debug::ROWS,
         info::ROWS,
         keyspace::ROWS,
         latency::ROWS,
         lolwut::ROWS,
         memory::ROWS,
+        monitor::ROWS,
+        pubsub::ROWS,
         server::ROWS,
         slowlog::ROWS,
+        transactions::ROWS,
     ]
     .into_iter()
     .flatten()

@@ -63,12 +63,6 @@ impl Server {
     ) -> Outcome {
         let table = self.table.clone();
         let command = table.get(id);
-        if !self.monitors.is_empty()
-            && !command.flags.has(Flags::SKIP_MONITOR | Flags::ADMIN)
-            && spent_us == 0
-        {
-            self.feed_monitors(token, &args);
-        }
         let outer_dirty = std::mem::take(&mut self.unit.dirty);
         self.unit.logging = Logging::Verbatim;
         let outer = self.stats.command_under_way.replace(id);
@@ -103,6 +97,14 @@ impl Server {
         if outcome != Outcome::Blocked {
             self.count_call(token, id, &args, (end_ns - start_ns) + spent_us * 1000);
         }
+        // After the command, which knows what of its arguments is secret.
+        if !self.monitors.is_empty()
+            && !command.flags.has(Flags::SKIP_MONITOR | Flags::ADMIN)
+            && spent_us == 0
+        {
+            self.feed_monitors(token, &args);
+        }
+        self.slowlog.redacted.clear();
         self.log_call(token, id, &args, dirty);
         outcome
     }
@@ -200,7 +202,6 @@ impl Server {
         if slower_than >= 0 && us >= slower_than as u64 {
             self.slowlog_push(token, id, args, us);
         }
-        self.slowlog.redacted.clear();
     }
 
     /// Adds the command itself to the unit, unless it has spoken for itself.
@@ -248,7 +249,7 @@ impl Server {
         if let Some(conn) = self.conns.get_mut(token)
             && let Some(late) = conn.late.take()
         {
-            conn.reply.append(*late);
+            conn.write_push(|reply| reply.append(*late));
         }
     }
 
@@ -257,14 +258,23 @@ impl Server {
         let Some(conn) = self.conns.get_mut(token) else {
             return;
         };
+        if conn.parked.is_some() {
+            return;
+        }
         let marks = &mut conn.session.marks;
         if marks.has(Marks::REPLY_OFF | Marks::REPLY_SKIP | Marks::REPLY_SKIP_NEXT) {
             let silent = marks.has(Marks::REPLY_OFF | Marks::REPLY_SKIP);
             let next = marks.has(Marks::REPLY_SKIP_NEXT);
+            let closing = marks.has(Marks::CLOSE_AFTER_REPLY);
             marks.set(Marks::REPLY_SKIP_NEXT, false);
             marks.set(Marks::REPLY_SKIP, next);
             if silent || next {
                 conn.reply.truncate(conn.kept);
+            }
+            if closing && conn.reply.is_empty() {
+                // Nothing to write, so that no write would close it.
+                self.doom(token);
+                return;
             }
         }
         conn.kept = conn.reply.mark();

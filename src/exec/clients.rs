@@ -1,8 +1,9 @@
 //! What is known of clients and what is held against them: the line that CLIENT LIST shows, the
 //! memory they take, and the limits that close them.
 
+use crate::cmd::Args;
 use crate::cmd::session::Marks;
-use crate::exec::conn::{Conn, Token};
+use crate::exec::conn::{Conn, Peer, Token};
 use crate::exec::server::Server;
 
 /// The classes of `client-output-buffer-limit`, in the order of the configuration.
@@ -23,7 +24,7 @@ impl Conn {
         }
     }
 
-    /// Bytes of output that wait beyond the first buffer, as `omem` counts them.
+    /// Bytes of output that wait beyond the first buffer, as `omem` and the limits count them.
     pub fn output_memory(&self) -> usize {
         if self.reply.len() <= FIRST_BUFFER {
             0
@@ -39,7 +40,7 @@ impl Conn {
             + self.big.as_ref().map_or(0, |b| b.data.capacity())
     }
 
-    /// All bytes held for this client.
+    /// All bytes held for this client. Output counts in full, even what it shares with the keyspace.
     pub fn memory_now(&self) -> usize {
         let multi = self.session.multi.as_deref().map_or(0, |m| m.memory);
         let parked = self.parked.as_deref().map_or(0, |p| p.args.memory());
@@ -47,83 +48,135 @@ impl Conn {
             (s.channels.len() + s.patterns.len() + s.shard_channels.len()) * SUBSCRIPTION_BYTES
         });
         size_of::<Conn>()
+            + size_of::<Peer>()
+            + self.peer.addr.len()
+            + self.peer.laddr.len()
             + self.reply.memory()
             + self.input_memory()
             + multi
             + parked
             + subs
-            + self.reply_buffer
     }
 
-    /// The letters of `flags=`.
-    fn flags(&self) -> String {
-        let m = self.session.marks;
-        let mut flags = String::new();
-        let mut add = |on: bool, letter: char| {
-            if on {
-                flags.push(letter);
-            }
-        };
-        add(m.has(Marks::MONITOR), 'O');
-        add(m.has(Marks::MASTER), 'M');
-        add(self.session.subscribed(), 'P');
-        add(self.session.multi.is_some(), 'x');
-        add(self.parked.is_some(), 'b');
-        add(m.has(Marks::CLOSE_AFTER_REPLY), 'c');
-        add(m.has(Marks::CLOSE_ASAP), 'A');
-        add(m.has(Marks::UNIX_SOCKET), 'U');
-        add(m.has(Marks::READONLY), 'r');
-        add(m.has(Marks::NO_EVICT), 'e');
-        add(m.has(Marks::NO_TOUCH), 'T');
-        if flags.is_empty() {
-            flags.push('N');
+    /// What Redis would have in its query buffer, and the room behind it (`qbuf`, `qbuf-free`). A
+    /// client that was lately active is said to hold a buffer like Redis's first, though here all share
+    /// one; later only what is its own.
+    fn query_buffer(&self, now_s: u64) -> (usize, usize) {
+        let (big, big_room) = self
+            .big
+            .as_ref()
+            .map_or((0, 0), |b| (b.data.len(), b.data.capacity()));
+        let used = self.input.len() + big;
+        let mut size = self.input.capacity() + big_room;
+        if now_s.saturating_sub(self.active_s) <= QUERY_BUFFER_IDLE_S {
+            size = size.max(self.input_peak).max(QUERY_BUFFER);
         }
-        flags
+        (used, size.max(used) - used)
+    }
+
+    /// Notes how much of the first output buffer was in use (`rbp`).
+    pub fn note_reply_peak(&mut self) {
+        self.reply_peak = self.reply_peak.max(self.reply.len().min(self.reply_buffer));
+    }
+
+    /// The letters of `flags=`; `dirty`: a key that it watches has changed.
+    fn flags(&self, dirty: bool) -> String {
+        let m = self.session.marks;
+        let letters = [
+            (m.has(Marks::MONITOR), 'O'),
+            (m.has(Marks::MASTER), 'M'),
+            (self.session.subscribed(), 'P'),
+            (self.session.multi.is_some(), 'x'),
+            (self.parked.is_some(), 'b'),
+            (dirty, 'd'),
+            (m.has(Marks::CLOSE_AFTER_REPLY), 'c'),
+            (m.has(Marks::CLOSE_ASAP), 'A'),
+            (m.has(Marks::UNIX_SOCKET), 'U'),
+            (m.has(Marks::READONLY), 'r'),
+            (m.has(Marks::NO_EVICT), 'e'),
+            (m.has(Marks::NO_TOUCH), 'T'),
+        ];
+        let flags: String = letters
+            .iter()
+            .filter(|(on, _)| *on)
+            .map(|(_, letter)| letter)
+            .collect();
+        if flags.is_empty() {
+            "N".to_string()
+        } else {
+            flags
+        }
     }
 }
 
 /// Output up to this size is in the buffer that every client is said to have.
 pub const FIRST_BUFFER: usize = 16 * 1024;
+/// Size of Redis's first query buffer: what its allocator gives for 16 KB and a header.
+const QUERY_BUFFER: usize = 20474;
+/// A client that sent nothing for longer is said to hold no query buffer.
+pub const QUERY_BUFFER_IDLE_S: u64 = 2;
 /// What a subscription takes beside the channel's name, which is shared.
 const SUBSCRIPTION_BYTES: usize = 64;
+/// What a watched key takes beside its name.
+const WATCH_BYTES: usize = 96;
+/// What an argument of the running command takes beside its bytes.
+const ARG_BYTES: usize = size_of::<&[u8]>();
+
+/// Bytes that the arguments of a running command take: the bytes alone, and all.
+fn args_memory(args: &Args<'_>) -> (usize, usize) {
+    let bytes = args.argv().iter().map(|arg| arg.len()).sum::<usize>();
+    (bytes, bytes + args.len() * ARG_BYTES)
+}
 
 impl Server {
     /// The line of CLIENT LIST and of log messages.
     pub fn client_line(&self, token: Token) -> String {
-        let Some(c) = self.conns.get(token) else {
+        let now_s = self.now.s();
+        let Some(conn) = self.conns.get(token) else {
             return String::new();
         };
+        let parked = conn.parked.as_deref().map_or(0, |p| p.args.memory());
+        self.line(conn, conn.query_buffer(now_s), parked, conn.memory_now())
+    }
+
+    /// The same for the client that runs a command with these arguments: its request stands in the
+    /// query buffer.
+    pub fn client_line_running(&self, token: Token, args: &Args<'_>) -> String {
+        let Some(conn) = self.conns.get(token) else {
+            return String::new();
+        };
+        let qbuf = self.running_bytes;
+        let (argv, all) = args_memory(args);
+        let buffer = (qbuf, QUERY_BUFFER.max(qbuf) - qbuf);
+        self.line(conn, buffer, argv, conn.memory_now() + all)
+    }
+
+    fn line(
+        &self,
+        c: &Conn,
+        (qbuf, qbuf_free): (usize, usize),
+        argv: usize,
+        total: usize,
+    ) -> String {
         let s = &c.session;
-        let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+        let text = |b: &[u8]| {
+            let shown = b.split(|&b| b == 0).next().unwrap_or_default();
+            String::from_utf8_lossy(shown).into_owned()
+        };
         let (sub, psub, ssub) = s.subs.as_deref().map_or((0, 0, 0), |s| {
             (s.channels.len(), s.patterns.len(), s.shard_channels.len())
         });
         let multi = s.multi.as_deref();
-        let running = self.current == Some(token);
-        // The running command's own request is all that a client ever has in its query buffer.
-        let (qbuf, qbuf_free) = match (c.input.capacity(), running) {
-            (0, true) => (
-                self.running_bytes,
-                FIRST_BUFFER + 4096 - self.running_bytes.min(FIRST_BUFFER),
+        let output = c.reply.len();
+        let (obl, oll) = match output > c.reply_buffer {
+            true => (
+                c.reply_buffer,
+                (output - c.reply_buffer).div_ceil(FIRST_BUFFER),
             ),
-            (capacity, _) => (c.input.len(), capacity - c.input.len()),
+            false => (output, 0),
         };
-        let argv = c.parked.as_deref().map_or(
-            if running {
-                self.running_bytes.min(10)
-            } else {
-                0
-            },
-            |p| p.args.memory(),
-        );
-        let (obl, oll) = if c.reply.len() <= FIRST_BUFFER {
-            (c.reply.len(), 0)
-        } else {
-            (0, c.reply.chunk_count().max(1))
-        };
-        let events = if c.write_blocked { "rw" } else { "r" };
         format!(
-            "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={sub} psub={psub} ssub={ssub} multi={} qbuf={qbuf} qbuf-free={qbuf_free} argv-mem={argv} multi-mem={} rbs={} rbp={} obl={obl} oll={oll} omem={} tot-mem={} events={events} cmd={} user={} redir=-1 resp={} lib-name={} lib-ver={}",
+            "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={sub} psub={psub} ssub={ssub} multi={} qbuf={qbuf} qbuf-free={qbuf_free} argv-mem={argv} multi-mem={} rbs={} rbp={} obl={obl} oll={oll} omem={} tot-mem={total} events={} cmd={} user={} redir=-1 resp={} lib-name={} lib-ver={}",
             s.id,
             c.peer.addr,
             c.peer.laddr,
@@ -131,14 +184,14 @@ impl Server {
             text(&s.name),
             self.now.s().saturating_sub(c.created_s),
             self.now.s().saturating_sub(c.active_s),
-            c.flags(),
+            c.flags(self.watch.is_dirty(s.id)),
             s.db,
             multi.map_or(-1, |m| m.commands.len() as i64),
             multi.map_or(0, |m| m.memory),
             c.reply_buffer,
             c.reply_peak,
             c.output_memory(),
-            c.memory_now() + if running { qbuf + qbuf_free } else { 0 },
+            if c.write_blocked { "rw" } else { "r" },
             s.last_command
                 .map_or("NULL", |id| self.table.get(id).spec.name),
             s.user,
@@ -146,6 +199,32 @@ impl Server {
             text(&s.lib_name),
             text(&s.lib_version),
         )
+    }
+
+    /// The connections that CLIENT LIST shows, oldest first: all but those that were let go and only
+    /// wait for their socket to be closed.
+    pub fn listed_clients(&self) -> Vec<Token> {
+        let mut tokens = self.conns.tokens_by_id();
+        tokens.retain(|&t| self.is_listed(t));
+        tokens
+    }
+
+    /// The connection of the client with this id, if there is one.
+    pub fn client_by_id(&self, id: i64) -> Option<Token> {
+        let id = u64::try_from(id).ok()?;
+        self.conns.by_id(id).filter(|&t| self.is_listed(t))
+    }
+
+    fn is_listed(&self, token: Token) -> bool {
+        let closing = |c: &Conn| c.session.marks.has(Marks::CLOSE_ASAP);
+        !self.conns.get(token).is_some_and(closing) || self.doomed.contains(&token)
+    }
+
+    /// Closes a connection once its output is written.
+    pub fn close_after_reply(&mut self, token: Token) {
+        if let Some(conn) = self.conns.get_mut(token) {
+            conn.session.marks.set(Marks::CLOSE_AFTER_REPLY, true);
+        }
     }
 
     /// Closes a client whose output is over its limits.
@@ -187,48 +266,67 @@ impl Server {
 
     /// Counts the memory of a client anew.
     pub fn count_memory(&mut self, token: Token) {
+        self.count_memory_with(token, 0);
+    }
+
+    /// Counts the memory of a client anew if it matters before cron comes by: under `maxmemory-clients`.
+    #[inline]
+    pub fn recount(&mut self, token: Token) {
+        if self.config.maxmemory_clients != 0 {
+            self.count_memory(token);
+        }
+    }
+
+    fn count_memory_with(&mut self, token: Token, more: usize) {
         let Some(conn) = self.conns.get_mut(token) else {
             return;
         };
         let memory = if conn.session.marks.has(Marks::MASTER | Marks::CLOSE_ASAP) {
             0
         } else {
-            conn.memory_now()
+            conn.memory_now() + self.watch.watched_by(conn.session.id) * WATCH_BYTES + more
         };
         self.clients_memory =
             self.clients_memory - std::mem::replace(&mut conn.memory, memory) + memory;
     }
 
-    /// Closes the largest clients until all together are within `maxmemory-clients`. `false` if
-    /// `running` was one of them.
-    pub fn evict_clients(&mut self, running: Option<Token>) -> bool {
+    /// Makes room within `maxmemory-clients` for a client that is to run a command. `false` if it was
+    /// closed itself.
+    pub fn evict_clients_for(&mut self, token: Token, args: &Args<'_>) -> bool {
+        self.count_memory_with(token, args_memory(args).1);
+        self.evict_clients();
+        let gone = |c: &Conn| c.session.marks.has(Marks::CLOSE_ASAP);
+        !self.conns.get(token).is_some_and(gone)
+    }
+
+    /// Closes the largest clients until all together are within `maxmemory-clients`.
+    pub fn evict_clients(&mut self) {
         let limit = self.config.client_memory_limit();
-        if limit == 0 {
-            return true;
+        if limit != self.clients_limit {
+            // A new limit is held against what is held now, not against what cron saw last.
+            self.clients_limit = limit;
+            for token in self.conns.tokens_by_id() {
+                self.count_memory(token);
+            }
         }
-        if let Some(token) = running {
-            self.count_memory(token);
+        if limit == 0 || self.clients_memory < limit {
+            return;
         }
-        let mut survived = true;
+        let spared = Marks::NO_EVICT | Marks::CLOSE_ASAP | Marks::MASTER;
+        let evictable = self
+            .conns
+            .iter()
+            .filter(|(_, c)| !c.session.marks.has(spared));
+        let mut largest: Vec<_> = evictable.map(|(token, c)| (c.memory, token)).collect();
+        largest.sort_unstable();
         while self.clients_memory >= limit {
-            let largest = self
-                .conns
-                .iter()
-                .filter(|(_, c)| {
-                    !c.session
-                        .marks
-                        .has(Marks::NO_EVICT | Marks::CLOSE_ASAP | Marks::MASTER)
-                })
-                .max_by_key(|(_, c)| c.memory);
-            let Some((token, _)) = largest else {
+            let Some((_, token)) = largest.pop() else {
                 log::warn!("Over client maxmemory after evicting all evictable clients");
                 break;
             };
             log::info!("Evicting client: {}", self.client_line(token));
             self.stats.evicted_clients += 1;
-            survived &= running != Some(token);
             self.disconnect(token);
         }
-        survived
     }
 }

@@ -132,6 +132,15 @@ impl Conn {
                 .has(Marks::CLOSE_AFTER_REPLY | Marks::CLOSE_ASAP)
     }
 
+    /// Writes a push. CLIENT REPLY OFF and SKIP do not silence it, only the reply around it.
+    pub fn write_push(&mut self, write: impl FnOnce(&mut Reply)) {
+        if self.session.marks.has(Marks::REPLY_OFF | Marks::REPLY_SKIP) {
+            self.reply.truncate(self.kept);
+        }
+        write(&mut self.reply);
+        self.kept = self.reply.mark();
+    }
+
     /// True while it waits for keys.
     pub fn blocked(&self) -> bool {
         matches!(

@@ -16,6 +16,7 @@ use crate::exec::table::{CommandId, Needs, Resolved};
 
 const NOAUTH: Fault = Fault::new("NOAUTH Authentication required.");
 const LOADING: Fault = Fault::new("LOADING Redis is loading the dataset in memory");
+const MONITOR_KEYS: Fault = Fault::new("ERR Replica can't interact with the keyspace");
 const NO_MULTI: Fault = Fault::new("ERR Command not allowed inside a transaction");
 
 /// What the gate says to a command.
@@ -41,7 +42,7 @@ impl Server {
         let checked = match resolved {
             Resolved::Command(id) => self
                 .check_arity(id, &args)
-                .and_then(|()| self.check(io, token, id))
+                .and_then(|()| self.check(io, token, id, &args))
                 .map(|v| (id, v)),
             Resolved::Unknown => Err((None, unknown_command(&args))),
             Resolved::UnknownSub(parent) => {
@@ -76,13 +77,13 @@ impl Server {
         id: CommandId,
         args: &Args<'_>,
     ) -> Result<(), (Option<CommandId>, Fault)> {
-        let spec = &self.table.get(id).spec;
-        let n = args.len() as i32;
-        if (spec.arity > 0 && n != spec.arity) || n < -spec.arity {
-            let text = format!("ERR wrong number of arguments for '{}' command", spec.name);
-            return Err((Some(id), Fault::text(text)));
+        let command = self.table.get(id);
+        if command.takes(args.len()) {
+            return Ok(());
         }
-        Ok(())
+        let name = command.spec.name;
+        let text = format!("ERR wrong number of arguments for '{name}' command");
+        Err((Some(id), Fault::text(text)))
     }
 
     /// The checks in order. The error comes with the command that counts it as rejected.
@@ -91,6 +92,7 @@ impl Server {
         io: &mut dyn Io,
         token: Token,
         id: CommandId,
+        args: &Args<'_>,
     ) -> Result<Verdict, (Option<CommandId>, Fault)> {
         let refuse = |fault| Err((Some(id), fault));
         let table = self.table.clone();
@@ -121,7 +123,7 @@ impl Server {
             _ => (flags, Flags(!flags.0)),
         };
         let writes = any.has(Flags::WRITE);
-        if self.config.maxmemory_clients != 0 && !self.evict_clients(Some(token)) {
+        if self.config.maxmemory_clients != 0 && !self.evict_clients_for(token, args) {
             return Ok(Verdict::Wait);
         }
         if self.config.maxmemory > 0 {
@@ -146,7 +148,14 @@ impl Server {
         if self.loading && missing.has(Flags::LOADING) {
             return refuse(LOADING);
         }
-        if !marks.has(Marks::MASTER) && self.paused_for(writes || any.has(Flags::MAY_REPLICATE)) {
+        if marks.has(Marks::MONITOR) {
+            // A monitor is a replica of a kind: it has no business with keys, and nothing holds it up.
+            if any.has(Flags::WRITE | Flags::READONLY | Flags::MAY_REPLICATE) {
+                return refuse(MONITOR_KEYS);
+            }
+        } else if !marks.has(Marks::MASTER)
+            && self.paused_for(writes || any.has(Flags::MAY_REPLICATE))
+        {
             return Ok(Verdict::Wait);
         }
         let at_once = matches!(

@@ -66,7 +66,7 @@ impl Call<'_> {
         self.server.stats.command_under_way.unwrap_or(0)
     }
 
-    /// Keeps argument `at` (the name is 0) of the running command out of the slow log.
+    /// Keeps argument `at` (the name is 0) of the running command out of the slow log and from monitors.
     pub fn redact(&mut self, at: usize) {
         self.server.slowlog.redacted.push(at);
     }

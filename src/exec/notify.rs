@@ -5,7 +5,7 @@ use crate::base::quoted;
 use crate::cmd::Args;
 use crate::cmd::session::Marks;
 use crate::config::NotifyFlags;
-use crate::exec::conn::Token;
+use crate::exec::conn::{Conn, Token};
 use crate::exec::server::Server;
 
 impl Server {
@@ -48,12 +48,16 @@ impl Server {
             conn.session.db,
             who
         );
-        for arg in args.argv() {
+        for arg in self.slowlog.readable(args.argv()) {
             line.push(' ');
             line.push_str(&quoted::quote(arg));
         }
         for monitor in self.monitors.clone() {
-            self.push_to(monitor, |reply| reply.status(&line));
+            // Unlike a message this is a reply, which CLIENT REPLY OFF silences.
+            let silent = |c: &Conn| c.session.marks.has(Marks::REPLY_OFF | Marks::REPLY_SKIP);
+            if !self.conns.get(monitor).is_some_and(silent) {
+                self.push_to(monitor, |reply| reply.status(&line));
+            }
         }
     }
 }

@@ -103,11 +103,14 @@ impl Server {
         if let Some(conn) = self.conns.get_mut(token) {
             conn.net_input += bytes as u64;
             conn.active_s = now_s;
+            conn.input_peak = conn.input_peak.max(conn.input.len() + bytes);
         }
+        self.recount(token);
     }
 
     /// Limits on what is left unconsumed, and whether more of it could run at once.
     fn after_input(&mut self, token: Token) -> bool {
+        self.recount(token);
         let limit = self.config.client_query_buffer_limit;
         let Some(conn) = self.conns.get_mut(token) else {
             return false;
@@ -115,7 +118,6 @@ impl Server {
         if conn.input.is_empty() && conn.input.capacity() > 0 {
             conn.input = Vec::new();
         }
-        conn.input_peak = conn.input_peak.max(conn.input.len());
         let held = conn.input.len() + conn.parser.memory();
         if held > limit && !conn.session.marks.has(Marks::MASTER) {
             let line = self.client_line(token);
@@ -200,6 +202,7 @@ impl Server {
         scratch: &mut Scratch,
         buf: &[u8],
     ) -> Option<usize> {
+        self.running_bytes = buf.len();
         self.prepare(token, scratch, buf);
         let mut argv: SmallVec<[&[u8]; 16]> = SmallVec::new();
         for i in 0..scratch.batch.len() {
@@ -220,6 +223,7 @@ impl Server {
         if let Some(conn) = self.conns.get_mut(token) {
             let mut whole = Vec::with_capacity(need);
             whole.extend_from_slice(data);
+            conn.input_peak = conn.input_peak.max(need);
             conn.big = Some(Big { data: whole, need });
         }
     }

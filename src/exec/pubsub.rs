@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::base::glob;
 use crate::cmd::session::{Marks, Subscriptions};
-use crate::exec::conn::Token;
+use crate::exec::conn::{Conn, Token};
 use crate::exec::server::Server;
 use crate::resp::reply::Reply;
 
@@ -43,7 +43,7 @@ impl Kind {
 }
 
 /// Subscribers in the order of their subscriptions.
-type Listeners = HashMap<Bytes, Vec<Token>>;
+pub type Listeners = HashMap<Bytes, Vec<Token>>;
 
 /// All subscriptions.
 #[derive(Debug, Default)]
@@ -103,7 +103,7 @@ impl Server {
                 .push(token);
         }
         let count = counted(subs, kind);
-        confirm(&mut conn.reply, kind.subscribed(), Some(&channel), count);
+        confirm(conn, kind.subscribed(), Some(&channel), count);
     }
 
     /// Unsubscribes, and confirms it even if there was nothing to end.
@@ -113,7 +113,7 @@ impl Server {
             return;
         };
         let count = conn.session.subs.as_deref().map_or(0, |s| counted(s, kind));
-        confirm(&mut conn.reply, kind.unsubscribed(), Some(channel), count);
+        confirm(conn, kind.unsubscribed(), Some(channel), count);
         self.leave_pubsub(token);
     }
 
@@ -129,7 +129,7 @@ impl Server {
             .map_or(Vec::new(), |s| own(s, kind).iter().cloned().collect());
         if all.is_empty() {
             let count = conn.session.subs.as_deref().map_or(0, |s| counted(s, kind));
-            confirm(&mut conn.reply, kind.unsubscribed(), None, count);
+            confirm(conn, kind.unsubscribed(), None, count);
         }
         for channel in all {
             self.unsubscribe(token, kind, &channel);
@@ -251,18 +251,20 @@ impl Server {
             );
             return;
         }
-        write(&mut conn.reply);
-        conn.kept = conn.reply.mark();
+        conn.write_push(write);
         self.wants_write(token);
         self.check_output(token);
+        self.recount(token);
     }
 }
 
-fn confirm(reply: &mut Reply, word: &[u8], channel: Option<&[u8]>, count: usize) {
-    reply.push(3);
-    reply.bulk(word);
-    reply.bulk_or_null(channel);
-    reply.int(count as i64);
+fn confirm(conn: &mut Conn, word: &[u8], channel: Option<&[u8]>, count: usize) {
+    conn.write_push(|reply| {
+        reply.push(3);
+        reply.bulk(word);
+        reply.bulk_or_null(channel);
+        reply.int(count as i64);
+    });
 }
 
 fn message_push(

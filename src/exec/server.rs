@@ -148,6 +148,8 @@ pub struct Server {
     pub hz: u32,
     /// Sum of `Conn::memory` over the connections that client eviction may choose from.
     pub clients_memory: usize,
+    /// The limit on it that was in force at the last look.
+    pub clients_limit: usize,
     /// Entries that were replaced or removed and are dear to free.
     pub to_free: Vec<Entry>,
     pub batch: crate::exec::pipeline::Scratch,
@@ -225,6 +227,7 @@ impl Server {
             cron_loops: 0,
             hz: config.hz,
             clients_memory: 0,
+            clients_limit: 0,
             to_free: Vec::new(),
             batch: Default::default(),
             evict_pool: Default::default(),

@@ -37,7 +37,7 @@ pub struct SlowLog {
 
 impl SlowLog {
     /// The arguments with what was redacted replaced.
-    fn readable<'a>(&self, argv: &[&'a [u8]]) -> Vec<&'a [u8]> {
+    pub fn readable<'a>(&self, argv: &[&'a [u8]]) -> Vec<&'a [u8]> {
         let mut argv = argv.to_vec();
         for &at in &self.redacted {
             if let Some(arg) = argv.get_mut(at) {

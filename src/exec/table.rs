@@ -41,6 +41,25 @@ pub struct Command {
     pub needs: Needs,
 }
 
+impl Command {
+    /// True if it may be called with this many arguments, the name counted.
+    pub fn takes(&self, argc: usize) -> bool {
+        let arity = self.spec.arity;
+        let least = arity.unsigned_abs() as usize;
+        if arity > 0 {
+            argc == least
+        } else {
+            argc >= least
+        }
+    }
+
+    /// True if any of its arguments may be a key.
+    pub fn has_keys(&self) -> bool {
+        let is_key = |k: &KeySpec| !k.flags.has(KeyFlags::NOT_KEY);
+        self.spec.find_keys.is_some() || self.spec.keys.iter().any(is_key)
+    }
+}
+
 /// Commands that the gate treats in their own way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Needs {
@@ -184,8 +203,7 @@ impl Table {
             None => Resolved::Command(id),
             Some(sub) => match self.find_sub(id, sub) {
                 Some(sub) => Resolved::Command(sub),
-                None if matches!(command.run, Run::Container) => Resolved::UnknownSub(id),
-                None => Resolved::Command(id),
+                None => Resolved::UnknownSub(id),
             },
         }
     }

@@ -33,7 +33,7 @@ pub fn before_sleep(server: &mut Server, world: &mut dyn Outside) {
     // Output is out: those that are to be closed can go, and their effects with them.
     close_doomed(server);
     if server.config.client_memory_limit() != 0 {
-        server.evict_clients(None);
+        server.evict_clients();
     }
     carry_out(server, world);
 }

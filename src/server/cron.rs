@@ -2,7 +2,7 @@
 
 use crate::cmd::session::Marks;
 use crate::db::expire;
-use crate::exec::clients::FIRST_BUFFER;
+use crate::exec::clients::{FIRST_BUFFER, QUERY_BUFFER_IDLE_S};
 use crate::exec::conn::Token;
 use crate::exec::io::Io;
 use crate::exec::server::Server;
@@ -107,16 +107,21 @@ impl Server {
         let held = conn.input.len() + conn.big.as_ref().map_or(0, |b| b.need);
         let spare = conn.input.capacity() - conn.input.len();
         if spare > 4096
-            && (idle_s > 2
+            && (idle_s > QUERY_BUFFER_IDLE_S
                 || (conn.input.capacity() > 32 * 1024
                     && conn.input.capacity() / 2 > conn.input_peak))
         {
-            let to = if idle_s > 2 {
+            let to = if idle_s > QUERY_BUFFER_IDLE_S {
                 conn.input.len()
             } else {
                 conn.input_peak.max(conn.input.len())
             };
             conn.input.shrink_to(to);
+        }
+        if idle_s > QUERY_BUFFER_IDLE_S
+            && let Some(big) = &mut conn.big
+        {
+            big.data.shrink_to_fit();
         }
         conn.input_peak = held;
         if resizing {

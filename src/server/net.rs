@@ -452,6 +452,7 @@ impl Net {
         if conn.session.marks.has(Marks::CLOSE_ASAP) || conn.write_blocked {
             return;
         }
+        conn.note_reply_peak();
         let mut written = 0;
         while !conn.reply.is_empty() {
             if written >= WRITE_SHARE {
@@ -491,8 +492,10 @@ impl Net {
             conn.soft_limit_since = None;
             if conn.session.marks.has(Marks::CLOSE_AFTER_REPLY) {
                 server.disconnect(token);
+                return;
             }
         }
+        server.recount(token);
     }
 
     /// Closes the socket of a connection that the server has let go of.

@@ -1,0 +1,292 @@
+//! The commands of publish and subscribe. How messages travel is told in `exec/pubsub.rs`.
+
+use crate::base::glob;
+use crate::cmd::session::Marks;
+use crate::cmd::spec::{Arg, Flags, Group, KeyFlags, KeySpec, Spec};
+use crate::cmd::{Args, CmdResult, DONE, Fault, Row};
+use crate::exec::pubsub::{Kind, Listeners};
+use crate::exec::{Call, ServerFn};
+
+const NO_SUBSCRIBE: Fault = Fault::new("ERR SUBSCRIBE isn't allowed for a DENY BLOCKING client");
+const NO_PSUBSCRIBE: Fault = Fault::new("ERR PSUBSCRIBE isn't allowed for a DENY BLOCKING client");
+const NO_SSUBSCRIBE: Fault = Fault::new("ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client");
+
+const ANY_TIME: Flags = Flags::PUBSUB.or(Flags::LOADING).or(Flags::STALE);
+const SUBSCRIBING: Flags = ANY_TIME.or(Flags::NOSCRIPT);
+const PUBLISHING: Flags = ANY_TIME.or(Flags::FAST).or(Flags::MAY_REPLICATE);
+
+const fn row(name: &'static str, arity: i32, flags: Flags) -> Spec {
+    Spec::new(name, arity, Group::Pubsub)
+        .flags(flags)
+        .since("2.0.0")
+}
+
+const SUBSCRIBE: Row<ServerFn> = row("subscribe", -2, SUBSCRIBING.or(Flags::SENTINEL_HAS))
+    .cost("O(N) with N the channels")
+    .about("Subscribes to channels.")
+    .args(&[Arg::string("channel").multiple()])
+    .run(subscribe);
+
+/// SUBSCRIBE channel [channel ...]
+pub fn subscribe(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
+    subscribe_to(call, args, Kind::Channel, NO_SUBSCRIBE)
+}
+
+const PSUBSCRIBE: Row<ServerFn> = row("psubscribe", -2, SUBSCRIBING.or(Flags::SENTINEL_HAS))
+    .cost("O(N) with N the patterns")
+    .about("Subscribes to all channels that match a pattern.")
+    .args(&[Arg::pattern("pattern").multiple()])
+    .run(psubscribe);
+
+/// PSUBSCRIBE pattern [pattern ...]
+pub fn psubscribe(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
+    subscribe_to(call, args, Kind::Pattern, NO_PSUBSCRIBE)
+}
+
+const SSUBSCRIBE: Row<ServerFn> = row("ssubscribe", -2, SUBSCRIBING)
+    .since("7.0.0")
+    .cost("O(N) with N the shard channels")
+    .about("Subscribes to shard channels.")
+    .keys(&[KeySpec::range(1, -1, 1).flags(KeyFlags::NOT_KEY)])
+    .args(&[Arg::string("shardchannel").multiple()])
+    .run(ssubscribe);
+
+/// SSUBSCRIBE shardchannel [shardchannel ...]
+pub fn ssubscribe(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
+    subscribe_to(call, args, Kind::Shard, NO_SSUBSCRIBE)
+}
+
+/// A client that gets one reply a command (a script) can't subscribe. A transaction could not either, but
+/// has always been let, except to shard channels, which are younger.
+fn subscribe_to(call: &mut Call<'_>, args: Args<'_>, kind: Kind, refusal: Fault) -> CmdResult {
+    let marks = call.session().marks;
+    if marks.has(Marks::DENY_BLOCKING) && (kind == Kind::Shard || !marks.has(Marks::IN_EXEC)) {
+        return Err(refusal);
+    }
+    for channel in args.rest() {
+        call.server.subscribe(call.token, kind, channel);
+    }
+    DONE
+}
+
+const UNSUBSCRIBE: Row<ServerFn> = row("unsubscribe", -1, SUBSCRIBING.or(Flags::SENTINEL_HAS))
+    .cost("O(N) with N the channels")
+    .about("Ends subscriptions to channels.")
+    .args(&[Arg::string("channel").optional().multiple()])
+    .run(unsubscribe);
+
+/// UNSUBSCRIBE [channel ...]: from all without arguments.
+pub fn unsubscribe(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
+    unsubscribe_from(call, args, Kind::Channel)
+}
+
+const PUNSUBSCRIBE: Row<ServerFn> = row("punsubscribe", -1, SUBSCRIBING.or(Flags::SENTINEL_HAS))
+    .cost("O(N) with N the patterns")
+    .about("Ends subscriptions to patterns.")
+    .args(&[Arg::pattern("pattern").optional().multiple()])
+    .run(punsubscribe);
+
+/// PUNSUBSCRIBE [pattern ...]: from all without arguments.
+pub fn punsubscribe(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
+    unsubscribe_from(call, args, Kind::Pattern)
+}
+
+const SUNSUBSCRIBE: Row<ServerFn> = row("sunsubscribe", -1, SUBSCRIBING)
+    .since("7.0.0")
+    .cost("O(N) with N the shard channels")
+    .about("Ends subscriptions to shard channels.")
+    .keys(&[KeySpec::range(1, -1, 1).flags(KeyFlags::NOT_KEY)])
+    .args(&[Arg::string("shardchannel").optional().multiple()])
+    .run(sunsubscribe);
+
+/// SUNSUBSCRIBE [shardchannel ...]: from all without arguments.
+pub fn sunsubscribe(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
+    unsubscribe_from(call, args, Kind::Shard)
+}
+
+fn unsubscribe_from(call: &mut Call<'_>, args: Args<'_>, kind: Kind) -> CmdResult {
+    if !args.more() {
+        call.server.unsubscribe_all(call.token, kind);
+    }
+    for channel in args.rest() {
+        call.server.unsubscribe(call.token, kind, channel);
+    }
+    DONE
+}
+
+const PUBLISH: Row<ServerFn> = row("publish", 3, PUBLISHING.or(Flags::SENTINEL_HAS))
+    .cost("O(N+M) with N the channel's subscribers and M all subscribed patterns")
+    .about("Sends a message to a channel.")
+    .args(&[Arg::string("channel"), Arg::string("message")])
+    .run(publish);
+
+/// PUBLISH channel message: replies how many got it.
+pub fn publish(call: &mut Call<'_>, mut args: Args<'_>) -> CmdResult {
+    let (channel, message) = args.two()?;
+    let receivers = call.server.publish(channel, message);
+    call.reply().int(receivers as i64);
+    DONE
+}
+
+const SPUBLISH: Row<ServerFn> = row("spublish", 3, PUBLISHING)
+    .since("7.0.0")
+    .cost("O(N) with N the shard channel's subscribers")
+    .about("Sends a message to a shard channel.")
+    .keys(&[KeySpec::at(1).flags(KeyFlags::NOT_KEY)])
+    .args(&[Arg::string("shardchannel"), Arg::string("message")])
+    .run(spublish);
+
+/// SPUBLISH shardchannel message: replies how many got it.
+pub fn spublish(call: &mut Call<'_>, mut args: Args<'_>) -> CmdResult {
+    let (channel, message) = args.two()?;
+    let receivers = call.server.publish_shard(channel, message);
+    call.reply().int(receivers as i64);
+    DONE
+}
+
+const PUBSUB: Row<ServerFn> = Spec::new("pubsub", -2, Group::Pubsub)
+    .since("2.8.0")
+    .cost("That of the subcommand.")
+    .about("Commands about the state of publish and subscribe.")
+    .container();
+
+const CHANNELS: Row<ServerFn> = row("pubsub|channels", -2, ANY_TIME)
+    .since("2.8.0")
+    .cost("O(N) with N the channels that have subscribers")
+    .about("Lists the channels that have subscribers.")
+    .args(&[Arg::pattern("pattern").optional()])
+    .run(channels);
+
+/// PUBSUB CHANNELS [pattern]
+fn channels(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
+    list_channels(call, args, Kind::Channel)
+}
+
+const SHARDCHANNELS: Row<ServerFn> = row("pubsub|shardchannels", -2, ANY_TIME)
+    .since("7.0.0")
+    .cost("O(N) with N the shard channels that have subscribers")
+    .about("Lists the shard channels that have subscribers.")
+    .args(&[Arg::pattern("pattern").optional()])
+    .run(shardchannels);
+
+/// PUBSUB SHARDCHANNELS [pattern]
+fn shardchannels(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
+    list_channels(call, args, Kind::Shard)
+}
+
+fn list_channels(call: &mut Call<'_>, args: Args<'_>, kind: Kind) -> CmdResult {
+    let pattern = match args.argv()[2..] {
+        [] => None,
+        [pattern] => Some(pattern),
+        _ => return Err(call.wrong_form(&args)),
+    };
+    let names: Vec<_> = listeners(call, kind)
+        .keys()
+        .filter(|name| pattern.is_none_or(|p| glob::matches(p, name)))
+        .cloned()
+        .collect();
+    let reply = call.reply();
+    reply.array(names.len());
+    for name in names {
+        reply.bulk(&name);
+    }
+    DONE
+}
+
+fn listeners<'a>(call: &'a Call<'_>, kind: Kind) -> &'a Listeners {
+    match kind {
+        Kind::Channel => &call.server.pubsub.channels,
+        Kind::Pattern => &call.server.pubsub.patterns,
+        Kind::Shard => &call.server.pubsub.shards,
+    }
+}
+
+const NUMSUB: Row<ServerFn> = row("pubsub|numsub", -2, ANY_TIME)
+    .since("2.8.0")
+    .cost("O(N) with N the channels asked for")
+    .about("Counts the subscribers of channels.")
+    .args(&[Arg::string("channel").optional().multiple()])
+    .run(numsub);
+
+/// PUBSUB NUMSUB [channel ...]: pattern subscriptions are not counted.
+fn numsub(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
+    count_subscribers(call, args, Kind::Channel)
+}
+
+const SHARDNUMSUB: Row<ServerFn> = row("pubsub|shardnumsub", -2, ANY_TIME)
+    .since("7.0.0")
+    .cost("O(N) with N the shard channels asked for")
+    .about("Counts the subscribers of shard channels.")
+    .args(&[Arg::string("shardchannel").optional().multiple()])
+    .run(shardnumsub);
+
+/// PUBSUB SHARDNUMSUB [shardchannel ...]
+fn shardnumsub(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
+    count_subscribers(call, args, Kind::Shard)
+}
+
+fn count_subscribers(call: &mut Call<'_>, args: Args<'_>, kind: Kind) -> CmdResult {
+    let names = &args.argv()[2..];
+    call.reply().array(names.len() * 2);
+    for &name in names {
+        let count = listeners(call, kind).get(name).map_or(0, Vec::len);
+        let reply = call.reply();
+        reply.bulk(name);
+        reply.int(count as i64);
+    }
+    DONE
+}
+
+const NUMPAT: Row<ServerFn> = row("pubsub|numpat", 2, ANY_TIME)
+    .since("2.8.0")
+    .cost("O(1)")
+    .about("Counts the different patterns that have subscribers.")
+    .run(numpat);
+
+fn numpat(call: &mut Call<'_>, _args: Args<'_>) -> CmdResult {
+    let count = call.server.pubsub.patterns.len();
+    call.reply().int(count as i64);
+    DONE
+}
+
+const HELP: Row<ServerFn> = row("pubsub|help", 2, Flags::LOADING.or(Flags::STALE))
+    .since("6.2.0")
+    .cost("O(1)")
+    .about("Lists the subcommands.")
+    .run(help);
+
+fn help(call: &mut Call<'_>, _args: Args<'_>) -> CmdResult {
+    call.help("PUBSUB", HELP_LINES)
+}
+
+const HELP_LINES: &[&str] = &[
+    "CHANNELS [<pattern>]",
+    "    List the channels that have subscribers and match <pattern> (default: '*').",
+    "NUMPAT",
+    "    Count the patterns that have subscribers.",
+    "NUMSUB [<channel> ...]",
+    "    Count the subscribers of each channel, without those of patterns",
+    "    (default: no channels).",
+    "SHARDCHANNELS [<pattern>]",
+    "    List the shard channels that have subscribers and match <pattern> (default: '*').",
+    "SHARDNUMSUB [<shardchannel> ...]",
+    "    Count the subscribers of each shard channel.",
+];
+
+pub static ROWS: &[Row<ServerFn>] = &[
+    CHANNELS,
+    HELP,
+    NUMPAT,
+    NUMSUB,
+    PSUBSCRIBE,
+    PUBLISH,
+    PUBSUB,
+    PUNSUBSCRIBE,
+    SHARDCHANNELS,
+    SHARDNUMSUB,
+    SPUBLISH,
+    SSUBSCRIBE,
+    SUBSCRIBE,
+    SUNSUBSCRIBE,
+    UNSUBSCRIBE,
+];
