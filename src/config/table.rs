@@ -210,7 +210,7 @@ directives! {
     /// Test the memory as part of it.
     crash_memcheck_enabled: bool = true, "crash-memcheck-enabled" yesno;
     /// Keep users' data out of logs and crash reports.
-    hide_user_data_from_log: bool = false, "hide-user-data-from-log" yesno [HIDDEN];
+    hide_user_data_from_log: bool = false, "hide-user-data-from-log" yesno [HIDDEN] => Loglevel;
     /// End a panic with `exit`, not with a signal.
     use_exit_on_panic: bool = false, "use-exit-on-panic" yesno [HIDDEN];
     /// Databases for SELECT.

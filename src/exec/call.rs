@@ -17,6 +17,7 @@ use crate::cmd::{Args, Fault};
 use crate::exec::Call;
 use crate::exec::conn::{Parked, Token, Why};
 use crate::exec::io::Io;
+use crate::exec::running::RunningArgs;
 use crate::exec::server::Server;
 use crate::exec::table::{CommandId, Run};
 
@@ -66,10 +67,12 @@ impl Server {
         let outer_dirty = std::mem::take(&mut self.unit.dirty);
         self.unit.logging = Logging::Verbatim;
         let outer = self.stats.command_under_way.replace(id);
+        let outer_args = std::mem::replace(&mut self.running, RunningArgs::of(args.argv()));
         self.nesting += 1;
         let start_ns = self.now.mono_ns;
         let result = self.run(io, token, command.run, args, hints);
         self.nesting -= 1;
+        self.running = outer_args;
         self.stats.command_under_way = outer;
         let end_ns = io.mono_ns();
         let dirty = std::mem::replace(&mut self.unit.dirty, outer_dirty);

@@ -17,6 +17,7 @@ pub mod multi;
 pub mod notify;
 pub mod pipeline;
 pub mod pubsub;
+pub mod running;
 pub mod server;
 pub mod slowlog;
 pub mod stats;

@@ -16,6 +16,7 @@ use crate::exec::conn::{Conn, Conns, Peer, Token};
 use crate::exec::io::{Io, ProcessFacts};
 use crate::exec::latency::LatencyMonitor;
 use crate::exec::pubsub::PubSub;
+use crate::exec::running::RunningArgs;
 use crate::exec::slowlog::SlowLog;
 use crate::exec::stats::{ClientPeaks, Stats};
 use crate::exec::table::Table;
@@ -123,6 +124,8 @@ pub struct Server {
     pub next_client_id: u64,
     /// The connection whose command runs, and the number of that command.
     pub current: Option<Token>,
+    /// Its arguments, for a crash report.
+    pub running: RunningArgs,
     /// Depth of calls: EXEC and scripts call from inside a call.
     pub nesting: u32,
     /// Changes since the last save (`rdb_changes_since_last_save`).
@@ -212,6 +215,7 @@ impl Server {
             started_us: now.unix_us,
             next_client_id: 1,
             current: None,
+            running: RunningArgs::default(),
             nesting: 0,
             dirty: 0,
             last_save_s: now.s(),

@@ -141,6 +141,8 @@ pub fn run(server: &mut Server, os: &mut Os) -> i32 {
         if server.now.mono_ns >= next_cron_ns {
             server.sync_clock(os);
             let start_ns = server.now.mono_ns;
+            os.watchdog.tick();
+            os.doors.retry();
             server.cron(os);
             server.stats.cron_us += (os.clock.mono_ns() - start_ns) / 1000;
             next_cron_ns = start_ns + 1_000_000_000 / u64::from(server.hz.max(1));

@@ -6,22 +6,26 @@
 //! Each connection gets a bounded share of a turn; who has more goes to the back of the reactor's
 //! ready queue.
 
+mod doors;
+
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
 use bytes::Bytes;
-use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Token as MioToken};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::SockRef;
 
-use crate::ae::{Reactor, ReadyEvent};
+use crate::ae::ReadyEvent;
 use crate::cmd::session::Marks;
 use crate::config::Config;
 use crate::exec::conn::{Peer, Token};
 use crate::exec::io::Io;
 use crate::exec::server::Server;
+
+pub use doors::Doors;
 
 /// Tokens below this are listeners, the others connections.
 const LISTENERS_MAX: usize = 64;
@@ -35,160 +39,6 @@ const WRITE_SHARE: usize = 1024 * 1024;
 const PIECES_MAX: usize = 64;
 /// Connections accepted from one listener in a turn.
 const ACCEPTS_PER_TURN: usize = 1000;
-
-/// Where connections come in.
-enum Door {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
-/// The listening sockets and the reactor that watches everything.
-pub struct Doors {
-    pub reactor: Reactor,
-    doors: Vec<Option<Door>>,
-}
-
-impl Doors {
-    /// None yet.
-    pub fn new(reactor: Reactor) -> Self {
-        Doors {
-            reactor,
-            doors: Vec::new(),
-        }
-    }
-
-    fn add(&mut self, mut door: Door) -> io::Result<()> {
-        let at = self
-            .doors
-            .iter()
-            .position(Option::is_none)
-            .unwrap_or(self.doors.len());
-        if at >= LISTENERS_MAX {
-            return Err(io::Error::other("too many listeners"));
-        }
-        let token = MioToken(at);
-        match &mut door {
-            Door::Tcp(l) => self.reactor.register(l, token, Interest::READABLE)?,
-            Door::Unix(l) => self.reactor.register(l, token, Interest::READABLE)?,
-        }
-        // Whoever connected before the registration gave no edge.
-        self.reactor.again(token);
-        if at == self.doors.len() {
-            self.doors.push(None);
-        }
-        self.doors[at] = Some(door);
-        Ok(())
-    }
-
-    /// Listens on every `bind` address at `port`; what listened on TCP before is closed once the new
-    /// ones are open. The error names the address.
-    pub fn listen_tcp(&mut self, config: &Config) -> Result<(), String> {
-        let mut opened = Vec::new();
-        let binds: Vec<String> = config.bind.iter().map(|b| b.lossy().into_owned()).collect();
-        if config.port != 0 {
-            for bind in &binds {
-                match open_tcp(bind, config) {
-                    Ok(listener) => opened.push(listener),
-                    Err(e) => {
-                        let name = bind.strip_prefix('-').unwrap_or(bind);
-                        log::warn!(
-                            "Warning: Could not create server TCP listening socket {name}:{}: {}",
-                            config.port,
-                            crate::base::errno::text(&e)
-                        );
-                        let optional =
-                            bind.starts_with('-') && e.raw_os_error() == Some(libc::EADDRNOTAVAIL);
-                        let unknown = matches!(
-                            e.raw_os_error(),
-                            Some(
-                                libc::ENOPROTOOPT
-                                    | libc::EPROTONOSUPPORT
-                                    | libc::ESOCKTNOSUPPORT
-                                    | libc::EPFNOSUPPORT
-                                    | libc::EAFNOSUPPORT
-                            )
-                        );
-                        if !optional && !unknown {
-                            return Err(format!("Failed listening on port {} (tcp)", config.port));
-                        }
-                    }
-                }
-            }
-            if opened.is_empty() && !binds.is_empty() {
-                return Err(format!("Failed listening on port {} (tcp)", config.port));
-            }
-        }
-        for at in 0..self.doors.len() {
-            if let Some(Door::Tcp(l)) = &mut self.doors[at] {
-                let _ = self.reactor.deregister(l, MioToken(at));
-                self.doors[at] = None;
-            }
-        }
-        for listener in opened {
-            self.add(Door::Tcp(TcpListener::from_std(listener)))
-                .map_err(|e| e.to_string())?;
-        }
-        Ok(())
-    }
-
-    /// Listens on the Unix socket, if one is configured.
-    pub fn listen_unix(&mut self, config: &Config) -> Result<(), String> {
-        let path = config.unixsocket.as_path();
-        if path.as_os_str().is_empty() {
-            return Ok(());
-        }
-        let fail = |e: io::Error| {
-            log::warn!(
-                "Failed opening Unix socket: bind: {}",
-                crate::base::errno::text(&e)
-            );
-            "Failed listening on unix socket".to_string()
-        };
-        let _ = std::fs::remove_file(path);
-        let listener = UnixListener::bind(path).map_err(fail)?;
-        if config.unixsocketperm != 0 {
-            use std::os::unix::fs::PermissionsExt;
-            let mode = std::fs::Permissions::from_mode(config.unixsocketperm);
-            std::fs::set_permissions(path, mode).map_err(fail)?;
-        }
-        self.add(Door::Unix(listener)).map_err(fail)
-    }
-
-    /// Stops listening; the Unix socket's file is removed.
-    pub fn close(&mut self, config: &Config) {
-        for door in &mut self.doors {
-            if let Some(Door::Unix(_)) = door {
-                log::info!("Removing the unix socket file.");
-                let _ = std::fs::remove_file(config.unixsocket.as_path());
-            }
-            *door = None;
-        }
-    }
-}
-
-fn open_tcp(bind: &str, config: &Config) -> io::Result<std::net::TcpListener> {
-    let name = bind.strip_prefix('-').unwrap_or(bind);
-    let addr: SocketAddr = match name {
-        "*" => SocketAddr::from(([0, 0, 0, 0], config.port)),
-        "::*" => SocketAddr::from(([0u16; 8], config.port)),
-        _ => (name, config.port)
-            .to_socket_addrs()?
-            .next()
-            .ok_or_else(|| io::Error::from_raw_os_error(libc::EADDRNOTAVAIL))?,
-    };
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    if addr.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(true)?;
-    if config.socket_mark_id != 0 {
-        socket.set_mark(config.socket_mark_id)?;
-    }
-    socket.bind(&addr.into())?;
-    socket.listen(config.tcp_backlog as i32)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
-}
 
 /// A connection's socket.
 enum Sock {
@@ -282,15 +132,8 @@ impl Net {
         listener: MioToken,
     ) {
         for _ in 0..ACCEPTS_PER_TURN {
-            let accepted = match os
-                .as_mut()
-                .doors
-                .get_mut(listener.0)
-                .and_then(Option::as_mut)
-            {
-                Some(Door::Tcp(l)) => l.accept().map(|(s, addr)| (Sock::Tcp(s), Some(addr))),
-                Some(Door::Unix(l)) => l.accept().map(|(s, _)| (Sock::Unix(s), None)),
-                None => return,
+            let Some(accepted) = os.as_mut().accept(listener) else {
+                return;
             };
             match accepted {
                 Ok((sock, addr)) => self.welcome(server, os, sock, addr),
@@ -305,6 +148,7 @@ impl Net {
                         "Accepting client connection: {}",
                         crate::base::errno::text(&e)
                     );
+                    os.as_mut().stall(listener);
                     return;
                 }
             }

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::base::{alloc, errno};
-use crate::config::{Config, OomScoreAdj, Text, file};
+use crate::config::{Choice, Config, OomScoreAdj, Text, file};
 use crate::exec::io::{Crash, Io, MemoryFigures, ProcessFacts, Setting};
 use crate::server::drive::Os;
+use crate::server::log::{self as server_log, Verbosity};
 use crate::server::proc_title::{self, TitleVars};
 use crate::server::process::{self, OomMode};
-use crate::server::{crash, log as server_log, procfs};
+use crate::server::{crash, procfs};
 
 /// How the process was started.
 #[derive(Debug, Default)]
@@ -23,7 +24,12 @@ pub struct Launch {
     pub dir: PathBuf,
     /// Absolute path of the configuration file, empty when there is none.
     pub config_file: String,
+    /// The file that holds the process's number, if there is to be one.
+    pub pid_file: Option<PathBuf>,
 }
+
+/// The clock behind [`Io::mono_ns`], as INFO and the log name it.
+pub const CLOCK_NAME: &str = "POSIX clock_gettime";
 
 impl Io for Os {
     fn mono_ns(&self) -> u64 {
@@ -48,7 +54,7 @@ impl Io for Os {
             os: operating_system(),
             allocator: alloc::allocator_name(),
             supervised: self.supervisor.name(),
-            monotonic_clock: "POSIX clock_gettime",
+            monotonic_clock: CLOCK_NAME,
             multiplexing_api: "epoll",
         }
     }
@@ -72,10 +78,13 @@ impl Io for Os {
 
     fn apply(&mut self, setting: Setting, config: &Config) -> Result<(), String> {
         match setting {
-            Setting::Listen => self.doors.listen_tcp(config),
+            Setting::Listen => {
+                self.doors.listen_tcp(config)?;
+                self.show_title(config)
+            }
             Setting::MaxClients => fit_clients(config),
             Setting::Log => {
-                server_log::set_verbosity(verbosity(config));
+                set_log_level(config);
                 Ok(())
             }
             Setting::OomScoreAdj => self.set_oom_score(config),
@@ -230,17 +239,11 @@ fn fit_clients(config: &Config) -> Result<(), String> {
     Ok(())
 }
 
-/// `loglevel` as the log has it.
-pub fn verbosity(config: &Config) -> server_log::Verbosity {
-    use crate::config::LogLevel;
-    use server_log::Verbosity;
-    match config.loglevel {
-        LogLevel::Debug => Verbosity::Debug,
-        LogLevel::Verbose => Verbosity::Verbose,
-        LogLevel::Notice => Verbosity::Notice,
-        LogLevel::Warning => Verbosity::Warning,
-        LogLevel::Nothing => Verbosity::Nothing,
-    }
+/// What may be logged: `loglevel` and `hide-user-data-from-log`.
+pub fn set_log_level(config: &Config) {
+    let verbosity = Verbosity::parse(config.loglevel.name()).unwrap_or(Verbosity::Notice);
+    server_log::set_verbosity(verbosity);
+    server_log::set_hide_user_data(config.hide_user_data_from_log);
 }
 
 /// Name, release and machine, as `uname` tells them.

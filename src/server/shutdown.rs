@@ -7,10 +7,10 @@
 //! ```
 //! Nothing of this waits: there are no replicas to catch up.
 
-use crate::config::{Config, ShutdownFlags};
+use crate::config::ShutdownFlags;
 use crate::exec::server::Server;
-use crate::server::net::Doors;
-use crate::server::process::{self, Supervisor};
+use crate::server::drive::Os;
+use crate::server::process;
 
 impl Server {
     /// Begins to shut down: no command runs after this one, and the loop ends with this turn. The error
@@ -36,11 +36,11 @@ impl Server {
 }
 
 /// What is left to do when the loop has ended.
-pub fn leave(config: &Config, doors: &mut Doors, supervisor: &Supervisor) {
-    supervisor.stopping();
-    if !config.pidfile.is_empty() {
-        process::remove_pid_file(config.pidfile.as_path());
+pub fn leave(os: &mut Os) {
+    os.supervisor.stopping();
+    if let Some(path) = &os.launch.pid_file {
+        process::remove_pid_file(path);
     }
-    doors.close(config);
+    os.doors.close();
     log::warn!("Redis is now ready to exit, bye bye...");
 }

@@ -1,0 +1,286 @@
+//! The doors: the sockets that clients knock at, TCP on each `bind` address and the Unix one.
+//!
+//! A listener is edge-triggered like everything in the reactor. One that could not accept, because
+//! the process had no descriptor left, gets no second edge for who waits in its queue: it is put
+//! aside, and the cron lets it try again.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use mio::net::{TcpListener, UnixListener};
+use mio::{Interest, Token as MioToken};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::{LISTENERS_MAX, Sock};
+use crate::ae::Reactor;
+use crate::base::errno;
+use crate::config::Config;
+
+/// The longest path that a Unix socket's address holds, its end counted.
+const UNIX_PATH_MAX: usize = 108;
+
+/// Where connections come in.
+enum Door {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// The listening sockets and the reactor that watches everything.
+pub struct Doors {
+    pub reactor: Reactor,
+    doors: Vec<Option<Door>>,
+    /// Listeners that failed to accept.
+    stalled: Vec<MioToken>,
+    /// The Unix socket's file, once it is there.
+    unix_file: Option<PathBuf>,
+}
+
+impl Doors {
+    /// None yet.
+    pub fn new(reactor: Reactor) -> Self {
+        Doors {
+            reactor,
+            doors: Vec::new(),
+            stalled: Vec::new(),
+            unix_file: None,
+        }
+    }
+
+    fn add(&mut self, mut door: Door) -> io::Result<()> {
+        let free = self.doors.iter().position(Option::is_none);
+        let at = free.unwrap_or(self.doors.len());
+        if at >= LISTENERS_MAX {
+            return Err(io::Error::other("too many listeners"));
+        }
+        let token = MioToken(at);
+        match &mut door {
+            Door::Tcp(l) => self.reactor.register(l, token, Interest::READABLE)?,
+            Door::Unix(l) => self.reactor.register(l, token, Interest::READABLE)?,
+        }
+        // Whoever connected before the registration gave no edge.
+        self.reactor.again(token);
+        if at == self.doors.len() {
+            self.doors.push(None);
+        }
+        self.doors[at] = Some(door);
+        Ok(())
+    }
+
+    /// True if nobody can connect.
+    pub fn is_empty(&self) -> bool {
+        self.doors.iter().all(Option::is_none)
+    }
+
+    /// Listens on every `bind` address at `port`, in place of what listened on TCP before; on none with
+    /// port 0. Fails as a whole, with the reason in the log: then nothing listens on TCP any more, and
+    /// whoever changed the configuration calls again with the old one.
+    pub fn listen_tcp(&mut self, config: &Config) -> Result<(), String> {
+        // First out, then in: the new addresses may be the old ones.
+        self.close_tcp();
+        if config.port == 0 {
+            return Ok(());
+        }
+        for bind in &config.bind {
+            let bind = bind.lossy();
+            let name = bind.strip_prefix('-').unwrap_or(&bind);
+            let opened = open_tcp(name, config).and_then(|listener| {
+                let door = Door::Tcp(TcpListener::from_std(listener));
+                self.add(door).map_err(|e| failed("listen: ", &e))
+            });
+            let Err(failure) = opened else { continue };
+            log::warn!(
+                "Warning: Could not create server TCP listening socket {name}:{}: {}",
+                config.port,
+                failure.text
+            );
+            if !failure.is_harmless(name.len() < bind.len()) {
+                self.close_tcp();
+                return Err(format!("Failed listening on port {} (tcp)", config.port));
+            }
+        }
+        Ok(())
+    }
+
+    fn close_tcp(&mut self) {
+        for (at, place) in self.doors.iter_mut().enumerate() {
+            if let Some(Door::Tcp(listener)) = place {
+                // It is closed right after, which ends its registration too.
+                let _ = self.reactor.deregister(listener, MioToken(at));
+                *place = None;
+            }
+        }
+    }
+
+    /// Listens on the Unix socket, if one is configured; a relative path is seen from `dir`. A file in
+    /// its place is removed. The error is for the log.
+    pub fn listen_unix(&mut self, config: &Config) -> Result<(), String> {
+        if config.unixsocket.is_empty() {
+            return Ok(());
+        }
+        let path = config.dir.as_path().join(config.unixsocket.as_path());
+        let opened = open_unix(&path, config).and_then(|listener| {
+            let door = Door::Unix(UnixListener::from_std(listener));
+            self.add(door).map_err(|e| failed("listen: ", &e))
+        });
+        opened.map_err(|failure| format!("Failed opening Unix socket: {}", failure.text))?;
+        self.unix_file = Some(path);
+        Ok(())
+    }
+
+    /// Takes a connection from a listener's queue; `None` if there is no such listener.
+    pub(super) fn accept(
+        &mut self,
+        listener: MioToken,
+    ) -> Option<io::Result<(Sock, Option<SocketAddr>)>> {
+        Some(match self.doors.get_mut(listener.0)?.as_mut()? {
+            Door::Tcp(l) => l.accept().map(|(s, addr)| (Sock::Tcp(s), Some(addr))),
+            Door::Unix(l) => l.accept().map(|(s, _)| (Sock::Unix(s), None)),
+        })
+    }
+
+    /// This listener could not accept.
+    pub(super) fn stall(&mut self, listener: MioToken) {
+        self.stalled.push(listener);
+    }
+
+    /// Lets listeners that could not accept try again.
+    pub fn retry(&mut self) {
+        for listener in self.stalled.drain(..) {
+            self.reactor.again(listener);
+        }
+    }
+
+    /// Stops listening; the Unix socket's file is removed.
+    pub fn close(&mut self) {
+        self.doors.clear();
+        if let Some(path) = self.unix_file.take() {
+            log::info!("Removing the unix socket file.");
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Why a listener could not be opened.
+struct Failure {
+    /// For the log.
+    text: String,
+    errno: Option<i32>,
+}
+
+impl Failure {
+    /// True if the server goes on without this address: it is `optional` and no interface has it, or
+    /// the system does not know this kind of address.
+    fn is_harmless(&self, optional: bool) -> bool {
+        match self.errno {
+            Some(libc::EADDRNOTAVAIL) => optional,
+            Some(
+                libc::ENOPROTOOPT
+                | libc::EPROTONOSUPPORT
+                | libc::ESOCKTNOSUPPORT
+                | libc::EPFNOSUPPORT
+                | libc::EAFNOSUPPORT,
+            ) => true,
+            _ => false,
+        }
+    }
+}
+
+/// `step` says what failed.
+fn failed(step: &str, error: &io::Error) -> Failure {
+    Failure {
+        text: format!("{step}{}", errno::text(error)),
+        errno: error.raw_os_error(),
+    }
+}
+
+/// Listens on an address: an IPv6 one has a colon in it, all others, names too, are IPv4.
+fn open_tcp(name: &str, config: &Config) -> Result<std::net::TcpListener, Failure> {
+    let v6 = name.contains(':');
+    let addr: SocketAddr = match name {
+        "*" => SocketAddr::from(([0, 0, 0, 0], config.port)),
+        "::*" => SocketAddr::from(([0u16; 8], config.port)),
+        _ => resolve(name, config.port, v6)?,
+    };
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP));
+    let socket = socket.map_err(|e| Failure {
+        text: format!(
+            "unable to bind socket, errno: {}",
+            e.raw_os_error().unwrap_or(0)
+        ),
+        errno: e.raw_os_error(),
+    })?;
+    if v6 {
+        // Without it `*` and `::*` could not be had together.
+        let only = socket.set_only_v6(true);
+        only.map_err(|e| failed("setsockopt: ", &e))?;
+    }
+    let reuse = socket.set_reuse_address(true);
+    reuse.map_err(|e| failed("setsockopt SO_REUSEADDR: ", &e))?;
+    #[cfg(target_os = "linux")]
+    if config.socket_mark_id != 0
+        && let Err(e) = socket.set_mark(config.socket_mark_id)
+    {
+        log::warn!("Unable to set the mark of a socket: {}", errno::text(&e));
+    }
+    bind_and_listen(&socket, &addr.into(), config, || ())?;
+    Ok(socket.into())
+}
+
+fn resolve(name: &str, port: u16, v6: bool) -> Result<SocketAddr, Failure> {
+    let found = (name, port).to_socket_addrs().map_err(|e| {
+        // The resolver's own words come last.
+        let text = e.to_string();
+        let text = text.rsplit(": ").next().unwrap_or(&text).to_string();
+        Failure { text, errno: None }
+    })?;
+    let mut fitting = found.filter(|addr| addr.is_ipv6() == v6);
+    fitting.next().ok_or_else(|| Failure {
+        text: "Address family for hostname not supported".into(),
+        errno: None,
+    })
+}
+
+fn open_unix(
+    path: &std::path::Path,
+    config: &Config,
+) -> Result<std::os::unix::net::UnixListener, Failure> {
+    let len = path.as_os_str().len();
+    if len >= UNIX_PATH_MAX {
+        return Err(Failure {
+            text: format!("unix socket path too long ({len}), must be under {UNIX_PATH_MAX}"),
+            errno: None,
+        });
+    }
+    // One that a crash left behind would be in the way; that there is none is no matter.
+    let _ = std::fs::remove_file(path);
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None);
+    let socket = socket.map_err(|e| failed("creating socket: ", &e))?;
+    let addr = SockAddr::unix(path).map_err(|e| failed("bind: ", &e))?;
+    bind_and_listen(&socket, &addr, config, || {
+        if config.unixsocketperm != 0 {
+            let mode = std::fs::Permissions::from_mode(config.unixsocketperm);
+            if let Err(e) = std::fs::set_permissions(path, mode) {
+                log::warn!("Unable to set unixsocketperm: {}", errno::text(&e));
+            }
+        }
+    })?;
+    Ok(socket.into())
+}
+
+/// `between` runs when the address is taken and nobody can connect yet.
+fn bind_and_listen(
+    socket: &Socket,
+    addr: &SockAddr,
+    config: &Config,
+    between: impl FnOnce(),
+) -> Result<(), Failure> {
+    socket.bind(addr).map_err(|e| failed("bind: ", &e))?;
+    between();
+    let backlog = i32::try_from(config.tcp_backlog).unwrap_or(i32::MAX);
+    socket
+        .listen(backlog)
+        .and_then(|()| socket.set_nonblocking(true))
+        .map_err(|e| failed("listen: ", &e))
+}

@@ -1,0 +1,414 @@
+//! The program from outside: what it takes, what it says, how it starts and how it ends.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_redis-server");
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn command(dir: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command.current_dir(dir).args(args);
+    for name in ["NOTIFY_SOCKET", "UPSTART_JOB"] {
+        command.env_remove(name);
+    }
+    command
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped());
+    command
+}
+
+/// Runs the program to its end.
+fn run(args: &[&str]) -> (Option<i32>, String, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command(dir.path(), args).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code(), text(stdout), text(stderr))
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+/// A server in a directory of its own, ended with the test.
+struct Server {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+    log: String,
+    port: u16,
+}
+
+impl Server {
+    /// Starts with these arguments and a port, and waits until it is ready.
+    fn start(dir: &Path, args: &[&str]) -> Server {
+        Server::start_with(dir, args, |_| ())
+    }
+
+    fn start_with(dir: &Path, args: &[&str], adapt: impl Fn(&mut Command)) -> Server {
+        // Somebody else may take the port between the look and the start: try again then.
+        for _ in 0..20 {
+            let port = free_port();
+            let mut command = command(dir, args);
+            command.args(["--port", &port.to_string(), "--bind", "127.0.0.1"]);
+            adapt(&mut command);
+            let mut child = command.spawn().unwrap();
+            let lines = BufReader::new(child.stdout.take().unwrap());
+            let mut server = Server {
+                child,
+                lines,
+                log: String::new(),
+                port,
+            };
+            if server.says("Ready to accept connections tcp") {
+                return server;
+            }
+            assert!(
+                server.log.contains("Failed listening on port"),
+                "{}",
+                server.log
+            );
+        }
+        panic!("no free port")
+    }
+
+    /// Reads the log up to a line with this text; false if it ends before.
+    fn says(&mut self, text: &str) -> bool {
+        loop {
+            let from = self.log.len();
+            if self.lines.read_line(&mut self.log).unwrap() == 0 {
+                return false;
+            }
+            if self.log[from..].contains(text) {
+                return true;
+            }
+        }
+    }
+
+    fn ask(&self, request: &str) -> String {
+        ask(
+            TcpStream::connect(("127.0.0.1", self.port)).unwrap(),
+            request,
+        )
+    }
+
+    /// Sends a signal, reads the log to its end, and gives the status.
+    fn end_by(&mut self, signal: &str) -> Option<i32> {
+        send_signal(signal, self.child.id());
+        self.lines.read_to_string(&mut self.log).unwrap();
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn send_signal(signal: &str, pid: u32) {
+    let sent = Command::new("kill")
+        .args([signal, &pid.to_string()])
+        .status()
+        .unwrap();
+    assert!(sent.success());
+}
+
+/// One inline request and the first line of its reply.
+fn ask(mut stream: impl Read + Write, request: &str) -> String {
+    stream
+        .write_all(format!("{request}\r\n").as_bytes())
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).unwrap();
+    line.trim_end().to_string()
+}
+
+/// The value of CONFIG GET.
+fn config(server: &Server, name: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+    stream
+        .write_all(format!("CONFIG GET {name}\r\n").as_bytes())
+        .unwrap();
+    let lines = BufReader::new(stream).lines();
+    lines.map(Result::unwrap).nth(4).unwrap()
+}
+
+fn path(dir: &TempDir, name: &str) -> String {
+    dir.path().join(name).to_str().unwrap().to_string()
+}
+
+#[test]
+fn the_example_configuration_serves() {
+    let dir = tempfile::tempdir().unwrap();
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/redis.conf.example");
+    let pid_file = path(&dir, "redis.pid");
+    let mut server = Server::start(dir.path(), &[example, "--pidfile", &pid_file]);
+    assert_eq!(server.ask("PING"), "+PONG");
+    let pid = fs::read_to_string(&pid_file).unwrap();
+    assert_eq!(pid, format!("{}\n", server.child.id()));
+    assert_eq!(server.end_by("-TERM"), Some(0));
+    assert!(!Path::new(&pid_file).exists());
+    // In this order, by the same process.
+    let mut rest = server.log.as_str();
+    for said in [
+        ":C ",
+        " * oO0OoO0OoO0Oo Redis is starting oO0OoO0OoO0Oo\n",
+        " * Redis version=7.2.6, bits=",
+        " * Configuration loaded\n",
+        ":M ",
+        " * monotonic clock: POSIX clock_gettime\n",
+        " * Running mode=standalone, port=",
+        " * Server initialized\n",
+        " * Ready to accept connections tcp\n",
+        ":signal-handler (",
+        ") Received SIGTERM scheduling shutdown...\n",
+        " * User requested shutdown...\n",
+        " * Removing the pid file.\n",
+        " # Redis is now ready to exit, bye bye...\n",
+    ] {
+        let at = rest
+            .find(said)
+            .unwrap_or_else(|| panic!("no {said:?} in its place:\n{}", server.log));
+        rest = &rest[at + said.len()..];
+    }
+    assert_eq!(rest, "");
+}
+
+#[test]
+fn a_wrong_line_stops_the_start() {
+    let (status, _, stderr) = run(&["--port", "0", "--maxmemory", "lots"]);
+    assert_eq!(status, Some(1));
+    assert_eq!(
+        stderr,
+        "\n*** FATAL CONFIG FILE ERROR (Redis 7.2.6) ***\nReading the configuration file, at line 3\n\
+         >>> 'maxmemory \"lots\"'\nargument must be a memory value\n"
+    );
+    let (status, stdout, _) = run(&["/no/such.conf"]);
+    assert_eq!(status, Some(1));
+    assert!(stdout.ends_with(
+        " # Fatal error, can't open config file '/no/such.conf': No such file or directory\n"
+    ));
+}
+
+#[test]
+fn what_cannot_be_served_is_refused() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let cases: [(&[&str], &str); 5] = [
+        (&["--bind", "127.0.0.1", "--port", &port], "tcp), aborting."),
+        (
+            &["--port", "0"],
+            "Configured to not listen anywhere, exiting.",
+        ),
+        (
+            &["--port", "0", "--unixsocket", "/no/such/s"],
+            "Failed opening Unix socket: bind: No such file or directory",
+        ),
+        (
+            &["--port", "0", "--tls-port", "1"],
+            "Failed finding TLS support",
+        ),
+        (
+            &["--port", "0", "--user", "default", "off"],
+            "the default user is restricted",
+        ),
+    ];
+    for (args, said) in cases {
+        let (status, stdout, _) = run(args);
+        assert_eq!(status, Some(1), "{args:?}");
+        assert!(stdout.contains(said), "{stdout}");
+    }
+    let (_, stdout, _) = run(cases[0].0);
+    let said = format!(
+        "Could not create server TCP listening socket 127.0.0.1:{port}: bind: Address already in use\n"
+    );
+    assert!(stdout.contains(&said), "{stdout}");
+}
+
+#[test]
+fn the_unix_socket_has_its_permissions_and_goes_with_the_server() {
+    let dir = tempfile::tempdir().unwrap();
+    // A relative path, and a socket that a crash left behind.
+    let file = path(&dir, "s.sock");
+    drop(std::os::unix::net::UnixListener::bind(&file).unwrap());
+    let mut server = Server::start(
+        dir.path(),
+        &["--unixsocket", "s.sock", "--unixsocketperm", "700"],
+    );
+    assert!(server.says("Ready to accept connections unix"));
+    assert_eq!(ask(UnixStream::connect(&file).unwrap(), "PING"), "+PONG");
+    assert_eq!(
+        fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+        0o700
+    );
+    assert_eq!(server.end_by("-INT"), Some(0));
+    assert!(!Path::new(&file).exists());
+    assert!(server.log.contains("Removing the unix socket file."));
+}
+
+#[test]
+fn the_configuration_may_come_on_standard_input() {
+    let dir = tempfile::tempdir().unwrap();
+    let conf = path(&dir, "conf");
+    fs::write(
+        &conf,
+        "rename-command PING knock\nmaxmemory 100mb\ntimeout 7\n",
+    )
+    .unwrap();
+    fs::write(path(&dir, "in"), "timeout 8\nmaxmemory-samples 9").unwrap();
+    let server = Server::start_with(dir.path(), &["conf"], |command| {
+        command.stdin(fs::File::open(path(&dir, "in")).unwrap());
+        // Only the first and the last argument may say that.
+        command.args(["--hz", "20", "-"]);
+    });
+    assert_eq!(config(&server, "timeout"), "8");
+    assert_eq!(config(&server, "maxmemory"), "104857600");
+    assert_eq!(config(&server, "maxmemory-samples"), "9");
+    assert_eq!(config(&server, "hz"), "20");
+    assert_eq!(
+        server.ask("PING"),
+        "-ERR unknown command 'PING', with args beginning with:"
+    );
+    assert_eq!(server.ask("knock"), "+PONG");
+}
+
+#[test]
+fn listeners_move_and_stay_when_they_cannot() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Server::start(dir.path(), &[]);
+    let (old, new) = (server.port, free_port());
+    assert_eq!(server.ask(&format!("CONFIG SET port {new}")), "+OK");
+    assert!(TcpStream::connect(("127.0.0.1", old)).is_err());
+    server.port = new;
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    assert_eq!(
+        server.ask(&format!("CONFIG SET port {port}")),
+        "-ERR CONFIG SET failed (possibly related to argument 'port') - Unable to listen on this port. Check server logs."
+    );
+    assert_eq!(config(&server, "port"), new.to_string());
+    assert_eq!(
+        server.ask("CONFIG SET bind 203.0.113.1"),
+        "-ERR CONFIG SET failed (possibly related to argument 'bind') - Failed to bind to specified addresses."
+    );
+    assert_eq!(config(&server, "bind"), "127.0.0.1");
+    assert_eq!(
+        server.ask("CONFIG SET bind \"127.0.0.1 -203.0.113.1\""),
+        "+OK"
+    );
+    let title = fs::read_to_string(format!("/proc/{}/cmdline", server.child.id())).unwrap();
+    assert_eq!(
+        title.trim_end_matches('\0'),
+        format!("{PROGRAM} 127.0.0.1:{new}")
+    );
+}
+
+#[test]
+fn systemd_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = UnixDatagram::bind(path(&dir, "notify")).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut server = Server::start_with(
+        dir.path(),
+        &["--supervised", "systemd", "--daemonize", "yes"],
+        |command| {
+            command.env("NOTIFY_SOCKET", path(&dir, "notify"));
+        },
+    );
+    assert_eq!(server.end_by("-TERM"), Some(0));
+    let mut told = Vec::new();
+    while told.last().is_none_or(|last| last != "STOPPING=1\n") {
+        let mut state = [0; 100];
+        let n = socket.recv(&mut state).unwrap();
+        told.push(String::from_utf8_lossy(&state[..n]).into_owned());
+    }
+    assert_eq!(
+        told,
+        [
+            "STATUS=Redis is loading...\n",
+            "STATUS=Ready to accept connections\n",
+            "READY=1\n",
+            "STOPPING=1\n"
+        ]
+    );
+}
+
+#[test]
+fn a_daemon_leaves_its_number_and_its_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let (pid_file, log, sock) = (path(&dir, "pid"), path(&dir, "log"), path(&dir, "s"));
+    let args = [
+        "--daemonize",
+        "yes",
+        "--port",
+        "0",
+        "--unixsocket",
+        &sock,
+        "--pidfile",
+        &pid_file,
+        "--logfile",
+        "log",
+    ];
+    let status = command(dir.path(), &args)
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let until = Instant::now() + PATIENCE;
+    let wait_until = |done: &dyn Fn() -> bool| {
+        while !done() {
+            assert!(
+                Instant::now() < until,
+                "{}",
+                fs::read_to_string(&log).unwrap()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let logged = |text: &str| fs::read_to_string(&log).is_ok_and(|log| log.contains(text));
+    wait_until(&|| logged("Ready to accept connections unix"));
+    assert_eq!(ask(UnixStream::connect(&sock).unwrap(), "PING"), "+PONG");
+    let pid: u32 = fs::read_to_string(&pid_file)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    send_signal("-TERM", pid);
+    wait_until(&|| logged("bye bye"));
+    assert!(!Path::new(&pid_file).exists());
+}
+
+#[test]
+fn the_command_line_answers_questions() {
+    let (status, stdout, _) = run(&["--version"]);
+    assert_eq!(status, Some(0));
+    assert!(
+        stdout.starts_with("Redis server v=7.2.6 sha=00000000:0 malloc="),
+        "{stdout}"
+    );
+    let (status, _, stderr) = run(&["-h"]);
+    assert_eq!(status, Some(1));
+    assert!(stderr.starts_with("Usage: ./redis-server [/path/to/redis.conf] [options] [-]\n"));
+    let (_, stdout, _) = run(&["--check-system"]);
+    assert!(stdout.starts_with("[slow-clocksource]..."), "{stdout}");
+    assert_eq!(run(&["--test-memory", "10"]).0, Some(1));
+}
