@@ -182,7 +182,8 @@ fn a_key_wakes_those_who_wait_oldest_first() {
 fn a_pause_holds_commands_until_it_is_over() {
     let mut world = world();
     let client = world.connect();
-    world.server.pause.all_until = Some(BEGINNING_MS + 200);
+    let admin = world.connect();
+    assert_eq!(world.call(admin, &["CLIENT", "PAUSE", "200"]), "+OK\r\n");
     assert_eq!(world.call(client, &["PUT", "k", "1"]), "");
     world.advance(ms(199));
     assert_eq!(world.receive(client), b"");
@@ -351,8 +352,7 @@ fn debug_asks_for_its_permission() {
 fn debug_protocol_shows_every_kind_of_reply() {
     let mut world = world_with(debuggable());
     let client = world.connect();
-    let conn = world.server.conns.get_mut(client).unwrap();
-    conn.reply.set_resp(crate::resp::reply::Resp::V3);
+    assert!(world.call(client, &["HELLO", "3"]).starts_with("%7\r\n"));
     for (kind, reply) in [
         ("double", ",3.141\r\n"),
         ("bignum", "(1234567999999999999999999999999999999\r\n"),
