@@ -45,6 +45,8 @@ pub struct Keys<'a> {
     pub now_ms: u64,
     /// Reading leaves the access bits alone (CLIENT NO-TOUCH).
     pub no_touch: bool,
+    /// Keys whose time is over read as missing, but are not deleted now (CLIENT PAUSE).
+    pub hold_expired: bool,
     pub dbs: &'a mut Databases,
     pub unit: &'a mut Unit,
     pub watch: &'a mut WatchTable,
@@ -117,7 +119,12 @@ impl Keys<'_> {
     fn look_up(&mut self, index: u32, key: &[u8], look: Look) -> Option<&Entry> {
         let hash = self.hash(key);
         let clock = self.access_clock();
-        match self.dbs.db_mut(index).find_live(hash, key, self.now_ms) {
+        let found = if self.hold_expired {
+            self.dbs.db(index).find_held(hash, key, self.now_ms)
+        } else {
+            self.dbs.db_mut(index).find_live(hash, key, self.now_ms)
+        };
+        match found {
             Live::Found(entry) => {
                 self.stats.hits += u64::from(look.counts);
                 if look.touches && !self.no_touch {
@@ -300,17 +307,22 @@ impl Keys<'_> {
         entry.map(|entry| self.discard(entry)).is_some()
     }
 
-    /// The name of some key whose time is not over, each with the same chance. Those whose time is over
-    /// are deleted on the way.
+    /// The name of some key, each with the same chance. Those whose time is over are deleted on the way; where they
+    /// may not be, one of them is given after some tries in vain.
     pub fn random_key(&mut self) -> Option<Bytes> {
+        let mut tries = 100;
         loop {
             let rng = &mut *self.rng;
             let entry = self.dbs.db(self.index).random(|n| rng.below(n))?;
             let name = Bytes::copy_from_slice(entry.key());
-            if !entry.is_expired(self.now_ms) {
+            if !entry.is_expired(self.now_ms) || tries == 0 {
                 return Some(name);
             }
-            self.remove(&name);
+            if self.hold_expired {
+                tries -= 1;
+            } else {
+                self.remove(&name);
+            }
         }
     }
 

@@ -26,6 +26,7 @@ struct Bench {
     rng: Rng,
     session: Session,
     now_ms: u64,
+    hold_expired: bool,
 }
 
 /// What a command did: its reply, what is logged (with the database where that is not 0), the events with their keys.
@@ -50,6 +51,7 @@ impl Bench {
             rng: Rng::new(1),
             session: Session::new(1),
             now_ms: NOW,
+            hold_expired: false,
         }
     }
 
@@ -69,6 +71,7 @@ impl Bench {
                 index: self.session.db,
                 now_ms: self.now_ms,
                 no_touch: self.session.marks.has(Marks::NO_TOUCH),
+                hold_expired: self.hold_expired,
                 dbs: &mut self.dbs,
                 unit: &mut self.unit,
                 watch: &mut self.watch,
@@ -355,4 +358,25 @@ fn a_copy_shares_a_large_value_until_one_of_both_is_written() {
     assert_eq!(b.run("getrange k -1 -1").0, "$1\\r\\nx\\r\\n");
     assert_eq!(b.run("getrange c -2 -1").0, "$2\\r\\nxz\\r\\n");
     assert_eq!(b.run("getrange c 0 0").0, "$1\\r\\n\\x00\\r\\n");
+}
+
+#[test]
+fn a_key_held_back_reads_as_missing_and_stays() {
+    let mut b = Bench::new();
+    b.run("set k v PX 5");
+    b.now_ms += 6;
+    b.hold_expired = true;
+    b.expect("get k", "", "keymiss k");
+    for (question, reply) in [
+        ("mget k", "*1\\r\\n$-1\\r\\n"),
+        ("keys *", "*0\\r\\n"),
+        ("ttl k", ":-2\\r\\n"),
+    ] {
+        assert_eq!(b.run(question).0, reply, "{question}");
+    }
+    assert_eq!(b.run("randomkey").0, "$1\\r\\nk\\r\\n");
+    b.expect("scan 0", "", "");
+    assert_eq!(b.dbs.len(), 1);
+    b.hold_expired = false;
+    b.expect("scan 0", "DEL k", "expired k");
 }

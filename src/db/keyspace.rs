@@ -143,6 +143,14 @@ impl Keyspace {
         }
     }
 
+    /// As [`find_live`](Self::find_live), but an expired key is merely passed over.
+    pub fn find_held(&self, hash: u64, key: &[u8], now_ms: u64) -> Live<'_> {
+        match self.find(hash, key, now_ms) {
+            Lookup::Found(entry) => Live::Found(entry),
+            Lookup::Expired(_) | Lookup::Missing => Live::Missing,
+        }
+    }
+
     /// The key's entry for writing, its time over or not.
     #[inline]
     pub fn entry_mut(&mut self, hash: u64, key: &[u8]) -> Option<EntryMut<'_>> {

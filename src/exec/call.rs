@@ -124,6 +124,7 @@ impl Server {
     ) -> CmdResult {
         match run {
             Run::Data(f) => {
+                let hold_expired = self.paused_for(true);
                 let Some(conn) = self.conns.get_mut(token) else {
                     return crate::cmd::DONE;
                 };
@@ -132,6 +133,7 @@ impl Server {
                         index: conn.session.db,
                         now_ms: self.now.ms(),
                         no_touch: conn.session.marks.has(Marks::NO_TOUCH),
+                        hold_expired,
                         dbs: &mut self.dbs,
                         unit: &mut self.unit,
                         watch: &mut self.watch,
@@ -165,6 +167,7 @@ impl Server {
             index: db,
             now_ms: self.now.ms(),
             no_touch: false,
+            hold_expired: self.paused_for(true),
             dbs: &mut self.dbs,
             unit: &mut self.unit,
             watch: &mut self.watch,
