@@ -316,16 +316,6 @@ impl OomScore {
     }
 }
 
-/// The process's umask, which can only be read by setting it.
-pub fn umask() -> u32 {
-    // SAFETY: umask takes a number and cannot fail; nothing creates files at this early point.
-    unsafe {
-        let mask = libc::umask(0o777);
-        libc::umask(mask);
-        mask
-    }
-}
-
 /// Sets the language's order of characters (`locale-collate`; empty: the environment's). False if the
 /// system does not know it.
 pub fn set_collation(locale: &str) -> bool {

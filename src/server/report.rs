@@ -37,9 +37,14 @@ fn report(context: *const (), section: Section, out: &mut dyn Write) {
 }
 
 fn figures() -> MemoryFigures {
+    let (used, rss) = (alloc::used_memory() as usize, procfs::rss() as usize);
     MemoryFigures {
-        used: alloc::used_memory() as usize,
-        rss: procfs::rss() as usize,
+        used,
+        rss,
+        // What would be the allocator's to tell, so that the ratios make sense.
+        allocated: used,
+        active: used,
+        resident: rss,
         system: procfs::total_memory() as usize,
         ..MemoryFigures::default()
     }

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -395,6 +396,38 @@ fn a_daemon_leaves_its_number_and_its_log() {
     send_signal("-TERM", pid);
     wait_until(&|| logged("bye bye"));
     assert!(!Path::new(&pid_file).exists());
+}
+
+#[test]
+fn a_crash_tells_of_the_server_and_of_the_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = [
+        "--enable-debug-command",
+        "yes",
+        "--crash-memcheck-enabled",
+        "no",
+    ];
+    let mut server = Server::start(dir.path(), &options);
+    assert_eq!(server.ask("DEBUG SEGFAULT"), "");
+    server.lines.read_to_string(&mut server.log).unwrap();
+    assert_eq!(server.child.wait().unwrap().signal(), Some(11));
+    let mut rest = server.log.as_str();
+    for said in [
+        "=== REDIS BUG REPORT START",
+        "crashed by signal: 11",
+        "\n------ STACK TRACE WITH NAMES ------\n",
+        "\n------ INFO OUTPUT ------\n# Server\r\nredis_version:7.2.6\r\n",
+        "\n------ CLIENT LIST OUTPUT ------\nid=",
+        "\n------ CURRENT CLIENT INFO ------\nid=",
+        "\nargc: '2'\nargv[0]: '\"DEBUG\"'\nargv[1]: '\"SEGFAULT\"'\n",
+        "\n------ CONFIG DEBUG OUTPUT ------\n",
+        "=== REDIS BUG REPORT END",
+    ] {
+        let at = rest
+            .find(said)
+            .unwrap_or_else(|| panic!("no {said:?}:\n{}", server.log));
+        rest = &rest[at + said.len()..];
+    }
 }
 
 #[test]
