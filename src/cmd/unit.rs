@@ -47,6 +47,9 @@ pub struct Unit {
     pub dirty: u64,
     /// How the running command wants to be logged.
     pub logging: Logging,
+    /// The operations have nothing to do with each other and go out one by one: keys whose time was
+    /// over, met by a walk (SCAN, RANDOMKEY). Holds for one [`Unit::drain`].
+    pub apart: bool,
     /// Keyspace notifications to deliver after the running command.
     pub events: Vec<Event>,
     /// Keys on which somebody waits and that may now have what they wait for.
@@ -84,14 +87,15 @@ impl Unit {
         }
     }
 
-    /// Takes the gathered operations, wrapped in MULTI and EXEC when there are several.
+    /// Takes the gathered operations, wrapped in MULTI and EXEC when there are several that belong together.
     pub fn drain(&mut self) -> Vec<Op> {
+        let apart = std::mem::take(&mut self.apart);
         let mut ops = std::mem::take(&mut self.ops);
         if ops.is_empty() {
             return ops;
         }
         self.drained += 1;
-        if ops.len() > 1 {
+        if ops.len() > 1 && !apart {
             let db = ops.iter().map(|o| o.db).find(|&d| d >= 0).unwrap_or(0);
             ops.insert(
                 0,
@@ -130,6 +134,11 @@ mod tests {
             .collect();
         assert_eq!(names, [&b"MULTI"[..], b"DEL", b"SET", b"EXEC"]);
         assert!(unit.drain().is_empty());
+        unit.apart = true;
+        unit.push(3, &[b"DEL", b"a"]);
+        unit.push(3, &[b"DEL", b"b"]);
+        assert_eq!(unit.drain().len(), 2);
+        assert!(!unit.apart);
     }
 
     #[test]

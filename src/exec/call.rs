@@ -45,6 +45,7 @@ impl Server {
         self.current = Some(token);
         self.call(io, token, id, args, hints, 0);
         self.current = None;
+        self.unit.apart = self.table.get(id).flags.has(Flags::TOUCHES_ARBITRARY_KEYS);
         self.end_unit(io);
         self.flush_late(token);
         if !self.unit.ready.is_empty() {
