@@ -37,7 +37,7 @@ use std::ops::Deref;
 use tree::Top;
 
 /// Records from which on `prefetch` does something: fewer fit the processor's second cache.
-const PREFETCH_FROM: usize = 8192;
+pub const PREFETCH_FROM: usize = 8192;
 /// Lookups prefetched at a time: about what a processor can have under way.
 const PREFETCH_BATCH: usize = 16;
 

@@ -62,12 +62,11 @@ impl Conn {
     /// client that was lately active is said to hold a buffer like Redis's first, though here all share
     /// one; later only what is its own.
     fn query_buffer(&self, now_s: u64) -> (usize, usize) {
-        let (big, big_room) = self
-            .big
-            .as_ref()
-            .map_or((0, 0), |b| (b.data.len(), b.data.capacity()));
-        let used = self.input.len() + big;
-        let mut size = self.input.capacity() + big_room;
+        // A big argument on its way in has a buffer of its own; Redis makes its query buffer begin there.
+        let (used, mut size) = match &self.big {
+            Some(big) => (big.data.len(), big.data.capacity()),
+            None => (self.input.len(), self.input.capacity()),
+        };
         if now_s.saturating_sub(self.active_s) <= QUERY_BUFFER_IDLE_S {
             size = size.max(self.input_peak).max(QUERY_BUFFER);
         }
@@ -266,7 +265,16 @@ impl Server {
 
     /// Counts the memory of a client anew.
     pub fn count_memory(&mut self, token: Token) {
-        self.count_memory_with(token, 0);
+        let Some(conn) = self.conns.get_mut(token) else {
+            return;
+        };
+        let memory = if conn.session.marks.has(Marks::MASTER | Marks::CLOSE_ASAP) {
+            0
+        } else {
+            conn.memory_now() + self.watch.watched_by(conn.session.id) * WATCH_BYTES
+        };
+        self.clients_memory =
+            self.clients_memory - std::mem::replace(&mut conn.memory, memory) + memory;
     }
 
     /// Counts the memory of a client anew if it matters before cron comes by: under `maxmemory-clients`.
@@ -277,23 +285,9 @@ impl Server {
         }
     }
 
-    fn count_memory_with(&mut self, token: Token, more: usize) {
-        let Some(conn) = self.conns.get_mut(token) else {
-            return;
-        };
-        let memory = if conn.session.marks.has(Marks::MASTER | Marks::CLOSE_ASAP) {
-            0
-        } else {
-            conn.memory_now() + self.watch.watched_by(conn.session.id) * WATCH_BYTES + more
-        };
-        self.clients_memory =
-            self.clients_memory - std::mem::replace(&mut conn.memory, memory) + memory;
-    }
-
-    /// Makes room within `maxmemory-clients` for a client that is to run a command. `false` if it was
-    /// closed itself.
-    pub fn evict_clients_for(&mut self, token: Token, args: &Args<'_>) -> bool {
-        self.count_memory_with(token, args_memory(args).1);
+    /// Makes room within `maxmemory-clients` before a client runs a command, by what each was last
+    /// counted at: the request itself is not held against it. `false` if it was closed itself.
+    pub fn evict_clients_for(&mut self, token: Token) -> bool {
         self.evict_clients();
         let gone = |c: &Conn| c.session.marks.has(Marks::CLOSE_ASAP);
         !self.conns.get(token).is_some_and(gone)

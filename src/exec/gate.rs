@@ -42,7 +42,7 @@ impl Server {
         let checked = match resolved {
             Resolved::Command(id) => self
                 .check_arity(id, &args)
-                .and_then(|()| self.check(io, token, id, &args))
+                .and_then(|()| self.check(io, token, id))
                 .map(|v| (id, v)),
             Resolved::Unknown => Err((None, unknown_command(&args))),
             Resolved::UnknownSub(parent) => {
@@ -92,7 +92,6 @@ impl Server {
         io: &mut dyn Io,
         token: Token,
         id: CommandId,
-        args: &Args<'_>,
     ) -> Result<Verdict, (Option<CommandId>, Fault)> {
         let refuse = |fault| Err((Some(id), fault));
         let table = self.table.clone();
@@ -123,7 +122,7 @@ impl Server {
             _ => (flags, Flags(!flags.0)),
         };
         let writes = any.has(Flags::WRITE);
-        if self.config.maxmemory_clients != 0 && !self.evict_clients_for(token, args) {
+        if self.config.maxmemory_clients != 0 && !self.evict_clients_for(token) {
             return Ok(Verdict::Wait);
         }
         if self.config.maxmemory > 0 {

@@ -16,17 +16,21 @@ use smallvec::SmallVec;
 use crate::cmd::Args;
 use crate::cmd::keys::KeyHint;
 use crate::cmd::session::Marks;
+use crate::config::Config;
+use crate::ds::dict::PREFETCH_FROM;
 use crate::exec::conn::{Big, Conn, Token};
 use crate::exec::io::Io;
 use crate::exec::server::Server;
 use crate::exec::table::{Resolved, Table};
-use crate::resp::request::{Argv, Batch, Limits, ProtocolError, Step};
+use crate::resp::request::{Argv, Batch, Limits, Parser, ProtocolError, Step};
 
 /// Commands parsed ahead of the one that runs. Enough to hide a memory access behind the others,
 /// few enough for their cache lines to stay in the first-level cache.
 const BATCH_MAX: usize = 32;
 /// Commands that a connection may run in one turn before the others have theirs.
 const TURN_MAX: usize = 1024;
+/// Connections that sent more than this are fetched ahead batch by batch, when they run.
+const AHEAD_MAX: usize = 4096;
 /// Keys of a single command that are fetched ahead.
 const KEYS_MAX: usize = 64;
 
@@ -154,14 +158,9 @@ impl Server {
                 self.mark_pending(token, true);
                 break;
             }
-            let authenticated = conn.session.authenticated;
-            let limits = Limits {
-                max_bulk_len: self.config.proto_max_bulk_len as i64,
-                authenticated,
-                big_arg: Limits::BIG_ARG,
-            };
+            let limits = limits(&self.config, conn);
             // AUTH lifts the limits for what follows it.
-            let most = if authenticated { BATCH_MAX } else { 1 };
+            let most = if limits.authenticated { BATCH_MAX } else { 1 };
             let step = conn
                 .parser
                 .parse(&buf[used..], &mut scratch.batch, &limits, most);
@@ -236,24 +235,27 @@ impl Server {
 
     /// Looks up the commands of a batch, and fetches the memory that their keys live in.
     fn prepare(&mut self, token: Token, scratch: &mut Scratch, buf: &[u8]) {
-        let Scratch {
-            batch,
-            hints,
-            hashes,
-            prepared,
-        } = scratch;
-        hints.clear();
-        prepared.clear();
-        for i in 0..batch.len() {
-            let argv = batch.argv(i, buf);
-            let resolved = resolve(&self.table, &argv);
-            prepared.push((resolved, hints.len() as u32));
-            let Resolved::Command(id) = resolved else {
-                continue;
-            };
-            let Some((first, last, step)) = self.table.get(id).legacy_keys else {
-                continue;
-            };
+        scratch.hints.clear();
+        scratch.prepared.clear();
+        for i in 0..scratch.batch.len() {
+            let first = scratch.hints.len() as u32;
+            let argv = scratch.batch.argv(i, buf);
+            let resolved = self.hint(&argv, &mut scratch.hints);
+            scratch.prepared.push((resolved, first));
+        }
+        if scratch.hints.len() > 1 {
+            let db = self.conns.get(token).map_or(0, |c| c.session.db);
+            self.prefetch(db, scratch);
+        }
+    }
+
+    /// What a request calls; its keys are added to the hints.
+    #[inline]
+    fn hint(&self, argv: &Argv<'_>, hints: &mut Vec<KeyHint>) -> Resolved {
+        let resolved = resolve(&self.table, argv);
+        if let Resolved::Command(id) = resolved
+            && let Some((first, last, step)) = self.table.get(id).legacy_keys
+        {
             let last = if last < 0 {
                 argv.len() as i32 + last
             } else {
@@ -269,12 +271,48 @@ impl Server {
                 });
             }
         }
-        if hints.len() > 1 {
-            let db = self.conns.get(token).map_or(0, |c| c.session.db);
-            hashes.clear();
-            hashes.extend(hints.iter().map(|h| h.hash));
-            self.dbs.db(db).prefetch(hashes);
+        resolved
+    }
+
+    fn prefetch(&self, db: u32, scratch: &mut Scratch) {
+        scratch.hashes.clear();
+        scratch.hashes.extend(scratch.hints.iter().map(|h| h.hash));
+        self.dbs.db(db).prefetch(&scratch.hashes);
+    }
+
+    /// Several connections have sent something: fetches what the first command of each will look up,
+    /// before any of them runs. Whoever sends many at once has them fetched with its own batch.
+    pub fn fetch_ahead<'a>(&mut self, inputs: impl Iterator<Item = (Token, &'a [u8])>) {
+        let mut scratch = std::mem::take(&mut self.batch);
+        scratch.hints.clear();
+        let mut database = None;
+        for (token, data) in inputs {
+            let Some(conn) = self.conns.get(token) else {
+                continue;
+            };
+            let db = *database.get_or_insert(conn.session.db);
+            if self.dbs.db(db).len() < PREFETCH_FROM {
+                break;
+            }
+            if conn.session.db != db
+                || data.len() > AHEAD_MAX
+                || !conn.input.is_empty()
+                || conn.parser.is_midway()
+            {
+                continue;
+            }
+            let limits = limits(&self.config, conn);
+            Parser::new().parse(data, &mut scratch.batch, &limits, 1);
+            if !scratch.batch.is_empty() {
+                self.hint(&scratch.batch.argv(0, data), &mut scratch.hints);
+            }
         }
+        if let Some(db) = database
+            && scratch.hints.len() > 1
+        {
+            self.prefetch(db, &mut scratch);
+        }
+        self.batch = scratch;
     }
 
     /// The input is not RESP: the client hears why, and the connection ends.
@@ -302,5 +340,14 @@ fn resolve(table: &Table, argv: &Argv<'_>) -> Resolved {
     match argv.get(1) {
         Some(sub) => table.resolve(&[name, sub]),
         None => table.resolve(&[name]),
+    }
+}
+
+/// What a connection may send.
+fn limits(config: &Config, conn: &Conn) -> Limits {
+    Limits {
+        max_bulk_len: config.proto_max_bulk_len as i64,
+        authenticated: conn.session.authenticated,
+        big_arg: Limits::BIG_ARG,
     }
 }

@@ -127,9 +127,7 @@ pub fn run(server: &mut Server, os: &mut Os) -> i32 {
         }
         server.sync_clock(os);
         meter.begin(server.now.mono_ns);
-        for event in ready.drain(..) {
-            net.ready(server, os, event);
-        }
+        net.ready(server, os, &ready);
         finished_jobs(server, os);
         if os
             .signals

@@ -31,6 +31,8 @@ pub use doors::Doors;
 const LISTENERS_MAX: usize = 64;
 /// Bytes read from a connection before the others have their turn.
 const READ_SHARE: usize = 64 * 1024;
+/// Connections that are read before the first of them runs.
+const GROUP: usize = 16;
 /// Bytes of a big argument read before the others have their turn.
 const BIG_SHARE: usize = 1024 * 1024;
 /// Bytes written to a connection before the others have their turn.
@@ -85,9 +87,18 @@ impl Sock {
     }
 }
 
+/// What was read from a connection.
+struct Input {
+    token: Token,
+    bytes: usize,
+    /// The socket may hold more.
+    more: bool,
+}
+
 /// The connections' sockets.
 pub struct Net {
     socks: Vec<Option<Sock>>,
+    /// A part for each connection of a group; pages that are never used are never resident.
     buf: Box<[u8]>,
 }
 
@@ -95,22 +106,61 @@ impl Default for Net {
     fn default() -> Self {
         Net {
             socks: Vec::new(),
-            buf: vec![0; READ_SHARE].into(),
+            buf: vec![0; GROUP * READ_SHARE].into(),
         }
     }
 }
 
 impl Net {
-    /// Acts on one report of the reactor. `os` lends the reactor and stands behind commands.
+    /// Acts on the reports of a turn. `os` lends the reactor and stands behind commands.
+    ///
+    /// Connections are read a group at a time before any of their commands runs, so that the memory
+    /// which the commands of one group will look up can be fetched together.
     pub fn ready<O: Io + AsMut<Doors>>(
         &mut self,
         server: &mut Server,
         os: &mut O,
-        event: ReadyEvent,
+        events: &[ReadyEvent],
     ) {
+        for group in events.chunks(GROUP) {
+            let mut inputs = [const { None }; GROUP];
+            for (place, (input, event)) in inputs.iter_mut().zip(group).enumerate() {
+                *input = self.take_in(server, os, event, place);
+            }
+            if group.len() > 1 {
+                let filled = inputs.iter().enumerate().filter_map(|(place, input)| {
+                    let input: &Input = input.as_ref()?;
+                    Some((input.token, &self.buf[place * READ_SHARE..][..input.bytes]))
+                });
+                server.fetch_ahead(filled);
+            }
+            for (place, input) in inputs.into_iter().enumerate() {
+                let Some(input) = input else { continue };
+                let data = &self.buf[place * READ_SHARE..][..input.bytes];
+                let more = server.feed(os, input.token, data);
+                let filling = server
+                    .conns
+                    .get(input.token)
+                    .is_some_and(|c| c.big.is_some());
+                if more || input.more || filling {
+                    self.again(os.as_mut(), input.token);
+                }
+            }
+        }
+    }
+
+    /// Acts on one report, but for running what a connection sent: that is handed back, its bytes in
+    /// the buffer's part number `place`.
+    fn take_in<O: Io + AsMut<Doors>>(
+        &mut self,
+        server: &mut Server,
+        os: &mut O,
+        event: &ReadyEvent,
+        place: usize,
+    ) -> Option<Input> {
         if event.token.0 < LISTENERS_MAX {
             self.accept(server, os, event.token);
-            return;
+            return None;
         }
         let token = Token(event.token.0 - LISTENERS_MAX);
         if event.writable
@@ -120,8 +170,11 @@ impl Net {
             conn.write_blocked = false;
             server.wants_write(token);
         }
-        if event.readable || event.read_closed || event.error {
-            self.read(server, os, token, event.read_closed || event.error);
+        let to_the_end = event.read_closed || event.error;
+        if event.readable || to_the_end {
+            self.read(server, os, token, to_the_end, place)
+        } else {
+            None
         }
     }
 
@@ -200,65 +253,42 @@ impl Net {
         os: &mut O,
         token: Token,
         to_the_end: bool,
-    ) {
-        let again = |os: &mut O| os.as_mut().reactor.again(MioToken(token.0 + LISTENERS_MAX));
-        let Some(conn) = server.conns.get_mut(token) else {
-            return;
-        };
-        if conn
-            .session
-            .marks
-            .has(Marks::CLOSE_ASAP | Marks::CLOSE_AFTER_REPLY)
-        {
-            return;
+        place: usize,
+    ) -> Option<Input> {
+        let conn = server.conns.get_mut(token)?;
+        let marks = conn.session.marks;
+        if marks.has(Marks::CLOSE_ASAP | Marks::CLOSE_AFTER_REPLY) {
+            return None;
         }
-        if conn.session.marks.has(Marks::PENDING_INPUT) && conn.may_run() {
+        if marks.has(Marks::PENDING_INPUT) && conn.may_run() {
             // What is here already comes before what the socket holds.
             server.resume(os, token);
-            again(os);
-            return;
+            self.again(os.as_mut(), token);
+            return None;
         }
-        let Some(sock) = self.socks.get_mut(token.0).and_then(Option::as_mut) else {
-            return;
-        };
-        let (result, full) = if let Some(big) = &mut conn.big {
-            let most = (big.need - big.data.len()).min(BIG_SHARE);
-            let result = sock.read_more(&mut big.data, most);
-            let full = matches!(result, Ok(n) if n == most);
-            (result, full)
-        } else {
-            let result = sock.read(&mut self.buf);
-            let full = matches!(result, Ok(n) if n == self.buf.len());
-            (result, full)
-        };
+        let sock = self.socks.get_mut(token.0)?.as_mut()?;
         server.stats.reads += 1;
+        let part = &mut self.buf[place * READ_SHARE..][..READ_SHARE];
+        let result = match &mut conn.big {
+            Some(big) => {
+                let most = (big.need - big.data.len()).min(BIG_SHARE);
+                sock.read_more(&mut big.data, most)
+            }
+            None => sock.read(part),
+        };
         match result {
             Ok(0) => {
                 log::debug!("Client closed connection {}", server.client_line(token));
                 server.disconnect(token);
             }
-            Ok(n) => {
-                let finished = server.conns.get_mut(token).and_then(|c| match &c.big {
-                    None => None,
-                    Some(big) if big.data.len() < big.need => Some(None),
-                    Some(_) => c.big.take().map(|big| Some(Bytes::from(big.data))),
-                });
-                let more = match finished {
-                    None => server.feed(os, token, &self.buf[..n]),
-                    Some(None) => {
-                        server.note_input(token, n);
-                        false
-                    }
-                    Some(Some(arg)) => {
-                        server.note_input(token, n);
-                        server.feed_big(os, token, arg);
-                        true
-                    }
-                };
-                let filling = server.conns.get(token).is_some_and(|c| c.big.is_some());
-                if full || more || to_the_end || filling {
-                    again(os);
-                }
+            Ok(bytes) if conn.big.is_some() => {
+                server.note_input(token, bytes);
+                self.filled_big(server, os, token);
+                self.again(os.as_mut(), token);
+            }
+            Ok(bytes) => {
+                let more = bytes == READ_SHARE || to_the_end;
+                return Some(Input { token, bytes, more });
             }
             Err(e)
                 if matches!(
@@ -269,6 +299,17 @@ impl Net {
                 log::debug!("Reading from client: {}", crate::base::errno::text(&e));
                 server.disconnect(token);
             }
+        }
+        None
+    }
+
+    /// Hands a big argument over once it is complete.
+    fn filled_big<O: Io + AsMut<Doors>>(&self, server: &mut Server, os: &mut O, token: Token) {
+        let Some(conn) = server.conns.get_mut(token) else {
+            return;
+        };
+        if let Some(big) = conn.big.take_if(|big| big.data.len() >= big.need) {
+            server.feed_big(os, token, Bytes::from(big.data));
         }
     }
 
