@@ -1,4 +1,49 @@
-//! Redstart: Redis in Rust.
+//! Redstart: Redis in Rust, one thread, no forks.
+//!
+//! # The tour
+//!
+//! Follow one command, `SET greeting hello`, from the socket to the table of keys and back. Each
+//! stop is a file; read its head first, it tells the mechanism as a story.
+//!
+//! 1. **The process** begins in [`server::boot`]: command line, configuration ([`config`]: every
+//!    directive is a row of one table), log, listening sockets, and then the loop.
+//! 2. **The loop** is [`server::drive`]: wait, read, run, and before each sleep the phases of
+//!    [`server::before_sleep`]. It waits in [`ae::reactor`], our ae on mio: edges, a ready queue
+//!    for those who used up their share of a turn, a waker for other threads.
+//! 3. **The socket** is [`server::net`]'s. Bytes are read into one shared buffer and handed to the
+//!    server as a slice; nothing below this line knows a socket, a file or a clock.
+//! 4. **The request.** [`exec::pipeline`] has [`resp::request`] find the commands in those bytes:
+//!    arguments stay where they are, as spans. The keys of the whole batch are hashed, and the cache
+//!    lines that their lookups will touch are fetched together.
+//! 5. **The gate**, [`exec::gate`], looks `SET` up in [`exec::table`] and asks Redis's questions in
+//!    Redis's order: arity, authentication, memory ([`exec::maxmemory`]), pauses, transactions
+//!    ([`exec::multi`]).
+//! 6. **The call**, [`exec::call`], takes the server apart into what a data command may see, a
+//!    [`cmd::Ctx`], and runs the function that stands beside its row in [`cmd::string`]. A row
+//!    ([`cmd::spec`]) is everything about a command but its code: COMMAND, arity, ACL categories,
+//!    key positions and the tests' generators all read it.
+//! 7. **The keys.** The function asks [`cmd::keys`], where a lookup is more than a lookup: expired
+//!    keys go, hits are counted, access bits refreshed, waiting clients woken. Below it,
+//!    [`db::keyspace`] holds a database.
+//! 8. **The table** is [`ds::dict`]: extendible hashing over segments that split and merge one at a
+//!    time, so that no single insert ever rehashes the rest. [`ds::cow`] is why a snapshot is a
+//!    clone: who counts one may write, who counts more copies first.
+//! 9. **The entry**, [`object::entry`], is one allocation: count, access bits, expiry, key and value
+//!    (a big value is a tree of chunks, [`object::bigstr`]). `greeting` and `hello` come to rest here.
+//! 10. **The unit.** What changed is gathered in [`cmd::unit`] for the log and the replicas; keyspace
+//!     notifications go out through [`exec::notify`] and [`exec::pubsub`]; whoever waited for the key
+//!     is served by [`exec::blocking`].
+//! 11. **The reply** was written into [`resp::reply`] as the function ran: `+OK`. Before the loop sleeps,
+//!     one write per connection carries it out.
+//!
+//! What goes on beside requests: [`server::cron`] runs `hz` times a second, [`db::expire`] finds keys
+//! whose time is over without sampling, [`db::evict`] chooses what goes when memory is short,
+//! [`server::bio`] does on other threads what has no state to share. The server commands stand in
+//! [`admin`], built like the data commands, except that they see the whole server.
+//!
+//! An import only ever goes down this list or stays on its floor: `base`, `resp`, `ds`, `ae`; `object`,
+//! `config`, `db`; `cmd`; `exec`, `admin`, `server`. `tests/tidy.rs` keeps it so.
+
 pub mod admin;
 pub mod ae;
 pub mod base;
