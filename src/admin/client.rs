@@ -500,15 +500,12 @@ fn pause(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
         .all_until
         .max(call.server.pause.write_until);
     let until = Some(until).max(before).filter(|&t| t > now);
-    call.server.pause = match all {
-        true => Pause {
-            all_until: until,
-            write_until: None,
-        },
-        false => Pause {
-            all_until: None,
-            write_until: until,
-        },
+    // Reads that a pause of all commands held up go on under one of writes.
+    let eased = !all && call.server.pause.all_until.is_some();
+    call.server.pause = Pause {
+        all_until: until.filter(|_| all),
+        write_until: until.filter(|_| !all),
+        eased,
     };
     call.reply().ok();
     DONE
@@ -522,7 +519,10 @@ const UNPAUSE: Row<ServerFn> = row("client|unpause", 2, ADMIN)
 
 /// CLIENT UNPAUSE: those held up run before the loop sleeps.
 fn unpause(call: &mut Call<'_>, _args: Args<'_>) -> CmdResult {
-    call.server.pause = Pause::default();
+    call.server.pause = Pause {
+        eased: true,
+        ..Pause::default()
+    };
     call.reply().ok();
     DONE
 }
@@ -613,3 +613,204 @@ const HELP_LINES: &[&str] = &[
     "UNPAUSE",
     "    End the pause.",
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cmd::fault::{Block, Flow, OnTimeout};
+    use crate::cmd::{Ctx, DataFn};
+    use crate::config::Config;
+    use crate::exec::conn::Peer;
+    use crate::exec::table::{Run, Table};
+    use crate::object::Type;
+    use crate::server::test_io::TestServer;
+
+    /// A client that comes from this port.
+    fn client(world: &mut TestServer, port: u16) -> Token {
+        let peer = Peer {
+            addr: format!("127.0.0.1:{port}"),
+            laddr: "127.0.0.1:6379".into(),
+            fd: i32::from(port),
+            unix_socket: false,
+            loopback: true,
+        };
+        world.try_connect(peer).unwrap()
+    }
+
+    /// A field of the line that CLIENT LIST shows of a client.
+    fn field(world: &mut TestServer, viewer: Token, name: &str, field: &str) -> String {
+        let list = world.call(viewer, &["CLIENT", "LIST"]);
+        let line = list
+            .lines()
+            .find(|l| l.contains(&format!(" name={name} ")))
+            .unwrap();
+        let mut fields = line.split(' ').filter_map(|f| f.split_once('='));
+        fields.find(|f| f.0 == field).unwrap().1.to_string()
+    }
+
+    #[test]
+    fn the_line_tells_what_a_client_does() {
+        let mut world = TestServer::default();
+        let (one, two) = (client(&mut world, 1), client(&mut world, 2));
+        assert_eq!(world.call(one, &["CLIENT", "SETNAME", "one"]), "+OK\r\n");
+        assert_eq!(field(&mut world, two, "one", "flags"), "N");
+        assert_eq!(field(&mut world, two, "one", "cmd"), "client|setname");
+        world.call(one, &["WATCH", "k"]);
+        world.call(two, &["SET", "k", "v"]);
+        assert_eq!(field(&mut world, two, "one", "flags"), "d");
+        world.call(one, &["MULTI"]);
+        world.call(one, &["SET", "a", "b"]);
+        assert_eq!(field(&mut world, two, "one", "flags"), "xd");
+        assert_eq!(field(&mut world, two, "one", "multi"), "1");
+        assert_eq!(world.call(one, &["RESET"]), "+RESET\r\n");
+        assert_eq!(world.call(one, &["CLIENT", "SETNAME", "one"]), "+OK\r\n");
+        for (command, flags) in [("NO-EVICT", "e"), ("NO-TOUCH", "eT")] {
+            world.call(one, &["CLIENT", command, "ON"]);
+            assert_eq!(field(&mut world, two, "one", "flags"), flags);
+        }
+        world.call(one, &["PSUBSCRIBE", "a", "b"]);
+        assert_eq!(field(&mut world, two, "one", "flags"), "PeT");
+        assert_eq!(field(&mut world, two, "one", "psub"), "2");
+        let me = world.call(two, &["CLIENT", "INFO"]);
+        for part in [" qbuf=26 qbuf-free=20448 argv-mem=10 ", " cmd=client|info "] {
+            assert!(me.contains(part), "{part} in {me}");
+        }
+        // What a silent client is said to hold is given up like Redis's buffers.
+        assert_eq!(field(&mut world, two, "one", "qbuf-free"), "20474");
+        world.advance(Duration::from_secs(4));
+        assert_eq!(field(&mut world, two, "one", "qbuf-free"), "0");
+        assert_eq!(field(&mut world, two, "one", "rbs"), "1024");
+    }
+
+    #[test]
+    fn every_filter_of_kill_narrows_the_choice() {
+        let mut world = TestServer::default();
+        let me = client(&mut world, 1);
+        let others: Vec<Token> = (2..7).map(|port| client(&mut world, port)).collect();
+        world.call(others[0], &["SUBSCRIBE", "a"]);
+        let mut kill = |filter: &[&str]| world.call(me, &[&["CLIENT", "KILL"], filter].concat());
+        assert_eq!(kill(&["TYPE", "pubsub", "ADDR", "127.0.0.1:3"]), ":0\r\n");
+        assert_eq!(kill(&["TYPE", "PubSub", "USER", "default"]), ":1\r\n");
+        assert_eq!(kill(&["127.0.0.1:2"]), "-ERR No such client\r\n");
+        assert_eq!(kill(&["127.0.0.1:3"]), "+OK\r\n");
+        assert_eq!(kill(&["ID", "4", "LADDR", "127.0.0.1:9"]), ":0\r\n");
+        assert_eq!(kill(&["ID", "4", "LADDR", "127.0.0.1:6379"]), ":1\r\n");
+        assert_eq!(kill(&["ID", "1"]), ":0\r\n");
+        assert_eq!(kill(&["SKIPME", "yes"]), ":2\r\n");
+        assert!(others.iter().all(|&t| !world.is_open(t)));
+        let list = world.call(me, &["CLIENT", "LIST"]);
+        assert_eq!(list.lines().filter(|l| l.starts_with("id=")).count(), 1);
+        // One's own connection still gets the answer.
+        let answer = world.call(me, &["CLIENT", "KILL", "ID", "1", "SKIPME", "no"]);
+        assert_eq!(answer, ":1\r\n");
+        assert!(!world.is_open(me));
+    }
+
+    #[test]
+    fn the_killed_are_gone_for_the_rest_of_the_batch() {
+        let mut world = TestServer::default();
+        let (me, other) = (client(&mut world, 1), client(&mut world, 2));
+        world.send(
+            me,
+            b"CLIENT KILL ID 2\r\nCLIENT KILL ID 2\r\nCLIENT LIST ID 2\r\n",
+        );
+        assert_eq!(world.receive(me), b":1\r\n:0\r\n$0\r\n\r\n");
+        assert!(!world.is_open(other));
+    }
+
+    #[test]
+    fn replies_can_be_turned_off_and_skipped() {
+        let mut world = TestServer::default();
+        let me = client(&mut world, 1);
+        world.send(me, b"CLIENT REPLY SKIP\r\nPING a\r\nPING b\r\n");
+        assert_eq!(world.receive(me), b"$1\r\nb\r\n");
+        world.send(
+            me,
+            b"CLIENT REPLY OFF\r\nPING\r\nNOSUCH\r\nCLIENT REPLY SKIP\r\n",
+        );
+        assert_eq!(world.receive(me), b"");
+        // Pushes come through, the reply of EXEC around them does not.
+        world.send(
+            me,
+            b"MULTI\r\nSUBSCRIBE a\r\nUNSUBSCRIBE a\r\nPING\r\nEXEC\r\n",
+        );
+        let confirmed = "*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n\
+                         *3\r\n$11\r\nunsubscribe\r\n$1\r\na\r\n:0\r\n";
+        assert_eq!(String::from_utf8(world.receive(me)).unwrap(), confirmed);
+        assert_eq!(world.call(me, &["CLIENT", "REPLY", "ON"]), "+OK\r\n");
+        assert_eq!(world.call(me, &["PING"]), "+PONG\r\n");
+        // A silent client that leaves has nothing to wait for.
+        world.send(me, b"CLIENT REPLY OFF\r\nQUIT\r\n");
+        assert!(!world.is_open(me));
+    }
+
+    #[test]
+    fn a_pause_takes_the_last_mode_and_the_latest_end() {
+        let mut world = TestServer::default();
+        let [admin, reader, writer] = [1, 2, 3].map(|port| client(&mut world, port));
+        let pause = |world: &mut TestServer, ms: &str, mode: &str| {
+            let reply = world.call(admin, &["CLIENT", "PAUSE", ms, mode]);
+            assert_eq!(reply, "+OK\r\n");
+        };
+        pause(&mut world, "500", "write");
+        assert_eq!(world.call(reader, &["GET", "k"]), "$-1\r\n");
+        assert_eq!(world.call(writer, &["SET", "k", "v"]), "");
+        assert_eq!(world.call(admin, &["CLIENT", "UNPAUSE"]), "+OK\r\n");
+        assert_eq!(world.receive(writer), b"+OK\r\n");
+
+        pause(&mut world, "500", "all");
+        assert_eq!(world.call(reader, &["GET", "k"]), "");
+        world.advance(Duration::from_millis(499));
+        assert_eq!(world.receive(reader), b"");
+        world.advance(Duration::from_millis(1));
+        assert_eq!(world.receive(reader), b"$1\r\nv\r\n");
+
+        // A shorter pause of another mode: the mode changes, the end does not.
+        pause(&mut world, "500", "write");
+        assert_eq!(world.call(writer, &["SET", "k", "w"]), "");
+        pause(&mut world, "10", "write");
+        world.advance(Duration::from_millis(499));
+        assert_eq!(world.receive(writer), b"");
+        world.advance(Duration::from_millis(1));
+        assert_eq!(world.receive(writer), b"+OK\r\n");
+    }
+
+    #[test]
+    fn a_client_that_waits_can_be_let_go() {
+        fn wait(_: &mut Ctx<'_>, _: Args<'_>) -> CmdResult {
+            Ok(Flow::Block(Box::new(Block {
+                keys: vec![(*b"k").into()],
+                waits_for: Type::String,
+                deadline: None,
+                on_timeout: OnTimeout::NullArray,
+                wake_on_delete: false,
+            })))
+        }
+        let wait = Spec::new("wait-here", 1, Group::String).run(wait as DataFn);
+        let server =
+            crate::admin::rows().map(|r| (r.spec, r.run.map_or(Run::Container, Run::Server)));
+        let table = Table::build(server.chain([(wait.spec, Run::Data(wait.run.unwrap()))]));
+        let mut world = TestServer::with_table(Config::default(), table);
+        let (me, waiting) = (client(&mut world, 1), client(&mut world, 2));
+        for (how, told) in [
+            (&["TIMEOUT"][..], "*-1\r\n"),
+            (
+                &["error"],
+                "-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n",
+            ),
+            (&[], "*-1\r\n"),
+        ] {
+            assert_eq!(world.call(waiting, &["WAIT-HERE"]), "");
+            assert_eq!(world.call(waiting, &["PING"]), "");
+            let unblock = [&["CLIENT", "UNBLOCK", "2"], how].concat();
+            assert_eq!(world.call(me, &unblock), ":1\r\n");
+            assert_eq!(
+                world.receive(waiting),
+                format!("{told}+PONG\r\n").as_bytes()
+            );
+            assert_eq!(world.call(me, &unblock), ":0\r\n");
+        }
+    }
+}

@@ -495,3 +495,111 @@ pub static ROWS: &[Row<ServerFn>] = &[
     INFO,
     LIST,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::test_io::TestServer;
+
+    /// What follows the first reply in RESP3 text; elements are counted, so a wrong length shows.
+    fn after_reply(text: &str) -> &str {
+        let (head, mut rest) = text.split_once("\r\n").unwrap();
+        let length = || head[1..].parse::<usize>().unwrap();
+        match head.as_bytes()[0] {
+            b'+' | b':' | b'_' => {}
+            b'$' => {
+                assert_eq!(&rest[length()..length() + 2], "\r\n");
+                rest = &rest[length() + 2..];
+            }
+            kind @ (b'*' | b'~' | b'%') => {
+                let per_element = if kind == b'%' { 2 } else { 1 };
+                for _ in 0..length() * per_element {
+                    rest = after_reply(rest);
+                }
+            }
+            other => panic!("{}", other as char),
+        }
+        rest
+    }
+
+    #[test]
+    fn every_row_is_told_whole() {
+        let mut world = TestServer::default();
+        let me = world.connect();
+        world.call(me, &["HELLO", "3"]);
+        let count = world.call(me, &["COMMAND", "COUNT"]);
+        let count = count[1..].trim();
+        for (words, head) in [
+            (&["COMMAND"][..], '*'),
+            (&["COMMAND", "INFO"], '*'),
+            (&["COMMAND", "DOCS"], '%'),
+        ] {
+            let reply = world.call(me, words);
+            assert!(reply.starts_with(&format!("{head}{count}\r\n")));
+            assert_eq!(after_reply(&reply), "", "{words:?}");
+        }
+        let names = world.call(me, &["COMMAND", "LIST"]);
+        assert_eq!(names.matches("\r\n$").count(), world.server.table.len());
+    }
+
+    /// What a client shows of a row must be there, and look as Redis's rows do.
+    #[test]
+    fn every_row_is_filled_in() {
+        fn check(name: &str, args: &[Arg]) {
+            for arg in args {
+                let units = ["m", "km", "ft", "mi"];
+                let token = arg.token.unwrap_or_default();
+                let shouted = token.to_ascii_uppercase() == token || units.contains(&token);
+                assert!(shouted, "{name}: {token}");
+                assert_eq!(arg.name, arg.name.replace(' ', ""), "{name}");
+                let nested = matches!(arg.kind, ArgType::OneOf | ArgType::Block);
+                assert_eq!(nested, !arg.of.is_empty(), "{name}: {}", arg.name);
+                check(name, arg.of);
+            }
+        }
+        let world = TestServer::default();
+        for (_, command) in world.server.table.iter() {
+            let spec = &command.spec;
+            assert!(
+                !spec.about.is_empty() && !spec.about.contains("THEIRS"),
+                "{}",
+                spec.name
+            );
+            assert_eq!(spec.since.split('.').count(), 3, "{}", spec.name);
+            check(spec.name, spec.args);
+        }
+    }
+
+    #[test]
+    fn keys_are_found_or_the_reason_is_told() {
+        let mut world = TestServer::default();
+        let me = world.connect();
+        let mut keys = |kind: &str, words: &str| {
+            let words: Vec<&str> = ["COMMAND", kind]
+                .into_iter()
+                .chain(words.split(' '))
+                .collect();
+            world.call(me, &words)
+        };
+        assert_eq!(
+            keys("GETKEYS", "mset a 1 b 2"),
+            "*2\r\n$1\r\na\r\n$1\r\nb\r\n"
+        );
+        let flags = "*1\r\n*2\r\n$1\r\na\r\n*2\r\n+OW\r\n+update\r\n";
+        assert_eq!(keys("GETKEYSANDFLAGS", "set a 1"), flags);
+        assert_eq!(
+            keys("GETKEYS", "nosuch"),
+            "-ERR Invalid command specified\r\n"
+        );
+        assert_eq!(
+            keys("GETKEYS", "config nosuch"),
+            "-ERR Invalid command specified\r\n"
+        );
+        assert_eq!(
+            keys("GETKEYS", "ping"),
+            "-ERR The command has no key arguments\r\n"
+        );
+        let arity = "-ERR Invalid number of arguments specified for command\r\n";
+        assert_eq!(keys("GETKEYS", "get"), arity);
+    }
+}

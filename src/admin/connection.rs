@@ -8,6 +8,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use crate::admin::client::{NAME_CHARACTERS, valid_attribute};
+use crate::admin::info::REDIS_VERSION;
 use crate::base::number;
 use crate::cmd::args::is_word;
 use crate::cmd::fault::{NOT_INTEGER, SYNTAX};
@@ -18,9 +19,6 @@ use crate::exec::conn::Token;
 use crate::exec::server::Server;
 use crate::exec::{Call, ServerFn};
 use crate::resp::reply::Resp;
-
-/// The version of Redis whose behaviour clients may rely on.
-pub const REDIS_VERSION: &str = "7.2.6";
 
 const NO_PASSWORD: Fault = Fault::new(
     "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
@@ -325,3 +323,65 @@ impl Server {
 }
 
 pub static ROWS: &[Row<ServerFn>] = &[AUTH, ECHO, HELLO, PING, QUIT, RESET, SELECT];
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+    use crate::server::test_io::TestServer;
+
+    #[test]
+    fn a_password_is_asked_for_and_hello_can_bring_it() {
+        let config = Config {
+            requirepass: "secret".into(),
+            ..Config::default()
+        };
+        let mut world = TestServer::new(config);
+        let me = world.connect();
+        let mut say = |words: &str| world.call(me, &words.split(' ').collect::<Vec<_>>());
+        assert_eq!(say("PING"), "-NOAUTH Authentication required.\r\n");
+        assert!(say("HELLO 3").starts_with("-NOAUTH HELLO must be called"));
+        let wrong = "-WRONGPASS invalid username-password pair or user is disabled.\r\n";
+        assert_eq!(say("AUTH secre"), wrong);
+        assert_eq!(say("AUTH somebody secret"), wrong);
+        assert_eq!(say("HELLO 3 SETNAME me AUTH default wrong"), wrong);
+        assert_eq!(
+            say("HELLO 3 AUTH default"),
+            "-ERR Syntax error in HELLO option 'AUTH'\r\n"
+        );
+        let hello = say("HELLO 3 SETNAME me AUTH default secret");
+        assert!(
+            hello.starts_with("%7\r\n$6\r\nserver\r\n$5\r\nredis\r\n"),
+            "{hello}"
+        );
+        assert_eq!(say("CLIENT GETNAME"), "$2\r\nme\r\n");
+        assert_eq!(say("RESET"), "+RESET\r\n");
+        assert_eq!(say("PING"), "-NOAUTH Authentication required.\r\n");
+        assert_eq!(say("AUTH secret"), "+OK\r\n");
+        // A new one again: RESP2, no name.
+        assert_eq!(say("CLIENT GETNAME"), "$-1\r\n");
+        assert_eq!(say("AUTH default secret"), "+OK\r\n");
+        assert_eq!(world.server.stats.acl_denied_auth, 3);
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let config = Config {
+            slowlog_log_slower_than: 0,
+            ..Config::default()
+        };
+        let mut world = TestServer::new(config);
+        let (me, watcher) = (world.connect(), world.connect());
+        world.call(watcher, &["MONITOR"]);
+        world.call(me, &["AUTH", "hush"]);
+        world.call(me, &["AUTH", "me", "hush"]);
+        world.call(me, &["HELLO", "2", "SETNAME", "x", "AUTH", "me", "hush"]);
+        world.call(me, &["ECHO", "done"]);
+        let seen = String::from_utf8(world.receive(watcher)).unwrap();
+        let log = world.call(me, &["SLOWLOG", "GET"]);
+        for text in [seen, log] {
+            assert!(!text.contains("hush"), "{text}");
+            assert_eq!(text.matches("(redacted)").count(), 5, "{text}");
+            assert!(text.contains("done"));
+        }
+    }
+}

@@ -164,7 +164,7 @@ const HISTOGRAM: Row<ServerFn> = Spec::new("latency|histogram", -2, Group::Serve
     .cost("O(N) where N is the number of commands with latency information being retrieved.")
     .about("Shows how the times of commands are distributed.")
     .tips(ALL_NODES)
-    .args(&[Arg::string("COMMAND").optional().multiple()])
+    .args(&[Arg::string("command").optional().multiple()])
     .run(histogram);
 
 /// LATENCY HISTOGRAM [command ...]: a container stands for its subcommands.

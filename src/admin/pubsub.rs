@@ -290,3 +290,75 @@ pub static ROWS: &[Row<ServerFn>] = &[
     SUNSUBSCRIBE,
     UNSUBSCRIBE,
 ];
+
+#[cfg(test)]
+mod tests {
+    use crate::server::test_io::TestServer;
+
+    #[test]
+    fn a_message_reaches_channel_pattern_and_shard_subscribers_apart() {
+        let mut world = TestServer::default();
+        let [one, two, teller] = [(); 3].map(|()| world.connect());
+        world.call(one, &["SUBSCRIBE", "news", "news"]);
+        world.call(one, &["SSUBSCRIBE", "news"]);
+        world.call(two, &["PSUBSCRIBE", "n*", "*s"]);
+        assert_eq!(world.call(teller, &["PUBLISH", "news", "x"]), ":3\r\n");
+        let message = b"*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$1\r\nx\r\n";
+        assert_eq!(world.receive(one), message);
+        let seen = String::from_utf8(world.receive(two)).unwrap();
+        assert_eq!(seen.matches("$8\r\npmessage\r\n").count(), 2);
+        assert_eq!(world.call(teller, &["SPUBLISH", "news", "x"]), ":1\r\n");
+        let message = b"*3\r\n$8\r\nsmessage\r\n$4\r\nnews\r\n$1\r\nx\r\n";
+        assert_eq!(world.receive(one), message);
+        assert_eq!(world.receive(two), b"");
+
+        let mut ask = |words: &[&str]| world.call(teller, &[&["PUBSUB"], words].concat());
+        assert_eq!(ask(&["CHANNELS"]), "*1\r\n$4\r\nnews\r\n");
+        assert_eq!(ask(&["CHANNELS", "x*"]), "*0\r\n");
+        assert_eq!(
+            ask(&["NUMSUB", "news", "no"]),
+            "*4\r\n$4\r\nnews\r\n:1\r\n$2\r\nno\r\n:0\r\n"
+        );
+        assert_eq!(ask(&["SHARDNUMSUB", "news"]), "*2\r\n$4\r\nnews\r\n:1\r\n");
+        assert_eq!(ask(&["NUMPAT"]), ":2\r\n");
+        world.hang_up(one);
+        world.hang_up(two);
+        let mut ask = |words: &[&str]| world.call(teller, &[&["PUBSUB"], words].concat());
+        assert_eq!(ask(&["SHARDCHANNELS"]), "*0\r\n");
+        assert_eq!(ask(&["NUMPAT"]), ":0\r\n");
+    }
+
+    #[test]
+    fn the_count_in_a_confirmation_is_of_its_own_kind() {
+        let mut world = TestServer::default();
+        let me = world.connect();
+        let mut last = |words: &[&str]| {
+            let reply = world.call(me, words);
+            reply.rsplit(':').next().unwrap().trim().to_string()
+        };
+        assert_eq!(last(&["SUBSCRIBE", "a", "b"]), "2");
+        assert_eq!(last(&["PSUBSCRIBE", "p"]), "3");
+        assert_eq!(last(&["SSUBSCRIBE", "s"]), "1");
+        assert_eq!(last(&["UNSUBSCRIBE"]), "1");
+        assert_eq!(last(&["PUNSUBSCRIBE", "other"]), "1");
+        assert_eq!(last(&["PUNSUBSCRIBE"]), "0");
+        // Still a subscriber, of the shard channel.
+        assert_eq!(world.call(me, &["PING"]), "*2\r\n$4\r\npong\r\n$0\r\n\r\n");
+        world.call(me, &["SUNSUBSCRIBE", "s"]);
+        assert_eq!(world.call(me, &["PING"]), "+PONG\r\n");
+        let nothing = "*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n";
+        assert_eq!(world.call(me, &["UNSUBSCRIBE"]), nothing);
+    }
+
+    #[test]
+    fn a_message_to_oneself_follows_the_reply() {
+        let mut world = TestServer::default();
+        let me = world.connect();
+        world.call(me, &["HELLO", "3"]);
+        world.call(me, &["SUBSCRIBE", "a"]);
+        world.send(me, b"MULTI\r\nPUBLISH a 1\r\nPING\r\nEXEC\r\n");
+        let seen = String::from_utf8(world.receive(me)).unwrap();
+        let expected = "*2\r\n:1\r\n+PONG\r\n>3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\n1\r\n";
+        assert!(seen.ends_with(expected), "{seen}");
+    }
+}

@@ -3,7 +3,7 @@
 //! A network client has a session and a connection; a script, the loading of a command log and
 //! the link to a master each have a session alone. Commands see sessions, never sockets.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
@@ -86,9 +86,9 @@ pub struct Queued {
 /// What a session listens to.
 #[derive(Debug, Default)]
 pub struct Subscriptions {
-    pub channels: HashSet<Bytes>,
-    pub patterns: HashSet<Bytes>,
-    pub shard_channels: HashSet<Bytes>,
+    pub channels: BTreeSet<Bytes>,
+    pub patterns: BTreeSet<Bytes>,
+    pub shard_channels: BTreeSet<Bytes>,
 }
 
 /// See the module's head.

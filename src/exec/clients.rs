@@ -135,7 +135,7 @@ impl Server {
             return String::new();
         };
         let parked = conn.parked.as_deref().map_or(0, |p| p.args.memory());
-        self.line(conn, conn.query_buffer(now_s), parked, conn.memory_now())
+        self.line(conn, conn.query_buffer(now_s), parked, self.memory_of(conn))
     }
 
     /// The same for the client that runs a command with these arguments: its request stands in the
@@ -147,7 +147,7 @@ impl Server {
         let qbuf = self.running_bytes;
         let (argv, all) = args_memory(args);
         let buffer = (qbuf, QUERY_BUFFER.max(qbuf) - qbuf);
-        self.line(conn, buffer, argv, conn.memory_now() + all)
+        self.line(conn, buffer, argv, self.memory_of(conn) + all)
     }
 
     fn line(
@@ -263,18 +263,22 @@ impl Server {
         }
     }
 
+    /// All bytes held for a client, what it watches included.
+    fn memory_of(&self, conn: &Conn) -> usize {
+        conn.memory_now() + self.watch.watched_by(conn.session.id) * WATCH_BYTES
+    }
+
     /// Counts the memory of a client anew.
     pub fn count_memory(&mut self, token: Token) {
-        let Some(conn) = self.conns.get_mut(token) else {
-            return;
+        let memory = match self.conns.get(token) {
+            Some(c) if c.session.marks.has(Marks::MASTER | Marks::CLOSE_ASAP) => 0,
+            Some(conn) => self.memory_of(conn),
+            None => return,
         };
-        let memory = if conn.session.marks.has(Marks::MASTER | Marks::CLOSE_ASAP) {
-            0
-        } else {
-            conn.memory_now() + self.watch.watched_by(conn.session.id) * WATCH_BYTES
-        };
-        self.clients_memory =
-            self.clients_memory - std::mem::replace(&mut conn.memory, memory) + memory;
+        if let Some(conn) = self.conns.get_mut(token) {
+            let before = std::mem::replace(&mut conn.memory, memory);
+            self.clients_memory = self.clients_memory - before + memory;
+        }
     }
 
     /// Counts the memory of a client anew if it matters before cron comes by: under `maxmemory-clients`.

@@ -114,7 +114,8 @@ impl Conn {
             big: None,
             reply_buffer: FIRST_BUFFER,
             reply_peak: FIRST_BUFFER,
-            reply_peak_reset_ms: now_s * 1000,
+            // The first look of cron sets the peak back: who says nothing is said to hold little.
+            reply_peak_reset_ms: 0,
             memory: 0,
             late: None,
             net_output: 0,

@@ -20,11 +20,11 @@ impl Server {
     }
 
     /// Evicts keys until memory is within `maxmemory`, for a limited time. `false`: there is too
-    /// much and nothing left to evict.
+    /// much and nothing left to evict. While clients are paused nothing is evicted or refused.
     pub fn make_room(&mut self, io: &mut dyn Io) -> bool {
         let limit = self.config.maxmemory;
         let used = self.counted_memory(io);
-        if limit == 0 || used <= limit {
+        if limit == 0 || used <= limit || self.paused_for(true) {
             self.note_room(io, true);
             return true;
         }

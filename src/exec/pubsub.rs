@@ -4,8 +4,9 @@
 //! A message is a push: in RESP3 a push type, in RESP2 an array. One for the client whose command
 //! is running waits until that command has replied.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
+use ahash::RandomState;
 use bytes::Bytes;
 
 use crate::base::glob;
@@ -42,11 +43,12 @@ impl Kind {
     }
 }
 
-/// Subscribers in the order of their subscriptions.
-pub type Listeners = HashMap<Bytes, Vec<Token>>;
+/// Subscribers in the order of their subscriptions. The hash is keyed, so that names made to collide
+/// do no harm, and by the server's own numbers, so that the order of patterns can be replayed.
+pub type Listeners = HashMap<Bytes, Vec<Token>, RandomState>;
 
 /// All subscriptions.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct PubSub {
     pub channels: Listeners,
     pub patterns: Listeners,
@@ -56,6 +58,17 @@ pub struct PubSub {
 }
 
 impl PubSub {
+    /// None; the hash of names is keyed with `seed`.
+    pub fn new(seed: u64) -> Self {
+        let listeners = || Listeners::with_hasher(RandomState::with_seeds(seed, !seed, 0, 1));
+        PubSub {
+            channels: listeners(),
+            patterns: listeners(),
+            shards: listeners(),
+            clients: 0,
+        }
+    }
+
     fn table(&mut self, kind: Kind) -> &mut Listeners {
         match kind {
             Kind::Channel => &mut self.channels,
@@ -65,7 +78,7 @@ impl PubSub {
     }
 }
 
-fn own(subs: &mut Subscriptions, kind: Kind) -> &mut std::collections::HashSet<Bytes> {
+fn own(subs: &mut Subscriptions, kind: Kind) -> &mut BTreeSet<Bytes> {
     match kind {
         Kind::Channel => &mut subs.channels,
         Kind::Pattern => &mut subs.patterns,

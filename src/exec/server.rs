@@ -75,6 +75,20 @@ pub struct Pause {
     pub all_until: Option<u64>,
     /// Commands that may change data, likewise.
     pub write_until: Option<u64>,
+    /// It holds up less than before: those held up may try again.
+    pub eased: bool,
+}
+
+impl Pause {
+    /// Forgets what is over at `now_ms`.
+    pub fn end_at(&mut self, now_ms: u64) {
+        for until in [&mut self.all_until, &mut self.write_until] {
+            if until.is_some_and(|t| t <= now_ms) {
+                *until = None;
+                self.eased = true;
+            }
+        }
+    }
 }
 
 /// A SHUTDOWN under way.
@@ -197,7 +211,7 @@ impl Server {
             unit: Unit::default(),
             watch: WatchTable::default(),
             conns: Conns::default(),
-            pubsub: PubSub::default(),
+            pubsub: PubSub::new(rng.next_u64()),
             blocked: Blocked::default(),
             slowlog: SlowLog::default(),
             latency: LatencyMonitor::default(),

@@ -40,15 +40,8 @@ pub fn before_sleep(server: &mut Server, world: &mut dyn Outside) {
 
 fn give_up_waiting(server: &mut Server, io: &mut dyn Io) {
     server.expire_blocked();
-    let now = server.now.ms();
-    let over = |until: Option<u64>| until.is_some_and(|t| t <= now);
-    if over(server.pause.all_until) {
-        server.pause.all_until = None;
-    }
-    if over(server.pause.write_until) {
-        server.pause.write_until = None;
-    }
-    if !server.blocked.paused.is_empty() && server.pause.all_until.is_none() {
+    server.pause.end_at(server.now.ms());
+    if std::mem::take(&mut server.pause.eased) {
         server.resume_paused(io);
     }
     if !server.unit.ready.is_empty() {
