@@ -28,7 +28,7 @@ use crate::resp::request::{Argv, Batch, Limits, Parser, ProtocolError, Step};
 /// few enough for their cache lines to stay in the first-level cache.
 const BATCH_MAX: usize = 32;
 /// Commands that a connection may run in one turn before the others have theirs.
-const TURN_MAX: usize = 1024;
+const TURN_MAX: usize = 512;
 /// Connections that sent more than this are fetched ahead batch by batch, when they run.
 const AHEAD_MAX: usize = 4096;
 /// Keys of a single command that are fetched ahead.

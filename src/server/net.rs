@@ -30,7 +30,7 @@ pub use doors::Doors;
 /// Tokens below this are listeners, the others connections.
 const LISTENERS_MAX: usize = 64;
 /// Bytes read from a connection before the others have their turn.
-const READ_SHARE: usize = 64 * 1024;
+const READ_SHARE: usize = 32 * 1024;
 /// Connections that are read before the first of them runs.
 const GROUP: usize = 16;
 /// Bytes of a big argument read before the others have their turn.
