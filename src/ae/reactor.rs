@@ -36,6 +36,8 @@ const READABLE: u8 = 2;
 const WRITABLE: u8 = 4;
 const READ_CLOSED: u8 = 8;
 const ERROR: u8 = 16;
+/// The peer was reported to have closed its half: said with every later report, since no edge repeats it.
+const ENDED: u8 = 32;
 
 /// What a source is ready for, as far as is known: a hint, never a promise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +60,7 @@ impl ReadyEvent {
             token,
             readable: flags & READABLE != 0,
             writable: flags & WRITABLE != 0,
-            read_closed: flags & READ_CLOSED != 0,
+            read_closed: flags & (READ_CLOSED | ENDED) != 0,
             error: flags & ERROR != 0,
         }
     }
@@ -130,7 +132,7 @@ impl Reactor {
         interest: Interest,
     ) -> io::Result<()> {
         debug_assert!(token != WAKER);
-        self.forget(token);
+        self.clear(token);
         self.poll.registry().register(source, token, interest)
     }
 
@@ -140,12 +142,18 @@ impl Reactor {
         source: &mut S,
         token: Token,
     ) -> io::Result<()> {
-        self.forget(token);
+        self.clear(token);
         self.poll.registry().deregister(source)
     }
 
     /// Takes `token` off the ready queue (its source stops reading for now: paused, blocked).
     pub fn forget(&mut self, token: Token) {
+        if let Some(state) = self.state.get_mut(token.0) {
+            *state &= ENDED;
+        }
+    }
+
+    fn clear(&mut self, token: Token) {
         if let Some(state) = self.state.get_mut(token.0) {
             *state = 0;
         }
@@ -162,14 +170,12 @@ impl Reactor {
     }
 
     fn enqueue(&mut self, token: Token, flags: u8) {
-        if self.state.len() <= token.0 {
-            self.state.resize(token.0 + 1, 0);
-        }
-        let state = &mut self.state[token.0];
-        if *state & QUEUED == 0 {
+        let state = slot(&mut self.state, token);
+        let queued = *state & QUEUED != 0;
+        *state |= QUEUED | flags;
+        if !queued {
             self.queue.push_back(token);
         }
-        *state |= QUEUED | flags;
     }
 
     /// True when the next wait will not block.
@@ -213,19 +219,33 @@ impl Reactor {
                 0
             };
             flags |= if event.is_error() { ERROR } else { 0 };
-            match self.state.get_mut(token.0) {
-                Some(state) if *state & QUEUED != 0 => *state |= flags,
-                _ => ready.push(ReadyEvent::new(token, flags)),
+            let state = slot(&mut self.state, token);
+            if flags & (READ_CLOSED | ERROR) != 0 {
+                *state |= ENDED;
+            }
+            match *state & QUEUED {
+                0 => ready.push(ReadyEvent::new(token, flags)),
+                _ => *state |= flags,
             }
         }
         for token in self.queue.drain(..) {
-            let flags = std::mem::take(&mut self.state[token.0]);
+            let state = &mut self.state[token.0];
+            let flags = *state;
+            *state &= ENDED;
             if flags & QUEUED != 0 {
                 ready.push(ReadyEvent::new(token, flags));
             }
         }
         Ok(())
     }
+}
+
+/// The byte of `token`; made if it is the first time that it is heard of.
+fn slot(state: &mut Vec<u8>, token: Token) -> &mut u8 {
+    if state.len() <= token.0 {
+        state.resize(token.0 + 1, 0);
+    }
+    &mut state[token.0]
 }
 
 #[cfg(test)]
@@ -288,6 +308,24 @@ mod tests {
         let ready = now(&mut r);
         assert_eq!(ready.len(), 1);
         assert!(ready[0].readable && ready[0].read_closed);
+    }
+
+    #[test]
+    fn the_end_is_told_again_with_what_is_left_to_read() {
+        let mut r = Reactor::new().unwrap();
+        let (_a, mut a_peer) = pair(&mut r, A);
+        now(&mut r);
+        a_peer.write_all(b"xy").unwrap();
+        drop(a_peer);
+        assert!(now(&mut r)[0].read_closed);
+        // Whoever read a share of it and comes back must still know to read to the end.
+        for _ in 0..2 {
+            r.again(A);
+            assert!(now(&mut r)[0].read_closed);
+        }
+        r.forget(A);
+        r.again(A);
+        assert!(now(&mut r)[0].read_closed);
     }
 
     #[test]
