@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::base::number;
 use crate::cmd::args::is_word;
-use crate::cmd::fault::{NOT_INTEGER, SYNTAX};
+use crate::cmd::fault::{NOT_INTEGER, SYNTAX, quoted};
 use crate::cmd::session::Marks;
 use crate::cmd::spec::{Acl, Arg, Flags, Group, Spec};
 use crate::cmd::{Args, CmdResult, DONE, Fault, Row};
@@ -290,7 +290,9 @@ impl<'a> Filter<'a> {
                 // There is one user, whom every client is.
                 w if is_word(w, "user") && value == b"default" => {}
                 w if is_word(w, "user") => {
-                    return Err(Fault::text([b"ERR No such user '", value, b"'"].concat()));
+                    return Err(Fault::text(
+                        [b"ERR No such user '", quoted(value), b"'"].concat(),
+                    ));
                 }
                 w if is_word(w, "skipme") && is_word(value, "yes") => filter.keep_me = true,
                 w if is_word(w, "skipme") && is_word(value, "no") => filter.keep_me = false,
@@ -389,13 +391,13 @@ fn setinfo(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
         a if is_word(a, "lib-ver") => &mut call.session().lib_version,
         a => {
             return Err(Fault::text(
-                [b"ERR Unrecognized option '", a, b"'"].concat(),
+                [b"ERR Unrecognized option '", quoted(a), b"'"].concat(),
             ));
         }
     };
     if !valid_attribute(value) {
         let why: &[u8] = b" cannot contain spaces, newlines or special characters.";
-        return Err(Fault::text([b"ERR ", attribute, why].concat()));
+        return Err(Fault::text([b"ERR ", quoted(attribute), why].concat()));
     }
     *field = Bytes::copy_from_slice(value);
     call.reply().ok();

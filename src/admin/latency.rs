@@ -5,7 +5,7 @@ use std::fmt::Write;
 use hdrhistogram::Histogram;
 
 use crate::admin::sparkline;
-use crate::cmd::fault::Fault;
+use crate::cmd::fault::{Fault, quoted};
 use crate::cmd::spec::{Arg, Flags, Group, Spec};
 use crate::cmd::{Args, CmdResult, DONE, Row};
 use crate::exec::latency::Series;
@@ -123,7 +123,7 @@ const GRAPH_ROWS: usize = 4;
 fn graph(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
     let event = args.argv()[2];
     let Some((name, series)) = series(call.server, event) else {
-        let text = [b"ERR No samples available for event '", event, b"'"].concat();
+        let text = [b"ERR No samples available for event '", quoted(event), b"'"].concat();
         return Err(Fault::text(text));
     };
     let text = draw(name, series, call.server.now.s());

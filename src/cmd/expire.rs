@@ -4,7 +4,7 @@
 //! the key at once. Logged is always the moment (`PEXPIREAT`), or the deletion.
 
 use crate::base::number::parse_i64;
-use crate::cmd::fault::{CmdResult, DONE, Fault, NOT_INTEGER};
+use crate::cmd::fault::{CmdResult, DONE, Fault, NOT_INTEGER, quoted};
 use crate::cmd::spec::{Acl, Arg, Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::cmd::string::invalid_expire_time;
 use crate::cmd::{Args, Ctx, DataFn, Row, is_word};
@@ -73,7 +73,11 @@ impl Condition {
             ];
             match options.into_iter().find(|(name, _)| is_word(word, name)) {
                 Some((_, option)) => *option = true,
-                None => return Err(Fault::text([b"ERR Unsupported option ", word].concat())),
+                None => {
+                    return Err(Fault::text(
+                        [b"ERR Unsupported option ", quoted(word)].concat(),
+                    ));
+                }
             }
         }
         match c {

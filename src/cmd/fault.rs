@@ -31,6 +31,11 @@ impl From<WrongType> for Fault {
     }
 }
 
+/// An argument as errors quote it: as C prints a text, up to a zero byte.
+pub fn quoted(arg: &[u8]) -> &[u8] {
+    arg.split(|&b| b == 0).next().unwrap_or_default()
+}
+
 /// What a command function gives: how it went on, or why it failed.
 pub type CmdResult = Result<Flow, Fault>;
 

@@ -71,6 +71,8 @@ pub struct Token(pub usize);
 #[derive(Debug, Default)]
 pub struct Multi {
     pub commands: Vec<Queued>,
+    /// How many EXEC has taken out to run them: the session counts as in a transaction until it is through.
+    pub running: usize,
     /// Bytes that the queued arguments hold.
     pub memory: usize,
 }

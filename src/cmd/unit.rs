@@ -96,18 +96,13 @@ impl Unit {
         }
         self.drained += 1;
         if ops.len() > 1 && !apart {
-            let db = ops.iter().map(|o| o.db).find(|&d| d >= 0).unwrap_or(0);
-            ops.insert(
-                0,
-                Op {
-                    db,
-                    args: OwnedArgs::from_slices(&[b"MULTI"]),
-                },
-            );
-            ops.push(Op {
-                db,
-                args: OwnedArgs::from_slices(&[b"EXEC"]),
-            });
+            // They belong to no database, so that a SELECT stands within, before what needs it.
+            let bracket = |word: &[u8]| Op {
+                db: -1,
+                args: OwnedArgs::from_slices(&[word]),
+            };
+            ops.insert(0, bracket(b"MULTI"));
+            ops.push(bracket(b"EXEC"));
         }
         ops
     }

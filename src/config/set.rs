@@ -232,7 +232,8 @@ impl SetError {
         match self {
             SetError::Unknown(name) => [
                 b"ERR Unknown option or number of arguments for CONFIG SET - '",
-                &name[..],
+                // As C prints it.
+                name.split(|&b| b == 0).next().unwrap_or_default(),
                 b"'",
             ]
             .concat(),

@@ -110,6 +110,10 @@ impl Server {
         }
         self.slowlog.redacted.clear();
         self.log_call(token, id, &args, dirty);
+        if self.nesting > 0 && !self.unit.events.is_empty() {
+            // Before the next command of the unit can publish anything.
+            self.deliver_events();
+        }
         outcome
     }
 

@@ -185,7 +185,7 @@ impl Server {
             self.now.s().saturating_sub(c.active_s),
             c.flags(self.watch.is_dirty(s.id)),
             s.db,
-            multi.map_or(-1, |m| m.commands.len() as i64),
+            multi.map_or(-1, |m| (m.commands.len() + m.running) as i64),
             multi.map_or(0, |m| m.memory),
             c.reply_buffer,
             c.reply_peak,

@@ -3,6 +3,8 @@
 //! Every refusal is an error reply, counted with the command; inside MULTI it also dooms the
 //! transaction, because a client that pipelines would otherwise run half of it.
 
+use std::borrow::Cow;
+
 use crate::cmd::Args;
 use crate::cmd::fault::{Fault, OOM};
 use crate::cmd::keys::KeyHint;
@@ -224,27 +226,28 @@ impl Server {
         if let Some(id) = id {
             self.stats.commands[id].rejected += 1;
         }
-        self.stats.error(fault.as_bytes());
-        let Some(conn) = self.conns.get_mut(token) else {
-            return;
-        };
-        if conn.session.multi.is_some() {
-            if id.is_some_and(|id| self.table.get(id).needs == Needs::Exec) {
-                // EXEC itself was refused: the transaction is over.
-                self.discard_multi(token);
-                let text = [
-                    b"EXECABORT Transaction discarded because of: ",
-                    fault.as_bytes(),
-                ]
-                .concat();
-                if let Some(conn) = self.conns.get_mut(token) {
-                    conn.reply.error(text);
-                }
-                return;
-            }
-            conn.session.marks.set(Marks::DIRTY_EXEC, true);
+        let exec = id.is_some_and(|id| self.table.get(id).needs == Needs::Exec);
+        if exec {
+            // EXEC itself was refused: the transaction, if there is one, is over.
+            self.discard_multi(token);
         }
-        conn.reply.error(fault.as_bytes());
+        let aborted = || {
+            let why = fault.as_bytes();
+            let why = why.strip_prefix(b"ERR ").unwrap_or(why);
+            [b"EXECABORT Transaction discarded because of: ", why].concat()
+        };
+        let text = if exec {
+            Cow::Owned(aborted())
+        } else {
+            Cow::Borrowed(fault.as_bytes())
+        };
+        self.stats.error(&text);
+        if let Some(conn) = self.conns.get_mut(token) {
+            if conn.session.multi.is_some() {
+                conn.session.marks.set(Marks::DIRTY_EXEC, true);
+            }
+            conn.reply.error(text);
+        }
     }
 }
 
@@ -272,14 +275,15 @@ fn protected_command(name: &str) -> Fault {
 /// The reply to a name that no command has, with a taste of its arguments.
 fn unknown_command(args: &Args<'_>) -> Fault {
     let mut text = b"ERR unknown command '".to_vec();
-    text.extend_from_slice(&args.name()[..args.name().len().min(128)]);
+    text.extend_from_slice(super::printable(args.name()));
     text.extend_from_slice(b"', with args beginning with: ");
     let mut shown = 0usize;
     for arg in &args.argv()[1..] {
         if shown >= 128 {
             break;
         }
-        let part = &arg[..arg.len().min(128 - shown)];
+        let part = super::printable(arg);
+        let part = &part[..part.len().min(128 - shown)];
         text.push(b'\'');
         text.extend_from_slice(part);
         text.extend_from_slice(b"' ");

@@ -24,7 +24,7 @@ pub mod stats;
 pub mod table;
 
 use crate::cmd::ctx::reply_help;
-use crate::cmd::fault::CmdResult;
+use crate::cmd::fault::{CmdResult, quoted};
 use crate::cmd::session::Session;
 use crate::cmd::{Args, Fault};
 use crate::exec::conn::{Conn, Token};
@@ -76,7 +76,7 @@ impl Call<'_> {
     pub fn wrong_form(&self, args: &Args<'_>) -> Fault {
         let mut text = b"ERR unknown subcommand or wrong number of arguments for '".to_vec();
         let sub = args.argv().get(1).copied().unwrap_or_default();
-        text.extend_from_slice(&sub[..sub.len().min(128)]);
+        text.extend_from_slice(printable(sub));
         text.extend_from_slice(b"'. Try ");
         text.extend_from_slice(&args.name().to_ascii_uppercase());
         text.extend_from_slice(b" HELP.");
@@ -93,7 +93,12 @@ impl Call<'_> {
 /// The error for a subcommand that the container does not have.
 pub fn unknown_subcommand(container: &str, sub: &[u8]) -> Fault {
     let mut text = b"ERR unknown subcommand '".to_vec();
-    text.extend_from_slice(&sub[..sub.len().min(128)]);
+    text.extend_from_slice(printable(sub));
     text.extend_from_slice(format!("'. Try {} HELP.", container.to_uppercase()).as_bytes());
     Fault::text(text)
+}
+
+/// What the error for an unknown command quotes of an argument.
+fn printable(arg: &[u8]) -> &[u8] {
+    quoted(&arg[..arg.len().min(128)])
 }

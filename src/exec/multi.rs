@@ -74,7 +74,7 @@ pub fn exec(call: &mut Call<'_>, _args: Args<'_>) -> CmdResult {
     }
     let doomed = call.session().marks.has(Marks::DIRTY_EXEC);
     let broken = call.server.watch_broken(call.token);
-    let Some(multi) = call.server.discard_multi(call.token) else {
+    let Some(mut multi) = call.server.discard_multi(call.token) else {
         return Err(EXEC_ALONE);
     };
     if doomed {
@@ -84,12 +84,15 @@ pub fn exec(call: &mut Call<'_>, _args: Args<'_>) -> CmdResult {
         call.reply().null_array();
         return DONE;
     }
-    call.reply().array(multi.commands.len());
+    let commands = std::mem::take(&mut multi.commands);
+    multi.running = commands.len();
+    call.session().multi = Some(multi);
+    call.reply().array(commands.len());
     let may_block = call.session().marks.has(Marks::DENY_BLOCKING);
     call.session()
         .marks
         .set(Marks::DENY_BLOCKING | Marks::IN_EXEC, true);
-    for queued in &multi.commands {
+    for queued in &commands {
         let argv = queued.args.slices();
         call.server.now.mono_ns = call.io.mono_ns();
         call.server.call(
@@ -104,6 +107,7 @@ pub fn exec(call: &mut Call<'_>, _args: Args<'_>) -> CmdResult {
             return DONE;
         }
     }
+    call.session().multi = None;
     call.session().marks.set(Marks::IN_EXEC, false);
     call.session().marks.set(Marks::DENY_BLOCKING, may_block);
     DONE

@@ -1,6 +1,6 @@
 //! The subcommands of DEBUG that look at keys and tables, and the one that makes many keys.
 //!
-//! They see keys as they lie there: one whose time is over and that nobody has deleted yet is a key.
+//! Most see keys as they lie there: one whose time is over and that nobody has deleted yet is a key.
 
 use std::fmt::Write;
 
@@ -19,6 +19,13 @@ fn entry<'a>(call: &'a mut Call<'_>, key: &[u8]) -> Result<&'a Entry, Fault> {
     let db = call.session().db;
     let dbs = &call.server.dbs;
     dbs.db(db).get(dbs.hash(key), key).ok_or(NO_SUCH_KEY)
+}
+
+/// Looks a key up as OBJECT does: one whose time is over is gone.
+fn must_live(call: &mut Call<'_>, key: &[u8]) -> Result<(), Fault> {
+    let db = call.session().db;
+    let found = call.server.keys(db).read_quietly(key).is_some();
+    found.then_some(()).ok_or(NO_SUCH_KEY)
 }
 
 /// DEBUG OBJECT key
@@ -95,13 +102,13 @@ pub fn sdslen(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
 
 /// DEBUG LISTPACK key
 pub fn listpack(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
-    entry(call, args.argv()[2])?;
+    must_live(call, args.argv()[2])?;
     Err(Fault::new("ERR Not a listpack encoded object."))
 }
 
 /// DEBUG QUICKLIST key
 pub fn quicklist(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
-    entry(call, args.argv()[2])?;
+    must_live(call, args.argv()[2])?;
     Err(Fault::new("ERR Not a quicklist encoded object."))
 }
 
@@ -172,7 +179,7 @@ fn shape(stats: &Stats, full: bool) -> String {
 
 /// DEBUG HTSTATS-KEY key [full]
 pub fn htstats_key(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
-    entry(call, args.argv()[2])?;
+    must_live(call, args.argv()[2])?;
     Err(Fault::new(
         "ERR The value stored at the specified key is not represented using an hash table",
     ))
