@@ -1,0 +1,20 @@
+//! Our server beside the real one: the same bytes to both, the same replies from both.
+//!
+//! The peer is Debian's `redis-server`; `REDSTART_PEER` names another (a 7.2 finds no excuse in the list of
+//! what changed since 7.0), `REDSTART_SUBJECT` another server in our place, and `REDSTART_SEED` the seed of
+//! an earlier run. A difference prints the seed, the command and both replies; `REDSTART_ALL` prints more than the
+//! first of each command.
+
+mod compare;
+mod coverage;
+mod generate;
+mod limits;
+mod node;
+mod numbers;
+mod pair;
+mod propagate;
+mod protocol;
+mod random;
+mod scenes;
+mod settings;
+mod words;

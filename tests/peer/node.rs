@@ -1,0 +1,252 @@
+//! A server process of its own: started on a free port in a temporary directory, ended with the test;
+//! and connections to it.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use redstart::resp::value::{Decoder, Value};
+use tempfile::TempDir;
+
+/// Redis versions that the peer may have, as far as they differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    V70,
+    V72,
+}
+
+/// A reply that takes longer will never come.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running server.
+pub struct Node {
+    child: Child,
+    program: String,
+    pub port: u16,
+    /// Its directory, removed with it.
+    pub dir: TempDir,
+}
+
+/// The server under test: ours, built by cargo, or the one that `REDSTART_SUBJECT` names, to see how two
+/// others compare.
+pub fn our_program() -> String {
+    std::env::var("REDSTART_SUBJECT").unwrap_or_else(|_| env!("CARGO_BIN_EXE_redis-server").into())
+}
+
+/// The peer to compare with: Debian's, or the one that `REDSTART_PEER` names.
+pub fn peer_program() -> String {
+    std::env::var("REDSTART_PEER").unwrap_or_else(|_| "redis-server".into())
+}
+
+/// Both servers, started with the same options.
+pub fn both(options: &[&str]) -> [Node; 2] {
+    [our_program(), peer_program()].map(|program| Node::start(&program, options))
+}
+
+impl Node {
+    /// Starts `program` with these further options.
+    pub fn start(program: &str, options: &[&str]) -> Node {
+        // Another test may take the port between the look and the start: try again then.
+        for _ in 0..20 {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = listener.local_addr().unwrap().port();
+            drop(listener);
+            let dir = tempfile::tempdir().unwrap();
+            let log = File::create(dir.path().join("log")).unwrap();
+            // Empty, so that CONFIG REWRITE has a file to write.
+            let config = dir.path().join("redis.conf");
+            File::create(&config).unwrap();
+            let mut child = Command::new(program)
+                .arg(&config)
+                .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+                .args(["--save", "", "--enable-debug-command", "yes"])
+                .args(["--dir", dir.path().to_str().unwrap()])
+                .args(options)
+                .stdin(Stdio::null())
+                .stdout(log)
+                .spawn()
+                .unwrap_or_else(|e| {
+                    panic!("can't start {program}: {e} (.ci/run installs the peer)")
+                });
+            for _ in 0..1000 {
+                if child.try_wait().unwrap().is_some() {
+                    break;
+                }
+                if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                    let program = program.to_string();
+                    return Node {
+                        child,
+                        program,
+                        port,
+                        dir,
+                    };
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            let _ = child.kill();
+            let _ = child.wait();
+            eprintln!(
+                "{}",
+                std::fs::read_to_string(dir.path().join("log")).unwrap_or_default()
+            );
+        }
+        panic!("{program} does not start");
+    }
+
+    /// A new connection.
+    pub fn connect(&self) -> Conn {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let server = self.program.clone();
+        Conn {
+            server,
+            stream,
+            decoder: Decoder::new(),
+            buf: Vec::new(),
+            at: 0,
+            awaited: String::new(),
+        }
+    }
+
+    /// What the server says its version is.
+    pub fn version(&self) -> Version {
+        let info = self.connect().call(&["INFO", "server"]);
+        let info = String::from_utf8_lossy(info.as_bytes().unwrap()).into_owned();
+        let line = info
+            .lines()
+            .find(|l| l.starts_with("redis_version:"))
+            .unwrap();
+        if line.starts_with("redis_version:7.0.") {
+            Version::V70
+        } else {
+            Version::V72
+        }
+    }
+
+    /// Waits until the process has ended; its exit status, `None` after a signal.
+    pub fn wait(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = &lines[lines.len().saturating_sub(40)..];
+            eprintln!(
+                "--- the log of {} ends so:\n{}",
+                self.program,
+                tail.join("\n")
+            );
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A client connection.
+pub struct Conn {
+    server: String,
+    stream: TcpStream,
+    /// The command whose reply is awaited, for the message if it does not come.
+    pub awaited: String,
+    decoder: Decoder,
+    buf: Vec<u8>,
+    at: usize,
+}
+
+impl Conn {
+    /// Sends bytes as they are. A server that has closed the connection meanwhile is no fault of the sender's.
+    pub fn send_raw(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes);
+    }
+
+    /// Sends a command.
+    pub fn send<A: AsRef<[u8]>>(&mut self, args: &[A]) {
+        let mut bytes = Vec::new();
+        encode(args, &mut bytes);
+        self.send_raw(&bytes);
+    }
+
+    /// The next reply, or `None` when the server has closed the connection.
+    pub fn try_reply(&mut self) -> Option<Value> {
+        loop {
+            let (used, value) = self
+                .decoder
+                .decode(&self.buf[self.at..])
+                .unwrap_or_else(|e| {
+                    let rest = &self.buf[self.at..self.buf.len().min(self.at + 200)];
+                    panic!("a reply is no RESP: {e}: {}", rest.escape_ascii())
+                });
+            self.at += used;
+            if let Some(value) = value {
+                return Some(value);
+            }
+            self.buf.drain(..self.at);
+            self.at = 0;
+            let mut chunk = [0; 65536];
+            let n = match self.stream.read(&mut chunk) {
+                Ok(n) => n,
+                Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => 0,
+                Err(e) => panic!("{}: no reply to {:?}: {e}", self.server, self.awaited),
+            };
+            if n == 0 {
+                return None;
+            }
+            self.buf.extend_from_slice(&chunk[..n]);
+        }
+    }
+
+    /// The next reply.
+    pub fn reply(&mut self) -> Value {
+        self.try_reply().expect("the server closed the connection")
+    }
+
+    /// Sends a command and waits for its reply.
+    pub fn call<A: AsRef<[u8]>>(&mut self, args: &[A]) -> Value {
+        self.send(args);
+        self.reply()
+    }
+
+    /// Everything the server still sends, to the end, as bytes. `Err` holds what came before a reset.
+    pub fn read_to_end(&mut self) -> Result<Vec<u8>, Vec<u8>> {
+        let mut all = self.buf.split_off(self.at);
+        match self.stream.read_to_end(&mut all) {
+            Ok(_) => Ok(all),
+            Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => Err(all),
+            Err(e) => panic!("{}: no end: {e}: {}", self.server, all.escape_ascii()),
+        }
+    }
+
+    /// Tells the server that nothing more will come.
+    pub fn finish(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// A second handle for the same socket, to write while another thread reads.
+    pub fn writer(&self) -> TcpStream {
+        self.stream.try_clone().unwrap()
+    }
+
+    /// Both ends: ours, the server's.
+    pub fn addresses(&self) -> (String, String) {
+        let (own, server) = (self.stream.local_addr(), self.stream.peer_addr());
+        (own.unwrap().to_string(), server.unwrap().to_string())
+    }
+}
+
+/// Adds a command in its multibulk form.
+pub fn encode<A: AsRef<[u8]>>(args: &[A], out: &mut Vec<u8>) {
+    out.extend_from_slice(format!("*{}\r\n", args.len()).as_bytes());
+    for arg in args {
+        let arg = arg.as_ref();
+        out.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
+        out.extend_from_slice(arg);
+        out.extend_from_slice(b"\r\n");
+    }
+}
