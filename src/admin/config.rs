@@ -168,6 +168,11 @@ fn apply_one(call: &mut Call<'_>, apply: Apply) -> Result<(), String> {
             apply_maxmemory(call);
             Ok(())
         }
+        Apply::ReplBacklogSize => {
+            let size = &mut server.config.repl_backlog_size;
+            *size = (*size).max(REPL_BACKLOG_MIN);
+            Ok(())
+        }
         // What these stand for is not there yet: a yes would be untrue.
         Apply::Appendonly if server.config.appendonly => {
             Err("Unable to turn on AOF. Check server logs.".into())
@@ -187,7 +192,6 @@ fn apply_one(call: &mut Call<'_>, apply: Apply) -> Result<(), String> {
         | Apply::ClusterIp
         | Apply::GoodReplicas
         | Apply::MaxmemoryClients
-        | Apply::ReplBacklogSize
         | Apply::RequirePass
         | Apply::Tls
         | Apply::TlsPort => Ok(()),
@@ -197,6 +201,9 @@ fn apply_one(call: &mut Call<'_>, apply: Apply) -> Result<(), String> {
 fn asks_for_tls(config: &Config) -> bool {
     config.tls_port != 0 || config.tls_replication || config.tls_cluster
 }
+
+/// Less of a backlog than this, in bytes, helps no replica: a smaller size means this one.
+const REPL_BACKLOG_MIN: usize = 16 * 1024;
 
 /// A limit below what is in use starts evicting at once.
 fn apply_maxmemory(call: &mut Call<'_>) {

@@ -54,7 +54,7 @@ pub fn hostname(name: &[u8]) -> Result<(), &'static str> {
         return Err("Hostnames must be less than 256 characters");
     }
     let allowed = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.');
-    match name.iter().all(allowed) {
+    match name.iter().take_while(|&&b| b != 0).all(allowed) {
         true => Ok(()),
         false => Err("Hostnames may only contain alphanumeric characters, hyphens or dots"),
     }
@@ -62,7 +62,7 @@ pub fn hostname(name: &[u8]) -> Result<(), &'static str> {
 
 pub fn nodename(name: &[u8]) -> Result<(), &'static str> {
     // The characters that separate fields in nodes.conf, and others that Redis reserves.
-    match name.iter().any(|b| b"!#$%&()*+:;<>?@[]^{|}~".contains(b)) {
+    match name.iter().any(|b| b"!#$%&()*+:;<>?@[]^{|}~\0".contains(b)) {
         true => Err("Announced human node name contained invalid character"),
         false => Ok(()),
     }

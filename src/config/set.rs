@@ -86,8 +86,13 @@ pub fn store(
         }
         Kind::Text { get, set, check } => {
             check.map_or(Ok(()), |check| check(first))?;
-            let changed = get(config).as_bytes() != first;
-            set(config, first.into());
+            // Redis keeps all but passwords as C strings, which a zero byte ends.
+            let kept = match row.name {
+                "masterauth" | "requirepass" => first,
+                _ => first.split(|&b| b == 0).next().unwrap_or_default(),
+            };
+            let changed = get(config).as_bytes() != kept;
+            set(config, kept.into());
             Ok(changed || volatile)
         }
         Kind::Choice {
@@ -108,6 +113,8 @@ pub fn store(
 
 fn parse_number(text: &[u8], unit: Unit) -> Result<i128, String> {
     let memory = || parse_memory(text).map(i128::from);
+    // A size beyond 63 bits wraps there, into the percents that negative numbers stand for.
+    let wrapping = || parse_memory(text).map(|n| i128::from(n as i64));
     let percent = || {
         let number = parse_i64(text.strip_suffix(b"%")?)?;
         (number >= 0).then(|| -i128::from(number))
@@ -119,7 +126,7 @@ fn parse_number(text: &[u8], unit: Unit) -> Result<i128, String> {
         ),
         Unit::Memory => (memory(), "argument must be a memory value"),
         Unit::MemoryOrPercent => (
-            memory().or_else(percent),
+            wrapping().or_else(percent),
             "argument must be a memory or percent value",
         ),
         Unit::Octal => (
