@@ -71,32 +71,6 @@ pub fn parse_f64(text: &[u8]) -> Option<f64> {
     (value.is_finite() && !vanished).then_some(value)
 }
 
-/// Reads an amount of memory: digits and, in any case, `b`, `k` (1000), `kb` (1024), `m`, `mb`, `g`, `gb`. As in Redis, no
-/// digits mean 0, and a number too large for 64 bits stays at their end before the unit wraps it.
-pub fn parse_memory(text: &[u8]) -> Option<u64> {
-    let digits = text
-        .iter()
-        .position(|b| !b.is_ascii_digit())
-        .unwrap_or(text.len());
-    let (digits, unit) = text.split_at(digits);
-    let factor = match unit.to_ascii_lowercase().as_slice() {
-        b"" | b"b" => 1,
-        b"k" => 1000,
-        b"kb" => 1 << 10,
-        b"m" => 1000 * 1000,
-        b"mb" => 1 << 20,
-        b"g" => 1000 * 1000 * 1000,
-        b"gb" => 1 << 30,
-        _ => return None,
-    };
-    if digits.len() >= 128 {
-        return None;
-    }
-    let digit = |value: u64, b: &u8| value.checked_mul(10)?.checked_add(u64::from(b - b'0'));
-    let value = digits.iter().try_fold(0, digit).unwrap_or(u64::MAX);
-    Some(value.wrapping_mul(factor))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,29 +151,5 @@ mod tests {
         ] {
             assert_eq!(parse_f64(text.as_bytes()), want, "{text:?}");
         }
-    }
-
-    #[test]
-    fn memory() {
-        for (text, want) in [
-            ("1b", Some(1)),
-            ("1K", Some(1000)),
-            ("1kB", Some(1024)),
-            ("2m", Some(2_000_000)),
-            ("2mb", Some(2 << 20)),
-            ("3g", Some(3_000_000_000)),
-            ("3GB", Some(3 << 30)),
-            ("100", Some(100)),
-            ("kb", Some(0)),
-            ("", Some(0)),
-            ("-1", None),
-            ("1x", None),
-            ("1 kb", None),
-            ("1.5gb", None),
-            ("99999999999999999999", Some(u64::MAX)),
-        ] {
-            assert_eq!(parse_memory(text.as_bytes()), want, "{text:?}");
-        }
-        assert_eq!(parse_memory(&[b'1'; 128]), None);
     }
 }

@@ -2,9 +2,7 @@
 
 use crate::base::glob;
 use crate::base::number::parse_i64;
-use crate::object::{Entry, Type};
-
-use super::keyspace::Keyspace;
+use crate::object::Type;
 
 /// Why the options were not understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,17 +90,6 @@ pub fn parse_cursor(text: &[u8]) -> Result<u64, ScanError> {
         Some(value) => Ok(value),
         None => Err(ScanError::Cursor),
     }
-}
-
-/// One step of SCAN: the entries whose names match, their type and expiry not looked at, and the cursor to go on with.
-pub fn scan_keys(db: &Keyspace, cursor: u64, options: &ScanOptions<'_>) -> (u64, Vec<Entry>) {
-    let mut found = Vec::new();
-    let next = db.scan(cursor, options.count, |entry| {
-        if options.wants_name(entry.key()) {
-            found.push(entry.clone());
-        }
-    });
-    (next, found)
 }
 
 #[cfg(test)]

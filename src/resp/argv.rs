@@ -1,8 +1,7 @@
 //! Parsed commands: where the arguments are, without a copy of them.
 //!
 //! An argument has one of three homes: the query buffer (nearly always), the scratch space of its batch (words of an
-//! inline command, whose quotes were taken off), or a buffer of its own (a big argument). [`Argv`] hides which; a command
-//! that has to wait moves to an [`OwnedArgv`].
+//! inline command, whose quotes were taken off), or a buffer of its own (a big argument). [`Argv`] hides which.
 
 use std::fmt;
 use std::ops::{Index, Range};
@@ -173,35 +172,6 @@ impl<'a> Argv<'a> {
         self.args.iter().map(|arg| arg.len).sum()
     }
 
-    /// A copy that owns its bytes, for a command that has to wait. Big arguments are shared, not copied.
-    pub fn to_owned(&self) -> OwnedArgv {
-        let small = |arg: &&Arg| arg.start & IS_BIG == 0;
-        let mut data = Vec::with_capacity(self.args.iter().filter(small).map(|arg| arg.len).sum());
-        let mut bigs = Vec::new();
-        let args = self.args.iter().enumerate().map(|(i, &arg)| {
-            let start = match self.big(i) {
-                Some(big) => {
-                    bigs.push(big.clone());
-                    (bigs.len() - 1) | IS_BIG
-                }
-                None => {
-                    data.extend_from_slice(self.resolve(arg));
-                    data.len() - arg.len
-                }
-            };
-            Arg {
-                start,
-                len: arg.len,
-            }
-        });
-        let args = args.collect();
-        OwnedArgv {
-            args,
-            data: data.into(),
-            bigs: bigs.into(),
-        }
-    }
-
     #[inline]
     fn resolve(&self, arg: Arg) -> &'a [u8] {
         if arg.start & (IN_SCRATCH | IS_BIG) == 0 {
@@ -230,59 +200,5 @@ impl fmt::Debug for Argv<'_> {
         f.debug_list()
             .entries(self.iter().map(|arg| arg.escape_ascii().to_string()))
             .finish()
-    }
-}
-
-/// The arguments of a command that owns them: one that is queued, blocked or made by the server itself.
-#[derive(Clone, Default)]
-pub struct OwnedArgv {
-    args: Box<[Arg]>,
-    data: Box<[u8]>,
-    bigs: Box<[Bytes]>,
-}
-
-impl OwnedArgv {
-    /// Copies arguments from anywhere.
-    pub fn new<'a>(args: impl IntoIterator<Item = &'a [u8]>) -> OwnedArgv {
-        let mut data = Vec::new();
-        let mut spans = Vec::new();
-        for arg in args {
-            spans.push(Arg {
-                start: data.len(),
-                len: arg.len(),
-            });
-            data.extend_from_slice(arg);
-        }
-        OwnedArgv {
-            args: spans.into(),
-            data: data.into(),
-            bigs: Box::default(),
-        }
-    }
-
-    #[inline]
-    pub fn argv(&self) -> Argv<'_> {
-        Argv {
-            args: &self.args,
-            buf: &self.data,
-            scratch: &[],
-            bigs: &self.bigs,
-        }
-    }
-
-    /// Memory held, shared big arguments at full length.
-    pub fn memory(&self) -> usize {
-        let bigs: usize = self
-            .bigs
-            .iter()
-            .map(|big| big.len() + size_of::<Bytes>())
-            .sum();
-        self.args.len() * size_of::<Arg>() + self.data.len() + bigs
-    }
-}
-
-impl fmt::Debug for OwnedArgv {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.argv().fmt(f)
     }
 }

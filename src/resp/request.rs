@@ -32,7 +32,7 @@ use crate::base::number::parse_i64;
 use crate::base::quoted;
 use crate::resp::argv::{Arg, Cmd, IN_SCRATCH, IS_BIG};
 
-pub use crate::resp::argv::{Argv, Batch, OwnedArgv};
+pub use crate::resp::argv::{Argv, Batch};
 
 /// A request line longer than this without an end is refused.
 const LINE_MAX: usize = 64 * 1024;
@@ -544,12 +544,6 @@ mod tests {
                 for i in 0..n {
                     let argv = batch.argv(i, &buf);
                     let args: Vec<_> = argv.iter().map(<[u8]>::to_vec).collect();
-                    assert!(
-                        argv.to_owned()
-                            .argv()
-                            .iter()
-                            .eq(args.iter().map(|a| &a[..]))
-                    );
                     heard.commands.push(args);
                 }
                 let partly = n < batch.len();
