@@ -25,15 +25,14 @@ use tikv_jemalloc_sys as je;
 
 /// jemalloc's settings, read by it before `main`. Chosen for a small resident size with one busy thread:
 /// - `narenas:1`: what one thread frees another can use; the background threads allocate little;
-/// - `dirty_decay_ms`: unused pages go back to the kernel in a third of a second, not in ten: as the table of
-///   keys grows, all its segments leave one size class for the next at about the same time, and what they leave
-///   behind (ten bytes a key) is better given back than kept.
+/// - `dirty_decay_ms`: under load unused pages are kept for ten seconds, since giving one back and taking it again
+///   costs the loop more than it saves; a server that nobody asks anything gives them back at once ([`purge`]).
 ///
 /// And it is built without `cache_oblivious`, which gives every block of 16 KB and more another page.
 #[cfg(not(system_alloc))]
 #[used]
 #[unsafe(export_name = "_rjem_malloc_conf")]
-pub static MALLOC_CONF: Settings = Settings(c"narenas:1,dirty_decay_ms:300".as_ptr());
+pub static MALLOC_CONF: Settings = Settings(c"narenas:1,dirty_decay_ms:10000".as_ptr());
 
 /// A C string's address, as jemalloc wants its settings.
 #[cfg(not(system_alloc))]
@@ -587,7 +586,10 @@ mod tests {
     fn settings_reach_jemalloc_and_can_be_read_by_name() {
         assert_eq!(ctl_read::<u32>(c"opt.narenas").unwrap(), 1);
         assert!(!ctl_read::<bool>(c"opt.cache_oblivious").unwrap());
-        assert_eq!(mallctl_int("opt.dirty_decay_ms", None).unwrap(), Some(300));
+        assert_eq!(
+            mallctl_int("opt.dirty_decay_ms", None).unwrap(),
+            Some(10_000)
+        );
         assert!(allocator_name().starts_with("jemalloc-5."));
         assert!(malloc_stats().contains("End jemalloc statistics"));
         let s = stats();

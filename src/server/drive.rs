@@ -8,12 +8,13 @@ use std::any::Any;
 use std::time::Duration;
 
 use crate::ae::Signals;
+use crate::base::alloc;
 use crate::base::time::Clock;
 use crate::exec::conn::Token;
 use crate::exec::io::Io;
 use crate::exec::server::Server;
 use crate::server::before_sleep::{Outside, before_sleep};
-use crate::server::bio::{Bio, Jobs};
+use crate::server::bio::{Bio, JobResult, Jobs, Lane};
 use crate::server::net::{Doors, Net};
 
 /// CPU time is read from the kernel at most this often; turns in between are bounded by it.
@@ -111,6 +112,7 @@ pub fn run(server: &mut Server, os: &mut Os) -> i32 {
     let mut net = Net::default();
     let mut ready = Vec::new();
     let mut meter = TurnMeter::default();
+    let mut quiet = Quiet::default();
     let mut next_cron_ns = os.clock.mono_ns();
     meter.begin(next_cron_ns);
     loop {
@@ -142,11 +144,49 @@ pub fn run(server: &mut Server, os: &mut Os) -> i32 {
             os.watchdog.tick();
             os.doors.retry();
             server.cron(os);
+            quiet.look(server, os);
             server.stats.cron_us += (os.clock.mono_ns() - start_ns) / 1000;
             next_cron_ns = start_ns + 1_000_000_000 / u64::from(server.hz.max(1));
         }
     }
 }
+
+/// Gives memory back to the kernel once nobody asks anything. While a table of keys grows, all its
+/// segments leave one size class for the next at about the same time, and what they leave behind is
+/// ten bytes a key: worth giving back, but not while the loop is busy.
+#[derive(Default)]
+struct Quiet {
+    /// Commands run when cron last looked, and how often it has seen no more since.
+    commands: u64,
+    rounds: u32,
+    /// There were commands since memory was last given back.
+    due: bool,
+}
+
+impl Quiet {
+    fn look(&mut self, server: &Server, os: &mut Os) {
+        if server.stats.total_commands != self.commands {
+            self.commands = server.stats.total_commands;
+            self.rounds = 0;
+            self.due = true;
+            return;
+        }
+        self.rounds += 1;
+        if self.due && self.rounds >= (server.hz / QUIET_PER_SECOND).max(1) {
+            self.due = false;
+            let stats = alloc::stats();
+            if stats.resident.saturating_sub(stats.active) > PURGE_FROM {
+                let purge = || -> JobResult { Box::new(alloc::purge().is_ok()) };
+                os.bio.start(Lane::LazyFree, Box::new(purge));
+            }
+        }
+    }
+}
+
+/// Quiet for this part of a second is quiet.
+const QUIET_PER_SECOND: u32 = 5;
+/// Unused bytes that are worth giving back.
+const PURGE_FROM: u64 = 4 * 1024 * 1024;
 
 /// How long nothing has to be done.
 fn sleep_for(server: &Server, now_ns: u64, next_cron_ns: u64) -> Duration {
@@ -169,6 +209,8 @@ fn sleep_for(server: &Server, now_ns: u64, next_cron_ns: u64) -> Duration {
 }
 
 fn finished_jobs(server: &mut Server, os: &mut Os) {
+    // Purging gives nothing back that anybody waits for.
+    while os.bio.next_finished().is_some() {}
     server.lazyfreed += os.bio.take_freed_items() as u64;
     server.lazyfree_pending = os.bio.unfreed_items();
 }
