@@ -193,7 +193,7 @@ impl ClientType {
             n if is_word(n, "master") => ClientType::Master,
             n => {
                 return Err(Fault::text(
-                    [b"ERR Unknown client type '", n, b"'"].concat(),
+                    [b"ERR Unknown client type '", quoted(n), b"'"].concat(),
                 ));
             }
         })

@@ -11,7 +11,7 @@ use crate::admin::client::{NAME_CHARACTERS, valid_attribute};
 use crate::admin::info::REDIS_VERSION;
 use crate::base::number;
 use crate::cmd::args::is_word;
-use crate::cmd::fault::{NOT_INTEGER, SYNTAX};
+use crate::cmd::fault::{NOT_INTEGER, SYNTAX, quoted};
 use crate::cmd::session::Marks;
 use crate::cmd::spec::{Acl, Arg, Flags, Group, Spec};
 use crate::cmd::{Args, CmdResult, DONE, Fault, Row};
@@ -149,7 +149,7 @@ pub fn hello(call: &mut Call<'_>, mut args: Args<'_>) -> CmdResult {
             name = Some(wanted);
         } else {
             return Err(Fault::text(
-                [b"ERR Syntax error in HELLO option '", option, b"'"].concat(),
+                [b"ERR Syntax error in HELLO option '", quoted(option), b"'"].concat(),
             ));
         }
     }

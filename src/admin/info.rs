@@ -193,7 +193,8 @@ impl Page {
 /// Bytes with two decimals and the letter of the unit, as in `1.50K`; below a kilobyte as in `12B`.
 pub fn human_bytes(bytes: u64) -> String {
     const UNITS: [char; 5] = ['K', 'M', 'G', 'T', 'P'];
-    if bytes < 1024 {
+    // Beyond petabytes Redis gives up.
+    if !(1024..1 << 60).contains(&bytes) {
         return format!("{bytes}B");
     }
     let mut scaled = bytes as f64;
@@ -319,7 +320,12 @@ fn memory(page: &mut Page, server: &Server, figures: &MemoryFigures) {
     page.bytes("used_memory_vm_total", 0);
     page.line("used_memory_functions", 0);
     page.bytes("used_memory_scripts", 0);
-    page.bytes("maxmemory", server.config.maxmemory as u64);
+    // Printed as a signed number, like every size there is.
+    page.line("maxmemory", server.config.maxmemory as i64);
+    page.line(
+        "maxmemory_human",
+        human_bytes(server.config.maxmemory as u64),
+    );
     page.line(
         "maxmemory_policy",
         choice_name(server.config.maxmemory_policy),
@@ -709,10 +715,18 @@ mod tests {
 
     #[test]
     fn bytes_for_human_readers() {
-        let shown = [0, 1023, 1024, 906_152, 25_276_510_208, 1 << 50].map(human_bytes);
+        let shown = [0, 1023, 1024, 906_152, 25_276_510_208, 1 << 50, 1 << 60].map(human_bytes);
         assert_eq!(
             shown,
-            ["0B", "1023B", "1.00K", "884.91K", "23.54G", "1.00P"]
+            [
+                "0B",
+                "1023B",
+                "1.00K",
+                "884.91K",
+                "23.54G",
+                "1.00P",
+                "1152921504606846976B"
+            ]
         );
     }
 

@@ -71,8 +71,9 @@ impl<'a> ScanOptions<'a> {
 }
 
 /// Reads a cursor as C's `strtoul` does, which Redis reads it with: digits and perhaps a sign, nothing before or behind,
-/// and nothing at all is zero.
+/// and nothing at all is zero. A zero byte ends the text.
 pub fn parse_cursor(text: &[u8]) -> Result<u64, ScanError> {
+    let text = text.split(|&b| b == 0).next().unwrap_or_default();
     let (negative, digits) = match text {
         [] => return Ok(0),
         [b'-', rest @ ..] => (true, rest),
@@ -121,6 +122,7 @@ mod tests {
     fn cursors_are_read_as_strtoul_reads_them() {
         assert_eq!(parse_cursor(b""), Ok(0));
         assert_eq!(parse_cursor(b"+17"), Ok(17));
+        assert_eq!(parse_cursor(b"5\0x"), Ok(5));
         assert_eq!(parse_cursor(b"-1"), Ok(u64::MAX));
         assert_eq!(parse_cursor(b"18446744073709551615"), Ok(u64::MAX));
         for bad in [&b"18446744073709551616"[..], b" 1", b"1 ", b"-", b"1x"] {

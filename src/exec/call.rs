@@ -77,7 +77,7 @@ impl Server {
         self.stats.command_under_way = outer;
         let end_ns = io.mono_ns();
         let dirty = std::mem::replace(&mut self.unit.dirty, outer_dirty);
-        self.unit.dirty += dirty;
+        self.dirty += dirty;
         let outcome = match result {
             Ok(Flow::Done) => Outcome::Done,
             Ok(Flow::Block(block)) => self.park_or_give_up(

@@ -13,6 +13,35 @@ use crate::node::Version;
 /// How far times may be apart: the servers do not read the same request at the same moment.
 const SECONDS_APART: i64 = 10;
 
+/// Fields of INFO whose value follows from the commands alone.
+const COUNTED: &[&str] = &[
+    "redis_mode",
+    "hz",
+    "configured_hz",
+    "maxclients",
+    "blocked_clients",
+    "tracking_clients",
+    "maxmemory",
+    "maxmemory_human",
+    "maxmemory_policy",
+    "loading",
+    "rdb_changes_since_last_save",
+    "total_commands_processed",
+    "rejected_connections",
+    "expired_keys",
+    "evicted_keys",
+    "evicted_clients",
+    "keyspace_hits",
+    "keyspace_misses",
+    "pubsub_channels",
+    "pubsub_patterns",
+    "pubsubshard_channels",
+    "total_error_replies",
+    "role",
+    "connected_slaves",
+    "cluster_enabled",
+];
+
 /// Holds replies against each other.
 pub struct Judge {
     pub peer: Version,
@@ -91,6 +120,12 @@ impl Judge {
             }
             _ => None,
         };
+        if let (Value::Array(a), Value::Array(b)) = (&told[0], &told[1])
+            && let Some(at) = a.iter().zip(b).position(|(a, b)| a != b)
+        {
+            let item = |all: &[Value]| format!("({} items) [{at}] = {}", all.len(), show(&all[at]));
+            return (item(a), item(b));
+        }
         let [Some(a), Some(b)] = [&told[0], &told[1]].map(text) else {
             return (show(ours), show(theirs));
         };
@@ -133,7 +168,9 @@ impl Judge {
                     "{name} {}",
                     value.split(",avg_ttl").next().unwrap_or("")
                 ));
-            } else if section == "Errorstats" {
+            } else if name == "rdb_changes_since_last_save" && self.peer < Version::V72 {
+                // 7.0 counted some commands that change nothing.
+            } else if section == "Errorstats" || COUNTED.contains(&name) {
                 out.push(line.to_string());
             } else if section == "Commandstats" {
                 let counts = value.split(',').filter(|f| !f.starts_with("usec"));

@@ -316,7 +316,7 @@ impl Generator {
         let unit = if milli { 1000 } else { 1 };
         let s = match self.rng.below(20) {
             0 => return self.pick(words::ODD_INTS),
-            1 => self.rng.index(3) as u64,
+            1 if base_s > 0 => self.rng.below(3),
             2 => return self.pick(&["-1", "-1000", "0"]),
             3 => base_s.saturating_sub(1000),
             4 | 5 if base_s > 0 => base_s + 10_000,

@@ -6,7 +6,7 @@ use redstart::resp::value::Value;
 
 use crate::compare::Judge;
 use crate::generate::Request;
-use crate::node::{Conn, Node, encode};
+use crate::node::{Conn, Node, both, encode};
 use crate::words::{VICTIM_ADDR, VICTIM_ID, VICTIM_LADDR};
 
 /// What is called differently on each server: a connection's ID and addresses.
@@ -110,43 +110,44 @@ impl Pair {
         };
         let same = match (&self.queued, &ours, &theirs) {
             (Some(queued), Value::Array(a), Value::Array(b)) if request.name == "exec" => {
-                a.len() == b.len()
-                    && a.iter()
-                        .zip(b)
-                        .zip(queued)
-                        .all(|((a, b), r)| judge.same(r, a, b))
+                let all = a.iter().zip(b).zip(queued);
+                a.len() == b.len() && all.into_iter().all(|((a, b), r)| judge.same(r, a, b))
             }
             _ => judge.same(request, &ours, &theirs),
         };
         if !same {
-            let queue = match &self.queued {
-                Some(queued) if request.name == "exec" => {
-                    format!(
-                        "\n  queued:  {}",
-                        queued
-                            .iter()
-                            .map(Request::text)
-                            .collect::<Vec<_>>()
-                            .join(" | ")
-                    )
-                }
-                _ => String::new(),
+            let (odd, a, b) = self.odd_one_out(request, &ours, &theirs, judge);
+            let within = match odd.name == request.name {
+                true => String::new(),
+                false => format!(" (queued: {})", odd.text()),
             };
-            let name = match (request.name, &self.queued) {
-                ("exec", Some(queued)) => odd_one_out(queued, &ours, &theirs, judge),
-                (name, _) => name,
-            };
-            let (ours, theirs) = judge.explain(request, &ours, &theirs);
+            let (ours, theirs) = judge.explain(&odd, &a, &b);
             let command = request.text();
-            found.add(
-                name,
-                format!(
-                    "{context}\n  command: {command}{queue}\n  ours:    {ours}\n  theirs:  {theirs}"
-                ),
+            let text = format!(
+                "{context}\n  command: {command}{within}\n  ours:    {ours}\n  theirs:  {theirs}"
             );
+            found.add(odd.name, text);
         }
         self.follow(request, &theirs);
         theirs
+    }
+
+    /// What is to be shown of a difference: of EXEC's replies, the first that differs and its command.
+    fn odd_one_out(
+        &self,
+        request: &Request,
+        ours: &Value,
+        theirs: &Value,
+        judge: &Judge,
+    ) -> (Request, Value, Value) {
+        if let (Some(queued), Value::Array(a), Value::Array(b)) = (&self.queued, ours, theirs)
+            && request.name == "exec"
+            && let Some(((a, b), r)) =
+                (a.iter().zip(b).zip(queued)).find(|((a, b), r)| !judge.same(r, a, b))
+        {
+            return (r.clone(), a.clone(), b.clone());
+        }
+        (request.clone(), ours.clone(), theirs.clone())
     }
 
     /// Keeps book of MULTI. The replies tell: a broken EXEC leaves the transaction open.
@@ -202,25 +203,14 @@ impl Pair {
     }
 }
 
-/// The command of a transaction whose replies differ first.
-fn odd_one_out(queued: &[Request], ours: &Value, theirs: &Value, judge: &Judge) -> &'static str {
-    let (Value::Array(a), Value::Array(b)) = (ours, theirs) else {
-        return "exec";
-    };
-    let odd = a
-        .iter()
-        .zip(b)
-        .zip(queued)
-        .find(|((a, b), r)| !judge.same(r, a, b));
-    odd.map_or("exec", |(_, r)| r.name)
-}
-
 /// The differences of a run, the first of each command.
 pub struct Findings {
     first: BTreeMap<String, Difference>,
     pub count: usize,
     /// Tell of each, not only the first of its kind.
     tell_all: bool,
+    /// Set by a test that wants to find something.
+    expected: bool,
 }
 
 impl Findings {
@@ -231,6 +221,7 @@ impl Findings {
             first: BTreeMap::new(),
             count: 0,
             tell_all,
+            expected: false,
         }
     }
 
@@ -255,11 +246,40 @@ impl Findings {
 /// However a run ends, what it found is told.
 impl Drop for Findings {
     fn drop(&mut self) {
-        if self.count > 0 {
+        if self.count > 0 && !self.expected {
             println!("{} differences, the first of each kind:", self.count);
         }
-        for Difference { name, text } in self.first.values() {
+        for Difference { name, text } in self.first.values().filter(|_| !self.expected) {
             println!("[{name}] {text}");
         }
+    }
+}
+
+#[test]
+fn what_differs_is_found() {
+    let nodes = both(&[]);
+    let judge = Judge {
+        peer: nodes[1].version(),
+    };
+    let mut pair = Pair::new(&nodes);
+    let mut found = Findings::new();
+    found.expected = true;
+    for (conn, value) in pair.conns.iter_mut().zip(["ours", "theirs"]) {
+        conn.call(&["SET", "k", value]);
+    }
+    for (words, count) in [
+        (&["ECHO", "k"][..], 0),
+        (&["GET", "k"], 1),
+        (&["STRLEN", "k"], 2),
+        (&["MULTI"], 2),
+        (&["GET", "k"], 2),
+        (&["EXEC"], 3),
+        (&["DEBUG", "DIGEST"], 4),
+    ] {
+        let name = words[0].to_ascii_lowercase();
+        let request = Request::of(name.leak(), words);
+        pair.send(std::slice::from_ref(&request), &Default::default());
+        pair.judge(&request, &judge, "", &mut found);
+        assert_eq!(found.count, count, "{words:?}");
     }
 }

@@ -217,6 +217,10 @@ fn password(run: &mut Run<'_>) {
     let mut pair = Pair::new(run.nodes);
     for _ in 0..16 {
         let args = STEPS[run.generator.rng.index(STEPS.len())];
+        if run.generator.for_70 && args.contains(&"SETNAME") {
+            // 7.0 took the name before it looked at the password.
+            continue;
+        }
         let name = args[0].to_ascii_lowercase();
         let mut request = Request::of(run.row(&name).map_or("password", |r| r.name), args);
         request.options = match args {
