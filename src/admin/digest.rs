@@ -57,6 +57,7 @@ impl Digest {
         self.mix(&type_number(entry.type_of()).to_be_bytes());
         match entry.value() {
             ValueRef::Str(text) => self.mix_str(text),
+            _ => {}
         }
         if entry.expiry_ms().is_some() {
             self.xor(b"!!expire!!");

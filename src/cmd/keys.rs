@@ -9,15 +9,16 @@ use std::collections::{HashMap, VecDeque};
 use bytes::Bytes;
 
 use crate::base::rng::Rng;
-use crate::cmd::fault::Fault;
+use crate::cmd::fault::{Fault, WRONG_TYPE};
 use crate::cmd::session::Token;
 use crate::cmd::unit::Unit;
 use crate::config::{Config, NotifyFlags};
 pub use crate::db::keyspace::Expiry as Ttl;
 use crate::db::keyspace::{Databases, EntryMut, Keyspace, Live};
 use crate::db::watch::WatchTable;
+use crate::ds::dict::HashKey;
 use crate::object::access::AccessPolicy;
-use crate::object::{AccessClock, Entry, Str, Type, Value};
+use crate::object::{AccessClock, Container, Entry, Str, Type, Value};
 
 /// A key that the pipeline has hashed already: where its bytes begin, and its hash.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +26,10 @@ pub struct KeyHint {
     pub at: *const u8,
     pub hash: u64,
 }
+
+/// Whether a key went because its last element did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone(pub bool);
 
 /// Counts of what lookups met.
 #[derive(Clone, Copy, Debug, Default)]
@@ -180,6 +185,74 @@ impl Keys<'_> {
             Some(entry) => entry.as_str().map(Some).map_err(Fault::from),
             None => Ok(None),
         }
+    }
+
+    /// Reads a container; an error if the key holds something else.
+    #[inline]
+    pub fn read_as<C: Container>(&mut self, key: &[u8]) -> Result<Option<&C>, Fault> {
+        match self.read(key) {
+            Some(entry) => entry.as_container().map(Some).map_err(Fault::from),
+            None => Ok(None),
+        }
+    }
+
+    /// The container of a key that is to be changed; an error if it holds something else.
+    #[inline]
+    pub fn write_as<C: Container>(&mut self, key: &[u8]) -> Result<Option<&C>, Fault> {
+        match self.write(key) {
+            Some(entry) => entry.as_container().map(Some).map_err(Fault::from),
+            None => Ok(None),
+        }
+    }
+
+    /// Changes the container of a key that was looked up before, which is made writable: what a snapshot shares of it is
+    /// copied first. If nothing is left in it the key goes. `None` if the key holds no such container.
+    #[inline]
+    pub fn change<C: Container, R>(
+        &mut self,
+        key: &[u8],
+        change: impl FnOnce(&mut C, &mut Rng) -> R,
+    ) -> Option<(R, Gone)> {
+        let hash = self.hash(key);
+        let rng = &mut *self.rng;
+        let mut entry = self.dbs.db_mut(self.index).entry_mut(hash, key)?;
+        let (result, is_empty) = entry.change(|container| change(container, rng))?;
+        drop(entry);
+        if is_empty {
+            self.remove(key);
+        }
+        Some((result, Gone(is_empty)))
+    }
+
+    /// As [`Keys::change`], but looks the key up itself, and makes it if it is missing (unless nothing is in it then). An
+    /// error if it holds something else.
+    #[inline]
+    pub fn change_or_make<C: Container, R>(
+        &mut self,
+        key: &[u8],
+        make: impl FnOnce() -> C,
+        change: impl FnOnce(&mut C, &mut Rng) -> R,
+    ) -> Result<(R, Gone), Fault> {
+        if self.write_as::<C>(key)?.is_some() {
+            return self.change(key, change).ok_or(WRONG_TYPE);
+        }
+        let mut container = make();
+        let result = change(&mut container, self.rng);
+        let is_empty = container.is_empty();
+        if !is_empty {
+            self.store(key, container);
+        }
+        Ok((result, Gone(is_empty)))
+    }
+
+    /// Stores a container, whatever was there, without a time to live. Tells as [`Keys::set`].
+    pub fn store<C: Container>(&mut self, key: &[u8], container: C) {
+        self.set(key, Value::Heap(container.into_heap()), Ttl::Clear);
+    }
+
+    /// What the dicts inside containers hash under.
+    pub fn hash_key(&self) -> HashKey {
+        self.dbs.hash_key()
     }
 
     /// The entry of a key, to be changed in place; copied first if a snapshot shares it. Expired keys

@@ -14,7 +14,7 @@ use std::convert::Infallible;
 use std::ops::Deref;
 
 use crate::ds::dict::{self, Dict, HashKey, Iter, RecordMut, Stats};
-use crate::object::{Entry, HeapMut, Type, Value, string};
+use crate::object::{Container, Entry, Type, Value, string};
 
 use super::snapshot::{Held, Snapshot};
 
@@ -397,11 +397,20 @@ impl EntryMut<'_> {
         self.held.add(string::write_at(&mut self.record, at, data));
     }
 
-    /// The container that the key holds, writable; `None` if its value is a small string.
-    pub fn heap_mut(&mut self) -> Option<HeapMut<'_>> {
-        let (heap, left_behind) = self.record.heap_mut()?;
+    /// Changes the container that the key holds; `None` if it holds something else. With what `change` gives comes whether
+    /// the container is empty now, with which the key has to go.
+    pub fn change<C: Container, R>(
+        &mut self,
+        change: impl FnOnce(&mut C) -> R,
+    ) -> Option<(R, bool)> {
+        C::of(self.record.value())?;
+        let (heap, mut left_behind) = self.record.heap_mut()?;
+        let container = C::of_mut(heap)?;
+        let result = change(container);
+        left_behind += container.take_left_behind();
+        let is_empty = container.is_empty();
         self.held.add(left_behind);
-        Some(heap)
+        Some((result, is_empty))
     }
 
     fn noted(&mut self, displaced: Option<Entry>) -> Option<Entry> {
@@ -448,6 +457,11 @@ impl Databases {
     #[inline]
     pub fn hash(&self, key: &[u8]) -> u64 {
         self.key.hash(key)
+    }
+
+    /// The key that hashes are made under; containers inside of values share it.
+    pub fn hash_key(&self) -> HashKey {
+        self.key
     }
 
     /// A database. The index was checked by SELECT and its kin.

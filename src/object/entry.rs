@@ -29,14 +29,18 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use shape::{
-    ALIGN, FORM_MASK, HEAD_BYTES, Shape, TAG_EMBSTR, TAG_HEAP, TAG_HEAP_STR, TAG_INT_MAX, TAG_RAW,
-    expiry_form, int_bytes, read_int, read_varint, varint_bytes, write_varint,
+    ALIGN, FORM_MASK, HEAD_BYTES, Shape, TAG_EMBSTR, TAG_HEAP, TAG_HEAP_HASH, TAG_HEAP_LIST,
+    TAG_HEAP_SET, TAG_HEAP_STR, TAG_HEAP_STREAM, TAG_HEAP_ZSET, TAG_INT_MAX, TAG_RAW, expiry_form,
+    int_bytes, read_int, read_varint, varint_bytes, write_varint,
 };
 
 use super::access::ACCESS_MAX;
 use super::bigstr::BigStr;
 use super::string::Str;
-use super::value::{EMBSTR_MAX, Encoding, Heap, HeapMut, Type, Value, ValueRef, WrongType};
+use super::value::{
+    Container, EMBSTR_MAX, Encoding, Heap, HeapMut, Type, Value, ValueRef, WrongType,
+};
+use super::{Hash, List, Set, Stream, Zset};
 use crate::ds::cow::{Count, Shared};
 use crate::ds::dict::{Handle, Record};
 
@@ -96,7 +100,7 @@ impl<'a> Packed<'a> {
         let (tag, text_len) = match self {
             Packed::Int(v) => (int_bytes(*v) as u8, 0),
             Packed::Text { tag, len, .. } => (*tag, *len),
-            Packed::Heap(Heap::Str(_)) => (TAG_HEAP_STR, 0),
+            Packed::Heap(heap) => (heap_tag(heap), 0),
         };
         Shape {
             tag,
@@ -109,6 +113,18 @@ impl<'a> Packed<'a> {
     fn text(tag: u8, text: &'a [u8]) -> Packed<'a> {
         let len = text.len();
         Packed::Text { tag, text, len }
+    }
+}
+
+/// The tag of an entry whose value is this.
+fn heap_tag(heap: &Heap) -> u8 {
+    match heap {
+        Heap::Str(_) => TAG_HEAP_STR,
+        Heap::List(_) => TAG_HEAP_LIST,
+        Heap::Set(_) => TAG_HEAP_SET,
+        Heap::Zset(_) => TAG_HEAP_ZSET,
+        Heap::Hash(_) => TAG_HEAP_HASH,
+        Heap::Stream(_) => TAG_HEAP_STREAM,
     }
 }
 
@@ -193,6 +209,11 @@ impl Entry {
                     shape.text_len,
                 ))),
                 TAG_HEAP_STR => ValueRef::Str(Str::Big(&*at.cast::<Shared<BigStr>>())),
+                TAG_HEAP_LIST => ValueRef::List(&*at.cast::<Shared<List>>()),
+                TAG_HEAP_SET => ValueRef::Set(&*at.cast::<Shared<Set>>()),
+                TAG_HEAP_ZSET => ValueRef::Zset(&*at.cast::<Shared<Zset>>()),
+                TAG_HEAP_HASH => ValueRef::Hash(&*at.cast::<Shared<Hash>>()),
+                TAG_HEAP_STREAM => ValueRef::Stream(&*at.cast::<Shared<Stream>>()),
                 tag => unreachable!("tag {tag}"),
             }
         }
@@ -203,24 +224,40 @@ impl Entry {
     pub fn as_str(&self) -> Result<Str<'_>, WrongType> {
         match self.value() {
             ValueRef::Str(s) => Ok(s),
+            _ => Err(WrongType),
         }
+    }
+
+    /// The value as a container of this type, or the error for a key that holds another.
+    #[inline]
+    pub fn as_container<C: Container>(&self) -> Result<&C, WrongType> {
+        C::of(self.value()).ok_or(WrongType)
     }
 
     /// The type of the value.
     pub fn type_of(&self) -> Type {
         match self.tag() {
             0..TAG_HEAP | TAG_HEAP_STR => Type::String,
+            TAG_HEAP_LIST => Type::List,
+            TAG_HEAP_SET => Type::Set,
+            TAG_HEAP_ZSET => Type::Zset,
+            TAG_HEAP_HASH => Type::Hash,
+            TAG_HEAP_STREAM => Type::Stream,
             tag => unreachable!("tag {tag}"),
         }
     }
 
     /// The encoding of the value, by Redis's rules.
     pub fn encoding(&self) -> Encoding {
-        match self.tag() {
-            0..=TAG_INT_MAX => Encoding::Int,
-            TAG_EMBSTR => Encoding::Embstr,
-            TAG_RAW | TAG_HEAP_STR => Encoding::Raw,
-            tag => unreachable!("tag {tag}"),
+        match self.value() {
+            ValueRef::Str(Str::Int(_)) => Encoding::Int,
+            ValueRef::Str(Str::Text(_)) if self.tag() == TAG_EMBSTR => Encoding::Embstr,
+            ValueRef::Str(_) => Encoding::Raw,
+            ValueRef::List(it) => it.encoding(),
+            ValueRef::Set(it) => it.encoding(),
+            ValueRef::Zset(it) => it.encoding(),
+            ValueRef::Hash(it) => it.encoding(),
+            ValueRef::Stream(it) => it.encoding(),
         }
     }
 
@@ -323,17 +360,19 @@ impl Entry {
             *self = self.rebuilt(self.packed());
         }
         let at = self.at(self.shape().value_at());
-        match self.tag() {
-            TAG_HEAP_STR => {
-                // SAFETY: the tag says what lies there; the entry is unique, and `self` is borrowed as long as this is.
-                let s = unsafe { &mut *at.cast::<Shared<BigStr>>() };
-                if !Shared::is_unique(s) {
-                    left_behind += size_of::<BigStr>();
-                }
-                Some((HeapMut::Str(Shared::make_mut(s)), left_behind))
+        // SAFETY: the tag says what lies there; the entry is unique, and `self` is borrowed as long as this is.
+        let (heap, copied) = unsafe {
+            match self.tag() {
+                TAG_HEAP_STR => own(at, HeapMut::Str),
+                TAG_HEAP_LIST => own(at, HeapMut::List),
+                TAG_HEAP_SET => own(at, HeapMut::Set),
+                TAG_HEAP_ZSET => own(at, HeapMut::Zset),
+                TAG_HEAP_HASH => own(at, HeapMut::Hash),
+                TAG_HEAP_STREAM => own(at, HeapMut::Stream),
+                tag => unreachable!("tag {tag}"),
             }
-            tag => unreachable!("tag {tag}"),
-        }
+        };
+        Some((heap, left_behind + copied))
     }
 
     /// Makes the value an embedded `raw` string of `len` bytes (at most [`EMBED_MAX`]) and hands it out to be written.
@@ -368,7 +407,7 @@ impl Entry {
             let text = match self.value() {
                 ValueRef::Str(Str::Int(v)) => digits.format(v).as_bytes(),
                 ValueRef::Str(Str::Text(text)) => text,
-                ValueRef::Str(Str::Big(_)) => unreachable!("asked of an embedded value"),
+                _ => unreachable!("asked of an embedded value"),
             };
             let tag = TAG_RAW;
             left_behind = self.replace(self.rebuilt(Packed::Text { tag, text, len }));
@@ -444,9 +483,7 @@ impl Entry {
         match self.value() {
             ValueRef::Str(Str::Int(v)) => Packed::Int(v),
             ValueRef::Str(Str::Text(text)) => Packed::text(self.tag(), text),
-            ValueRef::Str(Str::Big(_)) => {
-                Packed::Heap(Heap::clone(&self.heap().expect("a heap value")))
-            }
+            _ => Packed::Heap(Heap::clone(&self.heap().expect("a heap value"))),
         }
     }
 
@@ -459,6 +496,11 @@ impl Entry {
             match shape.tag {
                 0..TAG_HEAP => return None,
                 TAG_HEAP_STR => Heap::Str(at.cast::<Shared<BigStr>>().read()),
+                TAG_HEAP_LIST => Heap::List(at.cast::<Shared<List>>().read()),
+                TAG_HEAP_SET => Heap::Set(at.cast::<Shared<Set>>().read()),
+                TAG_HEAP_ZSET => Heap::Zset(at.cast::<Shared<Zset>>().read()),
+                TAG_HEAP_HASH => Heap::Hash(at.cast::<Shared<Hash>>().read()),
+                TAG_HEAP_STREAM => Heap::Stream(at.cast::<Shared<Stream>>().read()),
                 tag => unreachable!("tag {tag}"),
             }
         };
@@ -539,7 +581,12 @@ impl Entry {
                     ptr::copy_nonoverlapping(text.as_ptr(), at, kept);
                     ptr::write_bytes(at.add(kept), 0, len - kept);
                 }
-                Packed::Heap(Heap::Str(s)) => at.cast::<Shared<BigStr>>().write(s),
+                Packed::Heap(Heap::Str(it)) => at.cast::<Shared<BigStr>>().write(it),
+                Packed::Heap(Heap::List(it)) => at.cast::<Shared<List>>().write(it),
+                Packed::Heap(Heap::Set(it)) => at.cast::<Shared<Set>>().write(it),
+                Packed::Heap(Heap::Zset(it)) => at.cast::<Shared<Zset>>().write(it),
+                Packed::Heap(Heap::Hash(it)) => at.cast::<Shared<Hash>>().write(it),
+                Packed::Heap(Heap::Stream(it)) => at.cast::<Shared<Stream>>().write(it),
             }
         }
     }
@@ -612,6 +659,25 @@ impl std::fmt::Debug for Entry {
             .field("value", &self.value())
             .finish()
     }
+}
+
+/// The container behind the pointer at `at`, writable: cloned first if others own it too, who are left the bytes that come
+/// with it.
+///
+/// # Safety
+/// A `Shared<C>` lies at `at`, for the caller to write as long as `'a`.
+unsafe fn own<'a, C: Clone + 'a>(
+    at: *mut u8,
+    as_heap: impl FnOnce(&'a mut C) -> HeapMut<'a>,
+) -> (HeapMut<'a>, usize) {
+    // SAFETY: promised by the caller.
+    let shared = unsafe { &mut *at.cast::<Shared<C>>() };
+    let copied = if Shared::is_unique(shared) {
+        0
+    } else {
+        size_of::<C>()
+    };
+    (as_heap(Shared::make_mut(shared)), copied)
 }
 
 fn layout(class: usize) -> Layout {

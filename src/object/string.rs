@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::bigstr::BigStr;
 use super::entry::{EMBED_MAX, Entry};
-use super::value::{Heap, HeapMut, Value, ValueRef};
+use super::value::{Heap, HeapMut, Value};
 use crate::base::number::parse_i64;
 use crate::ds::cow::Shared;
 
@@ -96,14 +96,15 @@ impl<'a> Str<'a> {
     }
 }
 
-/// Writes `data` at offset `at` of the string in `entry`, which must hold one. The string grows as needed, a gap reads
+/// Writes `data` at offset `at` of the string in `entry`, which must hold one (another value stays as it is). The string grows as needed, a gap reads
 /// as zeros. The caller has checked the result against `proto-max-bulk-len`. Writing nothing still makes it `raw`.
 ///
 /// Returns the bytes left behind to other owners of what had to be copied.
 pub fn write_at(entry: &mut Entry, at: usize, data: &[u8]) -> usize {
-    let (len, is_big) = match entry.value() {
-        ValueRef::Str(s) => (s.len(), matches!(s, Str::Big(_))),
+    let Ok(text) = entry.as_str() else {
+        return 0;
     };
+    let (len, is_big) = (text.len(), matches!(text, Str::Big(_)));
     let at = if data.is_empty() { len } else { at };
     let new_len = len.max(at.saturating_add(data.len()));
     if !is_big && new_len <= EMBED_MAX {
@@ -114,9 +115,7 @@ pub fn write_at(entry: &mut Entry, at: usize, data: &[u8]) -> usize {
     let mut left_behind = 0;
     if !is_big {
         let mut digits = itoa::Buffer::new();
-        let text = match entry.value() {
-            ValueRef::Str(s) => s.contiguous(&mut digits),
-        };
+        let text = text.contiguous(&mut digits);
         let big = Heap::Str(Shared::new(BigStr::copy_from(&text)));
         let displaced = entry.set_value(Value::Heap(big));
         left_behind += displaced.map_or(0, |old| old.left_behind());
@@ -129,8 +128,6 @@ pub fn write_at(entry: &mut Entry, at: usize, data: &[u8]) -> usize {
 
 /// Adds `data` at the end of the string in `entry`. Returns as [`write_at`] does.
 pub fn append(entry: &mut Entry, data: &[u8]) -> usize {
-    let len = match entry.value() {
-        ValueRef::Str(s) => s.len(),
-    };
+    let len = entry.as_str().map_or(0, Str::len);
     write_at(entry, len, data)
 }

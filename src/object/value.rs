@@ -10,7 +10,12 @@
 use bytes::Bytes;
 
 use super::bigstr::BigStr;
+use super::hash::Hash;
+use super::list::List;
+use super::set::Set;
+use super::stream::Stream;
 use super::string::Str;
+use super::zset::Zset;
 use crate::ds::cow::Shared;
 
 /// The type of a value, as `TYPE` names it.
@@ -135,42 +140,103 @@ fn integer(text: &[u8]) -> Option<i64> {
     }
 }
 
+/// A container type: what the heap pointer of a key may lead to. Each lives in a file of its own, its face.
+///
+/// A clone is a snapshot and costs little: what can grow is a tree of shared chunks, of which a writer copies those on its path.
+pub trait Container: Clone + Send + Sync + 'static {
+    const TYPE: Type;
+
+    /// The container as a value on its way into an entry.
+    fn into_heap(self) -> Heap;
+
+    /// The container behind a value, if it is of this type.
+    fn of(value: ValueRef<'_>) -> Option<&Self>;
+
+    /// The same for writing.
+    fn of_mut(heap: HeapMut<'_>) -> Option<&mut Self>;
+
+    /// True if nothing is in it: no key holds such a one for longer than a command.
+    fn is_empty(&self) -> bool;
+
+    /// The encoding, by Redis's rules.
+    fn encoding(&self) -> Encoding;
+
+    /// About how many allocations freeing it touches.
+    fn free_effort(&self) -> usize;
+
+    /// Bytes of memory of it and all it leads to, shared chunks included.
+    fn memory_bytes(&self) -> usize;
+
+    /// Of [`memory_bytes`](Self::memory_bytes), what goes when this owner goes.
+    fn freed_by_drop(&self) -> usize;
+
+    /// Bytes that writes have left to other owners since this was last asked.
+    fn take_left_behind(&mut self) -> usize;
+}
+
 /// A value outside its key's allocation.
 #[derive(Clone, Debug)]
 pub enum Heap {
     /// A string longer than [`EMBED_MAX`](super::entry::EMBED_MAX).
     Str(Shared<BigStr>),
+    List(Shared<List>),
+    Set(Shared<Set>),
+    Zset(Shared<Zset>),
+    Hash(Shared<Hash>),
+    Stream(Shared<Stream>),
+}
+
+/// Runs the same expression on whatever a heap pointer leads to.
+macro_rules! with_each {
+    ($heap:expr, $it:ident => $run:expr) => {
+        match $heap {
+            Heap::Str($it) => $run,
+            Heap::List($it) => $run,
+            Heap::Set($it) => $run,
+            Heap::Zset($it) => $run,
+            Heap::Hash($it) => $run,
+            Heap::Stream($it) => $run,
+        }
+    };
 }
 
 impl Heap {
-    /// How many allocations freeing the value may touch, when this is the last owner; 1 otherwise.
-    pub fn free_effort(&self) -> usize {
+    /// The type of the value.
+    pub fn type_of(&self) -> Type {
         match self {
-            Heap::Str(s) if self.is_unique() => s.free_effort(),
-            Heap::Str(_) => 1,
+            Heap::Str(_) => Type::String,
+            Heap::List(_) => Type::List,
+            Heap::Set(_) => Type::Set,
+            Heap::Zset(_) => Type::Zset,
+            Heap::Hash(_) => Type::Hash,
+            Heap::Stream(_) => Type::Stream,
         }
+    }
+
+    /// About how many allocations freeing the value touches, when this is the last owner; 1 otherwise.
+    pub fn free_effort(&self) -> usize {
+        if !self.is_unique() {
+            return 1;
+        }
+        with_each!(self, it => it.free_effort())
     }
 
     /// Of [`memory_bytes`](Self::memory_bytes), what goes when this owner goes: nothing while there are others.
     pub fn freed_by_drop(&self) -> usize {
-        match self {
-            Heap::Str(s) if self.is_unique() => s.freed_by_drop(),
-            Heap::Str(_) => 0,
+        if !self.is_unique() {
+            return 0;
         }
+        with_each!(self, it => it.freed_by_drop())
     }
 
     /// True if this is the only owner of the container.
     pub fn is_unique(&self) -> bool {
-        match self {
-            Heap::Str(s) => Shared::is_unique(s),
-        }
+        with_each!(self, it => Shared::is_unique(it))
     }
 
     /// Bytes of memory behind the value, what it shares with others included.
     pub fn memory_bytes(&self) -> usize {
-        match self {
-            Heap::Str(s) => s.memory_bytes(),
-        }
+        with_each!(self, it => it.memory_bytes())
     }
 }
 
@@ -178,9 +244,19 @@ impl Heap {
 #[derive(Clone, Copy, Debug)]
 pub enum ValueRef<'a> {
     Str(Str<'a>),
+    List(&'a List),
+    Set(&'a Set),
+    Zset(&'a Zset),
+    Hash(&'a Hash),
+    Stream(&'a Stream),
 }
 
 /// A container being changed; its owner is unique on the path down to it.
 pub enum HeapMut<'a> {
     Str(&'a mut BigStr),
+    List(&'a mut List),
+    Set(&'a mut Set),
+    Zset(&'a mut Zset),
+    Hash(&'a mut Hash),
+    Stream(&'a mut Stream),
 }

@@ -49,6 +49,7 @@ pub fn object(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
 fn saved_bytes(entry: &Entry, compressed: bool) -> usize {
     match entry.value() {
         ValueRef::Str(text) => saved_string_bytes(text, compressed),
+        _ => entry.memory_bytes(),
     }
 }
 

@@ -14,6 +14,11 @@ pub(super) const TAG_RAW: u8 = 10;
 /// From this tag on the value is a heap pointer.
 pub(super) const TAG_HEAP: u8 = 16;
 pub(super) const TAG_HEAP_STR: u8 = 16;
+pub(super) const TAG_HEAP_LIST: u8 = 17;
+pub(super) const TAG_HEAP_SET: u8 = 18;
+pub(super) const TAG_HEAP_ZSET: u8 = 19;
+pub(super) const TAG_HEAP_HASH: u8 = 20;
+pub(super) const TAG_HEAP_STREAM: u8 = 21;
 
 const EXPIRY_SHIFT: u32 = 6;
 const EXPIRY_BYTES: [usize; 4] = [0, 6, 8, 8];
