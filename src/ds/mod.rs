@@ -2,3 +2,4 @@
 //! so that a clone of it is a snapshot (`cow`).
 pub mod cow;
 pub mod dict;
+pub mod listpack;
