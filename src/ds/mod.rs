@@ -3,3 +3,4 @@
 pub mod cow;
 pub mod dict;
 pub mod listpack;
+pub mod tree;
