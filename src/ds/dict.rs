@@ -29,7 +29,7 @@ mod walk;
 
 pub use expire::Round;
 pub use record::{Handle, HashKey, Record, prefetch_read};
-pub use stats::Stats;
+pub use stats::{Stats, Weight};
 pub use walk::{Iter, Walk};
 
 use segment::{MERGE_BELOW, Seg};

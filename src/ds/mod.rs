@@ -2,5 +2,7 @@
 //! so that a clone of it is a snapshot (`cow`).
 pub mod cow;
 pub mod dict;
+pub mod intset;
 pub mod listpack;
+pub mod member;
 pub mod tree;

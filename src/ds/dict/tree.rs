@@ -566,6 +566,18 @@ impl<R: Record> Top<R> {
         }
     }
 
+    /// The segment that a hash lies in, and whether the page that leads to it has one owner.
+    pub fn locate_owned(&self, hash: u64) -> Option<(Seg<R>, bool)> {
+        match self {
+            Top::Tree(root) => {
+                let page = root.entry(hash).page;
+                Some((page.locate(hash), page.is_unique()))
+            }
+            Top::Small(seg) => Some((*seg, true)),
+            Top::Empty => None,
+        }
+    }
+
     /// The segment that a hash lies in, for writing: root, page and segment are copied if shared.
     #[inline(always)]
     pub fn own(&mut self, hash: u64) -> Path<R> {
