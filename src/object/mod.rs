@@ -13,6 +13,7 @@ pub mod list;
 pub mod set;
 pub mod stream;
 pub mod string;
+pub mod table;
 pub mod value;
 pub mod zset;
 
