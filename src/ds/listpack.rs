@@ -86,9 +86,12 @@ unsafe impl Send for Listpack {}
 unsafe impl Sync for Listpack {}
 
 impl Listpack {
+    /// The bytes of one without elements.
+    pub const EMPTY_BYTES: usize = HEADER_BYTES + 1;
+
     /// An empty one.
     pub fn new() -> Listpack {
-        Listpack::copy_of(&[HEADER_BYTES as u8 + 1, 0, 0, 0, 0, 0, END])
+        Listpack::copy_of(&[Listpack::EMPTY_BYTES as u8, 0, 0, 0, 0, 0, END])
     }
 
     /// Takes bytes from outside. A shallow check looks at the header and the end, a `deep` one at every entry.
@@ -172,7 +175,7 @@ impl Listpack {
     /// True if it has no element.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.total_bytes() <= HEADER_BYTES + 1
+        self.total_bytes() <= Self::EMPTY_BYTES
     }
 
     /// Offset of the end marker.
