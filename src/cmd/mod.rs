@@ -5,11 +5,14 @@
 //! [`rows`] lists them all; `exec/table.rs` joins them with the server commands.
 
 pub mod args;
+pub mod bitfield;
+pub mod bitmap;
 pub mod counter;
 pub mod ctx;
 pub mod expire;
 pub mod fault;
 pub mod generic;
+pub mod hyperloglog;
 pub mod keys;
 pub mod lcs;
 pub mod object;
@@ -43,6 +46,9 @@ pub fn rows() -> impl Iterator<Item = &'static Row<DataFn>> {
         expire::ROWS,
         scan::ROWS,
         object::ROWS,
+        bitmap::ROWS,
+        bitfield::ROWS,
+        hyperloglog::ROWS,
     ];
     groups.into_iter().flatten()
 }

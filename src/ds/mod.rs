@@ -1,7 +1,9 @@
 //! Containers that know no key, no client and no clock. Each that can grow is a tree of counted chunks,
 //! so that a clone of it is a snapshot (`cow`).
+pub mod bits;
 pub mod cow;
 pub mod dict;
+pub mod hyperloglog;
 pub mod intset;
 pub mod listpack;
 pub mod member;

@@ -117,6 +117,27 @@ impl BigStr {
         }
     }
 
+    /// A string of `len` bytes of which `part` makes one chunk after the other; where it gives nothing are zeros.
+    pub fn from_parts(len: usize, mut part: impl FnMut(Range<usize>) -> Option<Bytes>) -> BigStr {
+        if len <= ONE_BUFFER_MAX {
+            let whole = part(0..len).unwrap_or_else(|| Bytes::from(vec![0; len]));
+            return BigStr::from_bytes(whole);
+        }
+        let mut pages = vec![None; len.div_ceil(PAGE_BYTES)];
+        for at in (0..len).step_by(CHUNK_BYTES) {
+            if let Some(chunk) = part(at..len.min(at + CHUNK_BYTES)) {
+                debug_assert!(chunk.len() <= CHUNK_BYTES);
+                let page = &mut pages[at / PAGE_BYTES];
+                let page = page.get_or_insert_with(|| Shared::new(Page::empty()));
+                Shared::make_mut(page).chunks[at % PAGE_BYTES / CHUNK_BYTES] = chunk;
+            }
+        }
+        BigStr {
+            len,
+            body: Body::Paged(pages),
+        }
+    }
+
     /// Length in bytes, zeros that take no memory included.
     pub fn len(&self) -> usize {
         self.len
@@ -150,6 +171,32 @@ impl BigStr {
             Run::Stored(buf, r) => buf.slice(r),
             Run::Zeros(n) => Bytes::from_static(&ZEROS[..n]),
         })
+    }
+
+    /// The stretches of `range` that some buffer holds, each with the offset it begins at; all else are zeros.
+    pub fn stored(&self, range: Range<usize>) -> impl Iterator<Item = (usize, &[u8])> {
+        let mut at = range.start;
+        self.runs(range).filter_map(move |run| {
+            let from = at;
+            match run {
+                Run::Stored(buf, r) => {
+                    at += r.len();
+                    Some((from, &buf[r]))
+                }
+                Run::Zeros(n) => {
+                    at += n;
+                    None
+                }
+            }
+        })
+    }
+
+    /// The whole string where it lies in one piece.
+    pub fn as_slice(&self) -> Option<&[u8]> {
+        match &self.body {
+            Body::One(buf) if buf.len() == self.len => Some(buf),
+            _ => None,
+        }
     }
 
     /// A contiguous copy of `range`, cut to the string's end.

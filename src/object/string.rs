@@ -5,7 +5,7 @@
 //! one only through INCR and its kin.
 
 use std::borrow::Cow;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use super::bigstr::BigStr;
 use super::entry::{EMBED_MAX, Entry};
@@ -48,7 +48,10 @@ impl<'a> Str<'a> {
         match self {
             Str::Int(v) => Cow::Borrowed(digits.format(v).as_bytes()),
             Str::Text(text) => Cow::Borrowed(text),
-            Str::Big(big) => Cow::Owned(big.to_vec()),
+            Str::Big(big) => match big.as_slice() {
+                Some(whole) => Cow::Borrowed(whole),
+                None => Cow::Owned(big.to_vec()),
+            },
         }
     }
 
@@ -83,6 +86,25 @@ impl<'a> Str<'a> {
             Str::Int(v) => f(itoa::Buffer::new().format(v).as_bytes()),
             Str::Text(text) => f(text),
             Str::Big(big) => big.slices(0..big.len()).for_each(f),
+        }
+    }
+
+    /// Calls `f` with the stretches of `range` (cut to the string's end) that are stored, each with the offset it begins
+    /// at, until it breaks off. What lies between them are zeros.
+    pub fn for_each_stored(
+        self,
+        range: Range<usize>,
+        mut f: impl FnMut(usize, &[u8]) -> ControlFlow<()>,
+    ) {
+        if let Str::Big(big) = self {
+            let _ = big.stored(range).try_for_each(|(at, bytes)| f(at, bytes));
+            return;
+        }
+        let mut digits = itoa::Buffer::new();
+        let text = self.contiguous(&mut digits);
+        let end = range.end.min(text.len());
+        if range.start < end {
+            let _ = f(range.start, &text[range.start..end]);
         }
     }
 
