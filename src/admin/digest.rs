@@ -14,10 +14,13 @@
 //! ```
 
 use std::fmt;
+use std::ops::ControlFlow;
 
 use sha1::{Digest as _, Sha1};
 
 use crate::db::keyspace::Databases;
+use crate::ds::listpack::Elem;
+use crate::object::list::{End, Item};
 use crate::object::{Entry, Str, Type, ValueRef};
 
 /// A digest under way. It begins with zeros.
@@ -46,6 +49,10 @@ impl Digest {
         self.mix_hash(Sha1::new_with_prefix(data));
     }
 
+    fn mix_elem(&mut self, elem: Elem<'_>) {
+        self.mix(elem.text(&mut itoa::Buffer::new()));
+    }
+
     fn mix_str(&mut self, text: Str<'_>) {
         let mut hash = Sha1::new();
         text.for_each_slice(|slice| hash.update(slice));
@@ -57,7 +64,27 @@ impl Digest {
         self.mix(&type_number(entry.type_of()).to_be_bytes());
         match entry.value() {
             ValueRef::Str(text) => self.mix_str(text),
-            _ => {}
+            ValueRef::List(list) => list.walk(0, End::Tail, |item| {
+                match item {
+                    Item::Elem(elem) => self.mix_elem(elem),
+                    Item::Whole(text) => self.mix(text),
+                }
+                ControlFlow::Continue(())
+            }),
+            ValueRef::Set(set) => {
+                for member in set.view().iter() {
+                    self.xor(member.text(&mut itoa::Buffer::new()));
+                }
+            }
+            ValueRef::Hash(hash) => {
+                for (field, value) in hash.view().iter() {
+                    let mut pair = Digest::default();
+                    pair.mix_elem(field);
+                    pair.mix_str(value);
+                    self.xor(&pair.0);
+                }
+            }
+            ValueRef::Zset(_) | ValueRef::Stream(_) => {}
         }
         if entry.expiry_ms().is_some() {
             self.xor(b"!!expire!!");

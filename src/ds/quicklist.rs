@@ -57,6 +57,14 @@ impl Limits {
         }
     }
 
+    /// The value of `list-max-listpack-size` that says this.
+    pub fn fill(self) -> i32 {
+        match self {
+            Limits::Count(max) => i32::try_from(max).unwrap_or(i32::MAX),
+            Limits::Bytes(max) => -(max / 4096).max(1).ilog2().cast_signed() - 1,
+        }
+    }
+
     /// True if a listpack of so many bytes and elements is beyond the limit.
     pub fn exceeded(self, bytes: usize, count: usize) -> bool {
         match self {

@@ -324,6 +324,14 @@ impl Hash {
         }
     }
 
+    /// The listpack of a small one.
+    pub fn listpack(&self) -> Option<&Listpack> {
+        match &self.body {
+            Body::Listpack(list) => Some(list),
+            _ => None,
+        }
+    }
+
     /// The dict of a large one, for DEBUG HTSTATS.
     pub fn as_table(&self) -> Option<&Table<Entry>> {
         match &self.body {

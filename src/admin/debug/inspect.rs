@@ -3,6 +3,7 @@
 //! Most see keys as they lie there: one whose time is over and that nobody has deleted yet is a key.
 
 use std::fmt::Write;
+use std::ops::ControlFlow;
 
 use crate::admin::digest;
 use crate::base::number;
@@ -11,6 +12,9 @@ use crate::cmd::keys::{Ttl, access_clock};
 use crate::cmd::session::Marks;
 use crate::cmd::{Args, CmdResult, DONE, is_word};
 use crate::ds::dict::Stats;
+use crate::ds::listpack::Listpack;
+use crate::ds::quicklist::{End, Node, Quicklist};
+use crate::ds::tree::Leaf;
 use crate::exec::Call;
 use crate::exec::server::Server;
 use crate::object::{Encoding, Entry, Str, Value, ValueRef};
@@ -41,6 +45,10 @@ pub fn object(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
         entry.access(),
         clock.idle_ms(entry.access()) / 1000,
     );
+    let text = match entry.value() {
+        ValueRef::List(list) => text + &list.quicklist().map(nodes_text).unwrap_or_default(),
+        _ => text,
+    };
     call.reply().status(text);
     DONE
 }
@@ -101,16 +109,98 @@ pub fn sdslen(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
     DONE
 }
 
-/// DEBUG LISTPACK key
-pub fn listpack(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
-    must_live(call, args.argv()[2])?;
-    Err(Fault::new("ERR Not a listpack encoded object."))
+/// What DEBUG OBJECT says of a quicklist's nodes.
+fn nodes_text(list: &Quicklist) -> String {
+    let nodes = list.node_count();
+    let bytes: usize = list.nodes().map(Node::size).sum();
+    format!(
+        " ql_nodes:{nodes} ql_avg_node:{:.2} ql_listpack_max:{} ql_compressed:{} ql_uncompressed_size:{bytes}",
+        list.len() as f64 / nodes as f64,
+        list.limits().fill(),
+        i32::from(list.compress_depth() != 0),
+    )
 }
 
-/// DEBUG QUICKLIST key
-pub fn quicklist(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
+/// DEBUG LISTPACK key: prints what is in it.
+pub fn listpack(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
     must_live(call, args.argv()[2])?;
-    Err(Fault::new("ERR Not a quicklist encoded object."))
+    let text = match entry(call, args.argv()[2])?.value() {
+        ValueRef::List(list) => list.listpack(),
+        ValueRef::Set(set) => set.listpack(),
+        ValueRef::Hash(hash) => hash.listpack(),
+        ValueRef::Str(_) | ValueRef::Zset(_) | ValueRef::Stream(_) => None,
+    };
+    let Some(list) = text else {
+        return Err(Fault::new("ERR Not a listpack encoded object."));
+    };
+    print!("{}", listpack_text(list));
+    call.reply().status("Listpack structure printed on stdout");
+    DONE
+}
+
+fn listpack_text(list: &Listpack) -> String {
+    let mut text = format!(
+        "{{total bytes {}}} {{num entries {}}}\n",
+        list.total_bytes(),
+        list.len()
+    );
+    for (index, elem) in list.iter().enumerate() {
+        let shown = crate::base::quoted::quote(elem.text(&mut itoa::Buffer::new()));
+        let _ = writeln!(text, "{index:4}: {:4} bytes {shown}", elem.entry_bytes());
+    }
+    text.push_str("{end}\n\n");
+    text
+}
+
+/// DEBUG QUICKLIST key [0|1]: prints its nodes, and with 1 what is in them.
+pub fn quicklist(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
+    let full = match args.argv().get(3) {
+        Some(arg) => number::parse_i64(arg).ok_or(NOT_INTEGER)? != 0,
+        None => false,
+    };
+    must_live(call, args.argv()[2])?;
+    let ValueRef::List(list) = entry(call, args.argv()[2])?.value() else {
+        return Err(NOT_QUICKLIST);
+    };
+    let list = list.quicklist().ok_or(NOT_QUICKLIST)?;
+    print!("{}", quicklist_text(list, full));
+    call.reply().status("Quicklist structure printed on stdout");
+    DONE
+}
+
+const NOT_QUICKLIST: Fault = Fault::new("ERR Not a quicklist encoded object.");
+
+fn quicklist_text(list: &Quicklist, full: bool) -> String {
+    let mut text = format!(
+        "{{count : {}}}\n{{len : {}}}\n{{fill : {}}}\n{{compress : {}}}\n",
+        list.len(),
+        list.node_count(),
+        list.limits().fill(),
+        list.compress_depth()
+    );
+    let mut first = 0;
+    for (index, node) in list.nodes().enumerate() {
+        let container = if node.is_plain() { "PLAIN" } else { "PACKED" };
+        let encoding = if node.is_compressed() { "LZF" } else { "RAW" };
+        let _ = writeln!(
+            text,
+            "{{quicklist node({index}) container : {container}, encoding: {encoding}, size: {}, count: {}}}",
+            node.size(),
+            node.len()
+        );
+        if full {
+            let until = first + node.len();
+            list.walk(first, End::Tail, |item| {
+                let _ = writeln!(text, "    {}", crate::base::quoted::quote(&item.to_vec()));
+                first += 1;
+                match first == until {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                }
+            });
+        }
+    }
+    text
 }
 
 /// DEBUG DIGEST
@@ -181,9 +271,20 @@ fn shape(stats: &Stats, full: bool) -> String {
 /// DEBUG HTSTATS-KEY key [full]
 pub fn htstats_key(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
     must_live(call, args.argv()[2])?;
-    Err(Fault::new(
-        "ERR The value stored at the specified key is not represented using an hash table",
-    ))
+    let full = args.argv().get(3).is_some_and(|word| is_word(word, "full"));
+    let stats = match entry(call, args.argv()[2])?.value() {
+        ValueRef::Set(set) => set.as_table().map(|table| table.dict().stats()),
+        ValueRef::Hash(hash) => hash.as_table().map(|table| table.dict().stats()),
+        _ => None,
+    };
+    let Some(stats) = stats else {
+        return Err(Fault::new(
+            "ERR The value stored at the specified key is not represented using an hash table",
+        ));
+    };
+    let text = shape(&stats, full);
+    call.reply().verbatim(b"txt", text.as_bytes());
+    DONE
 }
 
 /// Clients are sorted by their memory into classes of powers of two, these the least and the greatest.
