@@ -9,3 +9,4 @@ pub mod listpack;
 pub mod member;
 pub mod quicklist;
 pub mod tree;
+pub mod zset;

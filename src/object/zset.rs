@@ -1,12 +1,594 @@
-//! The face of a zset value.
+//! The face of sorted sets: a small one is a listpack, a larger one a [`Ranked`].
+//!
+//! In the listpack each member is followed by its score, and the pairs lie in order; the bytes are Redis's own. It grows
+//! into a `Ranked` (which `OBJECT ENCODING` calls `skiplist`) by the thresholds that are handed in, and never turns back;
+//! only the results of ZUNIONSTORE and its kin begin small whenever they fit.
+//!
+//! All ranges come down to ranks: a range of scores or of members is looked up as two ranks, and what is between them is
+//! read, counted or removed.
+
+use std::ops::Range;
 
 use super::value::{Container, Encoding, Heap, HeapMut, Type, ValueRef};
+use crate::base::alloc::size_class;
+use crate::base::double::{as_integer, format_double};
+use crate::base::number::parse_f64;
+use crate::base::rng::Rng;
 use crate::ds::cow::Shared;
+use crate::ds::dict::HashKey;
+use crate::ds::listpack::{Elem, Iter, Listpack, Needle, Pos};
+use crate::ds::zset::{Gap, Items, Ranked};
+
+/// What decides how a sorted set is stored.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Most members of a listpack (`zset-max-listpack-entries`).
+    pub entries_max: usize,
+    /// The longest member of a listpack (`zset-max-listpack-value`).
+    pub value_max: usize,
+    /// What dicts hash under.
+    pub hash_key: HashKey,
+}
+
+/// An end of a range of scores.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ScoreEnd {
+    pub score: f64,
+    /// The score itself is not in the range.
+    pub open: bool,
+}
+
+/// A range of scores.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ScoreRange {
+    pub min: ScoreEnd,
+    pub max: ScoreEnd,
+}
+
+impl ScoreRange {
+    fn reaches(&self, score: f64) -> bool {
+        score > self.min.score || (score == self.min.score && !self.min.open)
+    }
+
+    fn passed_by(&self, score: f64) -> bool {
+        score > self.max.score || (score == self.max.score && self.max.open)
+    }
+}
+
+/// An end of a range of members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LexEnd<'a> {
+    /// Before all members.
+    First,
+    /// Behind all members.
+    Last,
+    /// At this member, which is in the range.
+    Closed(&'a [u8]),
+    /// At this member, which is not.
+    Open(&'a [u8]),
+}
+
+/// A range of members, in the order of their bytes. It makes sense where all scores are equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LexRange<'a> {
+    pub min: LexEnd<'a>,
+    pub max: LexEnd<'a>,
+}
+
+impl LexRange<'_> {
+    fn is_from_min(&self, member: &[u8]) -> bool {
+        match self.min {
+            LexEnd::First => true,
+            LexEnd::Last => false,
+            LexEnd::Closed(min) => member >= min,
+            LexEnd::Open(min) => member > min,
+        }
+    }
+
+    fn is_to_max(&self, member: &[u8]) -> bool {
+        match self.max {
+            LexEnd::First => false,
+            LexEnd::Last => true,
+            LexEnd::Closed(max) => member <= max,
+            LexEnd::Open(max) => member < max,
+        }
+    }
+
+    /// True if no member can be in it.
+    fn is_empty(&self) -> bool {
+        match (self.min, self.max) {
+            (LexEnd::Last, _) | (_, LexEnd::First) => true,
+            (LexEnd::First, _) | (_, LexEnd::Last) => false,
+            (LexEnd::Closed(min), LexEnd::Closed(max)) => min > max,
+            (LexEnd::Closed(min) | LexEnd::Open(min), LexEnd::Closed(max) | LexEnd::Open(max)) => {
+                min >= max
+            }
+        }
+    }
+}
 
 /// See the head of the file.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 pub struct Zset {
+    form: Form,
     left_behind: usize,
+}
+
+enum Form {
+    Small(Listpack),
+    Large(Box<Ranked>),
+}
+
+impl std::fmt::Debug for Form {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Form::Small(pack) => write!(f, "{pack:?}"),
+            Form::Large(ranked) => write!(f, "{} members", ranked.len()),
+        }
+    }
+}
+
+/// The element of a listpack that stands for a score.
+fn score_elem<'a>(score: f64, text: &'a mut crate::base::double::DoubleText) -> Elem<'a> {
+    match as_integer(score) {
+        Some(int) => Elem::Int(int),
+        None => {
+            *text = format_double(score);
+            Elem::Str(text.as_bytes())
+        }
+    }
+}
+
+/// The score that an element of a listpack stands for.
+fn elem_score(elem: Elem<'_>) -> f64 {
+    match elem {
+        Elem::Int(int) => int as f64,
+        Elem::Str(text) => parse_f64(text).unwrap_or(0.0),
+    }
+}
+
+/// Where a pair of a new member goes, or the pair that is there.
+enum Found {
+    At(Pos, f64),
+    Missing,
+}
+
+fn look_up(pack: &Listpack, member: &[u8]) -> Found {
+    let Some(at) = pack.find(pack.first(), Needle::new(member), 1) else {
+        return Found::Missing;
+    };
+    let score = pack.next(at).and_then(|at| pack.get(at));
+    Found::At(at, score.map_or(0.0, elem_score))
+}
+
+/// Puts a pair in its place, which no pair of the same member has.
+fn insert(pack: &mut Listpack, score: f64, member: &[u8]) {
+    let mut text = format_double(0.0);
+    let pair = [Elem::from(member), score_elem(score, &mut text)];
+    let mut digits = itoa::Buffer::new();
+    let mut at = pack.first();
+    while let Some(here) = at {
+        let Some(score_at) = pack.next(here) else {
+            break;
+        };
+        let (Some(other), Some(other_score)) = (pack.get(here), pack.get(score_at)) else {
+            break;
+        };
+        let other_score = elem_score(other_score);
+        if other_score > score || (other_score == score && other.text(&mut digits) > member) {
+            pack.insert_all(Some(here), &pair);
+            return;
+        }
+        at = pack.next(score_at);
+    }
+    pack.insert_all(None, &pair);
+}
+
+impl Zset {
+    /// An empty one for about so many members, the first of which is so long.
+    pub fn for_adding(rules: &Rules, members: usize, first_len: usize) -> Zset {
+        let large = members > rules.entries_max || first_len > rules.value_max;
+        Zset::of(match large {
+            true => Form::Large(Box::new(Ranked::new(rules.hash_key))),
+            false => Form::Small(Listpack::new()),
+        })
+    }
+
+    /// One of these members, which come in order and differ: a listpack if they fit.
+    pub fn from_sorted<T: AsRef<[u8]>>(rules: &Rules, sorted: &[(T, f64)]) -> Zset {
+        let bytes: usize = sorted.iter().map(|(m, _)| m.as_ref().len()).sum();
+        let fits = sorted.len() <= rules.entries_max
+            && sorted
+                .iter()
+                .all(|(m, _)| m.as_ref().len() <= rules.value_max);
+        if !fits || !Listpack::new().has_room_for(bytes) {
+            let sorted = sorted.iter().map(|(m, score)| (m.as_ref(), *score));
+            return Zset::of(Form::Large(Box::new(Ranked::from_sorted(
+                rules.hash_key,
+                sorted,
+            ))));
+        }
+        let mut pack = Listpack::new();
+        let mut text = format_double(0.0);
+        for (member, score) in sorted {
+            pack.push_back_all(&[Elem::from(member.as_ref()), score_elem(*score, &mut text)]);
+        }
+        Zset::of(Form::Small(pack))
+    }
+
+    fn of(form: Form) -> Zset {
+        Zset {
+            form,
+            left_behind: 0,
+        }
+    }
+
+    /// The number of members.
+    #[inline]
+    pub fn len(&self) -> usize {
+        match &self.form {
+            Form::Small(pack) => pack.len() / 2,
+            Form::Large(ranked) => ranked.len(),
+        }
+    }
+
+    /// True if there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The score of a member.
+    #[inline]
+    pub fn score(&self, member: &[u8]) -> Option<f64> {
+        match &self.form {
+            Form::Small(pack) => match look_up(pack, member) {
+                Found::At(_, score) => Some(score),
+                Found::Missing => None,
+            },
+            Form::Large(ranked) => ranked.score(member),
+        }
+    }
+
+    /// Leaves the listpack, if more than its members are to come at once.
+    pub fn expect(&mut self, rules: &Rules, members: usize) {
+        if members > rules.entries_max {
+            self.enlarge(rules);
+        }
+    }
+
+    /// Asks `f` for the score that a member shall have, given the one it has. `None`: nothing changes. A score that
+    /// equals the old one changes nothing either.
+    pub fn update(
+        &mut self,
+        rules: &Rules,
+        member: &[u8],
+        f: impl FnOnce(Option<f64>) -> Option<f64>,
+    ) {
+        let pack = match &mut self.form {
+            Form::Large(ranked) => return ranked.update(member, f),
+            Form::Small(pack) => pack,
+        };
+        match look_up(pack, member) {
+            Found::At(at, old) => {
+                if let Some(score) = f(Some(old)).filter(|&new| new != old) {
+                    pack.remove_from(at, 2);
+                    insert(pack, score, member);
+                }
+            }
+            Found::Missing => {
+                let Some(score) = f(None) else { return };
+                let fits = pack.len() / 2 < rules.entries_max
+                    && member.len() <= rules.value_max
+                    && pack.has_room_for(member.len());
+                if fits {
+                    insert(pack, score, member);
+                } else {
+                    self.enlarge(rules).update(member, |_| Some(score));
+                }
+            }
+        }
+    }
+
+    /// Leaves the listpack.
+    fn enlarge(&mut self, rules: &Rules) -> &mut Ranked {
+        if let Form::Small(pack) = &self.form {
+            let mut sorted: Vec<(Vec<u8>, f64)> = Vec::with_capacity(pack.len() / 2);
+            pairs(pack.iter()).for_each(|(member, score)| sorted.push((member.to_vec(), score)));
+            let sorted = sorted.iter().map(|(member, score)| (&member[..], *score));
+            let ranked = Ranked::from_sorted(rules.hash_key, sorted);
+            self.form = Form::Large(Box::new(ranked));
+        }
+        match &mut self.form {
+            Form::Large(ranked) => ranked,
+            Form::Small(_) => unreachable!("just left"),
+        }
+    }
+
+    /// Removes a member; true if it was there.
+    pub fn remove(&mut self, member: &[u8]) -> bool {
+        match &mut self.form {
+            Form::Small(pack) => match look_up(pack, member) {
+                Found::At(at, _) => {
+                    pack.remove_from(at, 2);
+                    true
+                }
+                Found::Missing => false,
+            },
+            Form::Large(ranked) => ranked.remove(member).is_some(),
+        }
+    }
+
+    /// Removes the first member, or the last, and shows it to `f` with its score.
+    pub fn pop<R>(&mut self, last: bool, f: impl FnOnce(Elem<'_>, f64) -> R) -> Option<R> {
+        match &mut self.form {
+            Form::Small(pack) => {
+                let at = pack.seek(if last { -2 } else { 0 })?;
+                let score = elem_score(pack.get(pack.next(at)?)?);
+                let result = f(pack.get(at)?, score);
+                pack.remove_from(at, 2);
+                Some(result)
+            }
+            Form::Large(ranked) => ranked.pop(last, |member, score| f(Elem::Str(member), score)),
+        }
+    }
+
+    /// Removes the members of a range of ranks.
+    pub fn remove_ranks(&mut self, ranks: Range<usize>) {
+        match &mut self.form {
+            Form::Small(pack) => pack.remove_range(2 * ranks.start as i64, 2 * ranks.len()),
+            Form::Large(ranked) => ranked.remove_ranks(ranks),
+        }
+    }
+
+    /// The rank of a member, counted from 0, and its score.
+    pub fn rank(&self, member: &[u8]) -> Option<(usize, f64)> {
+        match &self.form {
+            Form::Small(pack) => pairs(pack.iter())
+                .enumerate()
+                .find(|(_, (other, _))| other.is(member))
+                .map(|(rank, (_, score))| (rank, score)),
+            Form::Large(ranked) => ranked.rank(member),
+        }
+    }
+
+    /// The ranks of a range of scores.
+    pub fn ranks_of_scores(&self, range: &ScoreRange) -> Range<usize> {
+        let (from, until) = match &self.form {
+            Form::Small(pack) => {
+                let mut scores = pairs(pack.iter()).map(|(_, score)| score);
+                let from = scores.by_ref().position(|score| range.reaches(score));
+                let scores = pairs(pack.iter()).map(|(_, score)| score);
+                let until = scores.take_while(|&score| !range.passed_by(score)).count();
+                (from.unwrap_or(pack.len() / 2), until)
+            }
+            Form::Large(ranked) => {
+                let (min, max) = (range.min, range.max);
+                let from = ranked.count_before(match min.open {
+                    true => Gap::AfterScore(min.score),
+                    false => Gap::BeforeScore(min.score),
+                });
+                let until = ranked.count_before(match max.open {
+                    true => Gap::BeforeScore(max.score),
+                    false => Gap::AfterScore(max.score),
+                });
+                (from, until)
+            }
+        };
+        from..until.max(from)
+    }
+
+    /// The ranks of a range of members, without the first `skip` of them (the last, in `reverse`).
+    ///
+    /// Where scores differ the members are not in order, and Redis looks from one end for the first that the range has
+    /// reached, and takes what follows as long as it is in the range. A listpack is read likewise here.
+    pub fn ranks_of_members(
+        &self,
+        range: &LexRange<'_>,
+        reverse: bool,
+        skip: usize,
+    ) -> Range<usize> {
+        if range.is_empty() {
+            return 0..0;
+        }
+        match &self.form {
+            Form::Small(pack) if reverse => lex_backward(pack, range, skip),
+            Form::Small(pack) => lex_forward(pack, range, skip),
+            Form::Large(ranked) => {
+                let before = |end: LexEnd<'_>, is_max: bool| match end {
+                    LexEnd::First => 0,
+                    LexEnd::Last => ranked.len(),
+                    LexEnd::Closed(member) if is_max => ranked.count_before(Gap::AfterLex(member)),
+                    LexEnd::Open(member) if !is_max => ranked.count_before(Gap::AfterLex(member)),
+                    LexEnd::Closed(member) | LexEnd::Open(member) => {
+                        ranked.count_before(Gap::BeforeLex(member))
+                    }
+                };
+                let (from, until) = (before(range.min, false), before(range.max, true));
+                if reverse {
+                    from..until.saturating_sub(skip).max(from)
+                } else {
+                    let from = from.saturating_add(skip).min(ranked.len());
+                    from..until.max(from)
+                }
+            }
+        }
+    }
+
+    /// The members of a range of ranks, in their order or from the last to the first.
+    #[inline]
+    pub fn items(&self, ranks: Range<usize>, reverse: bool) -> Members<'_> {
+        let ranks = ranks.start..ranks.end.min(self.len());
+        match &self.form {
+            Form::Large(ranked) => Members(Source::Large(ranked.items(ranks, reverse))),
+            Form::Small(pack) => {
+                let left = ranks.len();
+                let at = match (left, reverse) {
+                    (0, _) => None,
+                    (_, true) => pack.seek(2 * ranks.end as i64 - 1),
+                    (_, false) => pack.seek(2 * ranks.start as i64),
+                };
+                Members(Source::Small {
+                    iter: at.map(|at| match reverse {
+                        true => pack.iter_until(at),
+                        false => pack.iter_from(at),
+                    }),
+                    left,
+                    reverse,
+                })
+            }
+        }
+    }
+
+    /// All members in order.
+    pub fn iter(&self) -> Members<'_> {
+        self.items(0..self.len(), false)
+    }
+
+    /// The member of a rank, and its score.
+    pub fn nth(&self, rank: usize) -> Option<(Elem<'_>, f64)> {
+        self.items(rank..rank.saturating_add(1), false).next()
+    }
+
+    /// A member, each with the same chance.
+    pub fn random(&self, rng: &mut Rng) -> Option<(Elem<'_>, f64)> {
+        match self.len() {
+            0 => None,
+            len => self.nth(rng.index(len)),
+        }
+    }
+
+    /// Calls `f` with some members from a cursor on, and gives the cursor to go on with, 0 at the end. A listpack is
+    /// given whole.
+    pub fn scan(&self, cursor: u64, count: usize, mut f: impl FnMut(Elem<'_>, f64)) -> u64 {
+        match &self.form {
+            Form::Small(pack) => {
+                pairs(pack.iter()).for_each(|(member, score)| f(member, score));
+                0
+            }
+            Form::Large(ranked) => {
+                ranked.scan(cursor, count, |member, score| f(Elem::Str(member), score))
+            }
+        }
+    }
+
+    /// The listpack, of a small one: for those who write it into a file as it is.
+    pub fn listpack(&self) -> Option<&Listpack> {
+        match &self.form {
+            Form::Small(pack) => Some(pack),
+            Form::Large(_) => None,
+        }
+    }
+}
+
+/// From the first member that the range has reached.
+fn lex_forward(pack: &Listpack, range: &LexRange<'_>, skip: usize) -> Range<usize> {
+    let mut digits = itoa::Buffer::new();
+    let mut is_from_min = |member: Elem<'_>| range.is_from_min(member.text(&mut digits));
+    let mut digits = itoa::Buffer::new();
+    let mut is_to_max = |member: Elem<'_>| range.is_to_max(member.text(&mut digits));
+    let len = pack.len() / 2;
+    let members = || pairs(pack.iter()).map(|(member, _)| member);
+    let overlaps =
+        pack.at(-2).is_some_and(&mut is_from_min) && pack.at(0).is_some_and(&mut is_to_max);
+    let first = members().position(&mut is_from_min);
+    let Some(first) = first.filter(|_| overlaps) else {
+        return 0..0;
+    };
+    if !members().nth(first).is_some_and(&mut is_to_max) {
+        return 0..0;
+    }
+    let from = first.saturating_add(skip).min(len);
+    from..from + members().skip(from).take_while(|m| is_to_max(*m)).count()
+}
+
+/// From the last member that the range has not passed.
+fn lex_backward(pack: &Listpack, range: &LexRange<'_>, skip: usize) -> Range<usize> {
+    let mut digits = itoa::Buffer::new();
+    let mut is_from_min = |member: Elem<'_>| range.is_from_min(member.text(&mut digits));
+    let mut digits = itoa::Buffer::new();
+    let mut is_to_max = |member: Elem<'_>| range.is_to_max(member.text(&mut digits));
+    let members: Vec<Elem<'_>> = pairs(pack.iter()).map(|(member, _)| member).collect();
+    let (Some(&front), Some(&back)) = (members.first(), members.last()) else {
+        return 0..0;
+    };
+    let last = members.iter().rposition(|m| is_to_max(*m));
+    let overlaps = is_from_min(back) && is_to_max(front);
+    let Some(last) = last.filter(|&last| overlaps && is_from_min(members[last])) else {
+        return 0..0;
+    };
+    let until = (last + 1).saturating_sub(skip);
+    let inside = members[..until]
+        .iter()
+        .rev()
+        .take_while(|m| is_from_min(**m));
+    until - inside.count()..until
+}
+
+/// The pairs of a listpack.
+fn pairs<'a>(mut iter: Iter<'a>) -> impl Iterator<Item = (Elem<'a>, f64)> {
+    std::iter::from_fn(move || Some((iter.next()?, elem_score(iter.next()?))))
+}
+
+/// Members with their scores.
+pub struct Members<'a>(Source<'a>);
+
+enum Source<'a> {
+    Small {
+        iter: Option<Iter<'a>>,
+        left: usize,
+        reverse: bool,
+    },
+    Large(Items<'a>),
+}
+
+impl<'a> Iterator for Members<'a> {
+    type Item = (Elem<'a>, f64);
+
+    #[inline]
+    fn next(&mut self) -> Option<(Elem<'a>, f64)> {
+        match &mut self.0 {
+            Source::Large(items) => items
+                .next()
+                .map(|(member, score)| (Elem::Str(member), score)),
+            Source::Small {
+                iter,
+                left,
+                reverse,
+            } => {
+                *left = left.checked_sub(1)?;
+                let iter = iter.as_mut()?;
+                if *reverse {
+                    let score = elem_score(iter.next_back()?);
+                    Some((iter.next_back()?, score))
+                } else {
+                    Some((iter.next()?, elem_score(iter.next()?)))
+                }
+            }
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = match &self.0 {
+            Source::Small { left, .. } => *left,
+            Source::Large(items) => items.len(),
+        };
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Members<'_> {}
+
+impl Clone for Zset {
+    /// A listpack is copied: whoever makes the copy in order to write leaves the old one behind.
+    fn clone(&self) -> Zset {
+        match &self.form {
+            Form::Small(pack) => Zset {
+                left_behind: pack.memory_bytes(),
+                form: Form::Small(pack.clone()),
+            },
+            Form::Large(ranked) => Zset::of(Form::Large(ranked.clone())),
+        }
+    }
 }
 
 impl Container for Zset {
@@ -16,6 +598,7 @@ impl Container for Zset {
         Heap::Zset(Shared::new(self))
     }
 
+    #[inline]
     fn of(value: ValueRef<'_>) -> Option<&Self> {
         match value {
             ValueRef::Zset(it) => Some(it),
@@ -23,6 +606,7 @@ impl Container for Zset {
         }
     }
 
+    #[inline]
     fn of_mut(heap: HeapMut<'_>) -> Option<&mut Self> {
         match heap {
             HeapMut::Zset(it) => Some(it),
@@ -31,26 +615,188 @@ impl Container for Zset {
     }
 
     fn is_empty(&self) -> bool {
-        true
+        Zset::is_empty(self)
     }
 
     fn encoding(&self) -> Encoding {
-        Encoding::Skiplist
+        match self.form {
+            Form::Small(_) => Encoding::Listpack,
+            Form::Large(_) => Encoding::Skiplist,
+        }
     }
 
     fn free_effort(&self) -> usize {
-        1
+        match &self.form {
+            Form::Small(_) => 1,
+            Form::Large(ranked) => ranked.len(),
+        }
     }
 
     fn memory_bytes(&self) -> usize {
-        size_of::<Self>()
+        let behind = match &self.form {
+            Form::Small(pack) => pack.memory_bytes(),
+            Form::Large(ranked) => size_class(size_of::<Ranked>(), 8) + ranked.memory_bytes(),
+        };
+        size_class(size_of::<Zset>() + 8, 8) + behind
     }
 
     fn freed_by_drop(&self) -> usize {
-        size_of::<Self>()
+        self.memory_bytes()
     }
 
     fn take_left_behind(&mut self) -> usize {
-        std::mem::take(&mut self.left_behind)
+        let behind = match &mut self.form {
+            Form::Small(_) => 0,
+            Form::Large(ranked) => ranked.take_left_behind(),
+        };
+        std::mem::take(&mut self.left_behind) + behind
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn rules(entries_max: usize) -> Rules {
+        Rules {
+            entries_max,
+            value_max: 64,
+            hash_key: HashKey::new(1, 2),
+        }
+    }
+
+    fn texts<'a>(members: impl Iterator<Item = (Elem<'a>, f64)>) -> Vec<(Vec<u8>, f64)> {
+        members.map(|(m, s)| (m.to_vec(), s)).collect()
+    }
+
+    /// What both forms answer must be the same, whatever is asked.
+    fn compare(small: &Zset, large: &Zset, ends: [(f64, bool); 2], lex: [(u8, bool); 2]) {
+        assert_eq!(small.len(), large.len());
+        assert_eq!(texts(small.iter()), texts(large.iter()));
+        let [min, max] = ends.map(|(score, open)| ScoreEnd { score, open });
+        let range = ScoreRange { min, max };
+        let ranks = small.ranks_of_scores(&range);
+        assert_eq!(ranks, large.ranks_of_scores(&range), "{range:?}");
+        for reverse in [false, true] {
+            assert_eq!(
+                texts(small.items(ranks.clone(), reverse)),
+                texts(large.items(ranks.clone(), reverse))
+            );
+        }
+        for (member, _) in texts(small.iter()) {
+            assert_eq!(small.rank(&member), large.rank(&member));
+            assert_eq!(small.score(&member), large.score(&member));
+        }
+        // Members are in order where scores are equal: take those of one score.
+        let one = texts(small.items(small.ranks_of_scores(&ScoreRange { min, max: min }), false));
+        let (a, b) = (
+            Zset::from_sorted(&rules(1000), &one),
+            Zset::from_sorted(&rules(0), &one),
+        );
+        let names = lex.map(|(n, _)| n.to_string());
+        let end = |i: usize| match (lex[i].0, lex[i].1) {
+            (0..3, _) => LexEnd::First,
+            (60.., _) => LexEnd::Last,
+            (_, false) => LexEnd::Closed(names[i].as_bytes()),
+            (_, true) => LexEnd::Open(names[i].as_bytes()),
+        };
+        let range = LexRange {
+            min: end(0),
+            max: end(1),
+        };
+        for (reverse, skip) in [(false, 0), (true, 0), (false, 2), (true, 2)] {
+            let (a_ranks, b_ranks) = (
+                a.ranks_of_members(&range, reverse, skip),
+                b.ranks_of_members(&range, reverse, skip),
+            );
+            assert_eq!(
+                texts(a.items(a_ranks, reverse)),
+                texts(b.items(b_ranks, reverse)),
+                "{range:?} {reverse} {skip}"
+            );
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+
+        #[test]
+        fn both_forms_are_the_same_set(
+            steps in prop::collection::vec((0..60u8, 0..12i32, 0..4u8), 1..150),
+            ends in [(-1..13i32, any::<bool>()), (-1..13i32, any::<bool>())],
+            lex in [(0..64u8, any::<bool>()), (0..64u8, any::<bool>())],
+        ) {
+            let (mut small, mut large) = (
+                Zset::for_adding(&rules(1000), 1, 1),
+                Zset::for_adding(&rules(0), 1, 1),
+            );
+            for (member, score, what) in steps {
+                let (name, score) = (member.to_string(), f64::from(score) / 2.0);
+                let name = name.as_bytes();
+                match what {
+                    0 => assert_eq!(small.remove(name), large.remove(name)),
+                    1 => {
+                        let pop = |set: &mut Zset| set.pop(member % 2 == 0, |m, s| (m.to_vec(), s));
+                        assert_eq!(pop(&mut small), pop(&mut large));
+                    }
+                    _ => {
+                        small.update(&rules(1000), name, |old| Some(score + old.unwrap_or(0.0)));
+                        large.update(&rules(0), name, |old| Some(score + old.unwrap_or(0.0)));
+                    }
+                }
+            }
+            assert_eq!(small.encoding(), Encoding::Listpack);
+            assert_eq!(large.encoding(), Encoding::Skiplist);
+            let ends = ends.map(|(score, open)| (f64::from(score) / 2.0, open));
+            compare(&small, &large, ends, lex);
+            let half = small.len() / 3..small.len() / 2;
+            small.remove_ranks(half.clone());
+            large.remove_ranks(half);
+            compare(&small, &large, ends, lex);
+        }
+    }
+
+    #[test]
+    fn it_leaves_the_listpack_by_the_thresholds_and_does_not_return() {
+        let add = |set: &mut Zset, member: &[u8]| set.update(&rules(3), member, |_| Some(1.0));
+        let mut set = Zset::for_adding(&rules(3), 1, 1);
+        [b"a", b"b", b"c"].iter().for_each(|m| add(&mut set, *m));
+        assert_eq!(set.encoding(), Encoding::Listpack);
+        add(&mut set, b"d");
+        assert_eq!((set.encoding(), set.len()), (Encoding::Skiplist, 4));
+        [b"a", b"b", b"c"]
+            .iter()
+            .for_each(|m| assert!(set.remove(*m)));
+        assert_eq!(set.encoding(), Encoding::Skiplist);
+        let mut set = Zset::for_adding(&rules(3), 1, 1);
+        add(&mut set, &[b'x'; 65]);
+        assert_eq!((set.encoding(), set.len()), (Encoding::Skiplist, 1));
+        assert_eq!(
+            Zset::for_adding(&rules(3), 4, 1).encoding(),
+            Encoding::Skiplist
+        );
+        assert_eq!(
+            Zset::for_adding(&rules(3), 1, 65).encoding(),
+            Encoding::Skiplist
+        );
+    }
+
+    /// Redis writes the score of a listpack as an integer where it is one, so that a zero loses its sign there.
+    #[test]
+    fn scores_in_a_listpack_are_numbers_and_texts() {
+        let mut set = Zset::for_adding(&rules(10), 1, 1);
+        for (member, score) in [("a", -0.0), ("b", 3.5), ("c", 1e21), ("d", f64::INFINITY)] {
+            set.update(&rules(10), member.as_bytes(), |_| Some(score));
+        }
+        let pack = set.listpack().map(|pack| pack.iter().collect::<Vec<_>>());
+        let text = |s: &'static str| Elem::Str(s.as_bytes());
+        let want = [
+            [text("a"), Elem::Int(0)],
+            [text("b"), text("3.5")],
+            [text("c"), text("1e+21")],
+            [text("d"), text("inf")],
+        ];
+        assert_eq!(pack, Some(want.concat()));
     }
 }
