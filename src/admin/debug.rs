@@ -216,7 +216,7 @@ fn pause_cron(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
 
 /// The greatest value of DEBUG QUICKLIST-PACKED-THRESHOLD, and what 0 stands for.
 const PACKED_THRESHOLD_MAX: u64 = (1 << 32) - (1 << 20);
-const PACKED_THRESHOLD_DEFAULT: u64 = 1 << 30;
+const PACKED_THRESHOLD_DEFAULT: usize = 1 << 30;
 
 /// DEBUG QUICKLIST-PACKED-THRESHOLD size: elements of a list from this size on have a node of their own.
 fn packed_threshold(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
@@ -226,7 +226,7 @@ fn packed_threshold(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
             "ERR argument must be a memory value bigger than 1 and smaller than 4gb",
         ));
     };
-    call.server.list_packed_threshold = match size {
+    call.server.list_plain_from = match size as usize {
         0 => PACKED_THRESHOLD_DEFAULT,
         size => size,
     };

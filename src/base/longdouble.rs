@@ -52,6 +52,46 @@ impl LongDouble {
         (!vanished && number.is_finite()).then_some(number)
     }
 
+    /// A thousand times the number, rounded up to an integer; `None` above what an `i64` holds, and the least `i64`
+    /// below: seconds as milliseconds.
+    pub fn thousandfold(self) -> Option<i64> {
+        let Float {
+            negative,
+            mut exp,
+            frac,
+        } = match self {
+            LongDouble::Finite(float) => float,
+            LongDouble::Infinite { negative: true } => return Some(i64::MIN),
+            LongDouble::Infinite { negative: false } | LongDouble::NaN => return None,
+        };
+        // The product first has to fit 64 bits again, rounded to nearest, ties to even.
+        let mut product = u128::from(frac) * 1000;
+        let excess = (u128::BITS - product.leading_zeros()).saturating_sub(64);
+        if excess > 0 {
+            let (half, rest) = (1 << (excess - 1), product & ((1 << excess) - 1));
+            product >>= excess;
+            if rest > half || (rest == half && product & 1 == 1) {
+                product += 1;
+            }
+            exp += excess as i32;
+        }
+        let whole = match exp {
+            64.. if product > 0 => u128::MAX,
+            0.. => product << exp.min(63),
+            _ => {
+                let shift = exp.unsigned_abs();
+                let floor = product.checked_shr(shift).unwrap_or(0);
+                let exact = floor.checked_shl(shift).unwrap_or(0) == product;
+                floor + u128::from(!exact && !negative)
+            }
+        };
+        match i64::try_from(whole) {
+            Ok(whole) if negative => Some(-whole),
+            Ok(whole) => Some(whole),
+            Err(_) => negative.then_some(i64::MIN),
+        }
+    }
+
     /// The sum, rounded to nearest, ties to even.
     #[allow(clippy::should_implement_trait)]
     pub fn add(self, other: LongDouble) -> LongDouble {

@@ -57,6 +57,8 @@ pub struct Keys<'a> {
     pub watch: &'a mut WatchTable,
     pub stats: &'a mut KeyStats,
     pub config: &'a Config,
+    /// Elements of a list from this size on have a node of their own (DEBUG QUICKLIST-PACKED-THRESHOLD).
+    pub list_plain_from: usize,
     pub rng: &'a mut Rng,
     /// Who waits for which key.
     pub waiting: &'a HashMap<(u32, Bytes), VecDeque<Token>>,
@@ -243,6 +245,14 @@ impl Keys<'_> {
             self.store(key, container);
         }
         Ok((result, Gone(is_empty)))
+    }
+
+    /// Drops what was taken out of a container, elsewhere if that is dear.
+    pub fn dispose<C: Container>(&mut self, part: C) {
+        if part.free_effort() > FREE_EFFORT_MAX {
+            let value = Value::Heap(part.into_heap());
+            self.free.push(Entry::new(b"", value, None, 0));
+        }
     }
 
     /// Stores a container, whatever was there, without a time to live. Tells as [`Keys::set`].

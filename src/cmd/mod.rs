@@ -7,6 +7,7 @@
 pub mod args;
 pub mod bitfield;
 pub mod bitmap;
+pub mod blocking;
 pub mod counter;
 pub mod ctx;
 pub mod expire;
@@ -15,6 +16,7 @@ pub mod generic;
 pub mod hyperloglog;
 pub mod keys;
 pub mod lcs;
+pub mod list;
 pub mod object;
 pub mod scan;
 pub mod session;
@@ -49,6 +51,8 @@ pub fn rows() -> impl Iterator<Item = &'static Row<DataFn>> {
         bitmap::ROWS,
         bitfield::ROWS,
         hyperloglog::ROWS,
+        list::ROWS,
+        list::pop::ROWS,
     ];
     groups.into_iter().flatten()
 }

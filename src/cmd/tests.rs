@@ -77,6 +77,7 @@ impl Bench {
                 watch: &mut self.watch,
                 stats: &mut self.stats,
                 config: &self.config,
+                list_plain_from: 1 << 30,
                 rng: &mut self.rng,
                 waiting: &HashMap::new(),
                 free: &mut Vec::new(),

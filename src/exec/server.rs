@@ -173,7 +173,7 @@ pub struct Server {
     pub evict_pool: crate::db::evict::Pool,
     pub expire_cycle: crate::db::expire::Cycle,
     /// Elements of a list from this size on have a node of their own (DEBUG QUICKLIST-PACKED-THRESHOLD).
-    pub list_packed_threshold: u64,
+    pub list_plain_from: usize,
     /// Scripts may run commands that are denied to them (DEBUG SET-DISABLE-DENY-SCRIPTS).
     pub scripts_may_all: bool,
     /// Greatest buffers of clients of late.
@@ -250,7 +250,7 @@ impl Server {
             batch: Default::default(),
             evict_pool: Default::default(),
             expire_cycle: Default::default(),
-            list_packed_threshold: 1 << 30,
+            list_plain_from: 1 << 30,
             scripts_may_all: false,
             client_peaks: ClientPeaks::default(),
             reply_buffer_resizing: true,
