@@ -128,6 +128,18 @@ pub fn is_word(arg: &[u8], word: &str) -> bool {
     arg.eq_ignore_ascii_case(word.as_bytes())
 }
 
+/// Reads the count of HRANDFIELD and its kin: any number that has a negative.
+pub fn parse_count(arg: &[u8]) -> Result<i64, Fault> {
+    match number::parse_i64(arg).ok_or(NOT_INTEGER)? {
+        i64::MIN => Err(Fault::text(format!(
+            "ERR value is out of range, value must between {} and {}",
+            -i64::MAX,
+            i64::MAX
+        ))),
+        count => Ok(count),
+    }
+}
+
 /// Arguments that own their bytes, for a command that runs later: queued, blocked or propagated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OwnedArgs {

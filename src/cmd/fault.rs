@@ -83,6 +83,7 @@ pub const SYNTAX: Fault = f("ERR syntax error");
 pub const WRONG_TYPE: Fault =
     f("WRONGTYPE Operation against a key holding the wrong kind of value");
 pub const NOT_INTEGER: Fault = f("ERR value is not an integer or out of range");
+pub const VALUE_OUT_OF_RANGE: Fault = f("ERR value is out of range");
 pub const NOT_FLOAT: Fault = f("ERR value is not a valid float");
 pub const OUT_OF_RANGE: Fault = f("ERR index out of range");
 pub const NO_SUCH_KEY: Fault = f("ERR no such key");

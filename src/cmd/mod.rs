@@ -13,6 +13,7 @@ pub mod ctx;
 pub mod expire;
 pub mod fault;
 pub mod generic;
+pub mod hash;
 pub mod hyperloglog;
 pub mod keys;
 pub mod lcs;
@@ -20,6 +21,8 @@ pub mod list;
 pub mod object;
 pub mod scan;
 pub mod session;
+pub mod set;
+pub mod setops;
 pub mod spec;
 pub mod string;
 pub mod substring;
@@ -48,11 +51,14 @@ pub fn rows() -> impl Iterator<Item = &'static Row<DataFn>> {
         expire::ROWS,
         scan::ROWS,
         object::ROWS,
-        bitmap::ROWS,
         bitfield::ROWS,
+        bitmap::ROWS,
+        hash::ROWS,
         hyperloglog::ROWS,
         list::ROWS,
         list::pop::ROWS,
+        set::ROWS,
+        setops::ROWS,
     ];
     groups.into_iter().flatten()
 }

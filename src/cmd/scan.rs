@@ -1,6 +1,7 @@
-//! Walking the keys: KEYS all at once, SCAN a few at a time.
+//! Walking the keys: KEYS all at once, SCAN a few at a time. HSCAN, SSCAN and ZSCAN, which walk what one key holds, share
+//! with SCAN how arguments are read ([`key_and_cursor`], [`ScanOptions`]) and how the reply is made ([`reply_walk`]).
 //!
-//! Both only read: a key whose time is over is left out. SCAN deletes those that it met, once the walk is done with them.
+//! All only read: a key whose time is over is left out. SCAN deletes those that it met, once the walk is done with them.
 
 use bytes::Bytes;
 
@@ -8,7 +9,9 @@ use crate::base::glob;
 use crate::cmd::fault::{CmdResult, DONE, Fault, NOT_INTEGER, SYNTAX};
 use crate::cmd::spec::{Acl, Arg, Flags, Group, Spec};
 use crate::cmd::{Args, Ctx, DataFn, Row};
-use crate::db::scan::{ScanError, ScanOptions, parse_cursor};
+pub use crate::db::scan::ScanOptions;
+use crate::db::scan::{ScanError, parse_cursor};
+use crate::resp::reply::Reply;
 
 pub static ROWS: &[Row<DataFn>] = &[KEYS, SCAN];
 
@@ -74,6 +77,30 @@ impl<'a> Filter<'a> {
     }
 }
 
+/// The key and the cursor of HSCAN and its kin: the cursor is judged before the key is looked up, the options after it.
+pub fn key_and_cursor<'a>(args: &mut Args<'a>) -> Result<(&'a [u8], u64), Fault> {
+    let (key, cursor) = args.two()?;
+    Ok((key, parse_cursor(cursor)?))
+}
+
+/// Replies a cursor to go on with and an array: `walk` writes its elements, and gives the cursor and how many they are.
+pub fn reply_walk(reply: &mut Reply, walk: impl FnOnce(&mut Reply) -> (u64, usize)) {
+    reply.array(2);
+    let deferred = reply.defer();
+    let (next, count) = walk(reply);
+    let mut digits = itoa::Buffer::new();
+    let digits = digits.format(next);
+    reply.close(
+        deferred,
+        format!("${}\r\n{digits}\r\n*{count}\r\n", digits.len()).as_bytes(),
+    );
+}
+
+/// The reply of a walk over a key that is not there.
+pub fn reply_no_walk(reply: &mut Reply) {
+    reply_walk(reply, |_| (0, 0));
+}
+
 const SCAN: Row<DataFn> = Spec::new("scan", -2, Group::Generic)
     .flags(Flags::READONLY.or(Flags::TOUCHES_ARBITRARY_KEYS))
     .acl(Acl::KEYSPACE)
@@ -99,30 +126,27 @@ fn scan(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
     let cursor = parse_cursor(args.one()?)?;
     let options = ScanOptions::parse(args.rest(), true)?;
     let now_ms = cx.now_ms();
-    let (mut count, mut looked_up) = (0, 0);
+    let mut looked_up = 0;
     let mut expired = Vec::new();
-    cx.reply.array(2);
-    let deferred = cx.reply.defer();
-    let next = cx.keys.db().scan(cursor, options.count, |entry| {
-        if !options.wants_name(entry.key()) {
-            return;
-        }
-        if entry.is_expired(now_ms) {
-            expired.push(Bytes::copy_from_slice(entry.key()));
-            return;
-        }
-        looked_up += 1;
-        if options.wants_type(entry.type_of()) {
-            cx.reply.bulk(entry.key());
-            count += 1;
-        }
+    let db = cx.keys.db();
+    reply_walk(cx.reply, |reply| {
+        let mut count = 0;
+        let next = db.scan(cursor, options.count, |entry| {
+            if !options.wants_name(entry.key()) {
+                return;
+            }
+            if entry.is_expired(now_ms) {
+                expired.push(Bytes::copy_from_slice(entry.key()));
+                return;
+            }
+            looked_up += 1;
+            if options.wants_type(entry.type_of()) {
+                reply.bulk(entry.key());
+                count += 1;
+            }
+        });
+        (next, count)
     });
-    let mut digits = itoa::Buffer::new();
-    let digits = digits.format(next);
-    cx.reply.close(
-        deferred,
-        format!("${}\r\n{digits}\r\n*{count}\r\n", digits.len()).as_bytes(),
-    );
     // The filter by type is a lookup, and counts as one.
     if options.has_type() {
         cx.keys.stats.hits += looked_up;
