@@ -1,0 +1,435 @@
+//! The collections, as commands reach them: what an operation costs as its collection grows, and how long the loop's
+//! longest turn takes while one grows, is written under a snapshot, and is deleted.
+//!
+//!     cargo bench --bench types [-- SIZES ... PARTS ...]
+//!
+//! SIZES are numbers of elements (100 1000 ... 10000000), PARTS of costs, pauses, bits (all).
+//!
+//! A whole server runs in this process, without sockets: a turn hands it a batch of requests as bytes and takes its
+//! replies. Times are the loop's thread CPU time, so other programs on the machine only show as cold caches. Freeing
+//! goes to another thread, as in the real server.
+
+use std::any::Any;
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
+
+use redstart::base::rng::Rng;
+use redstart::base::time::Clock;
+use redstart::config::Config;
+use redstart::exec::conn::{Peer, Token};
+use redstart::exec::io::Io;
+use redstart::exec::server::Server;
+use redstart::server::before_sleep::{Outside, before_sleep};
+use redstart::server::test_io::{BEGINNING_US, TestIo};
+
+/// Requests of a turn: what a pipelining client sends at once.
+const BATCH: usize = 16;
+/// Operations timed for one figure.
+const TIMED: usize = 64_000;
+/// Writes under a snapshot.
+const WRITES: usize = 200_000;
+
+/// The outside: sockets are left out, freeing is not.
+struct World {
+    io: TestIo,
+    freeing: Sender<Box<dyn Any + Send>>,
+    again: bool,
+    replied: usize,
+}
+
+impl Outside for World {
+    fn io(&mut self) -> &mut dyn Io {
+        &mut self.io
+    }
+
+    fn again(&mut self, _: Token) {
+        self.again = true;
+    }
+
+    fn flush(&mut self, server: &mut Server) {
+        for token in std::mem::take(&mut server.pending_writes) {
+            if let Some(conn) = server.conns.get_mut(token) {
+                conn.write_queued = false;
+                self.replied += conn.reply.len();
+                conn.reply.advance(conn.reply.len());
+                conn.kept = conn.reply.mark();
+            }
+        }
+    }
+
+    fn close(&mut self, _: Token) {}
+
+    fn free(&mut self, what: Box<dyn Any + Send>, _: usize) {
+        let _ = self.freeing.send(what);
+    }
+}
+
+struct Bench {
+    server: Server,
+    world: World,
+    token: Token,
+    clock: Clock,
+    rng: Rng,
+    requests: Vec<u8>,
+    /// CPU time of the longest turn, and of all.
+    longest_ns: u64,
+    total_ns: u64,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let (freeing, freed) = channel();
+        std::thread::spawn(move || freed.into_iter().for_each(drop));
+        let world = World {
+            io: TestIo::default(),
+            freeing,
+            again: false,
+            replied: 0,
+        };
+        let table = redstart::admin::table();
+        let mut server = Server::new(Config::default(), table, 1, &world.io);
+        let token = server.connect(Peer::default()).expect("room for one");
+        Bench {
+            server,
+            world,
+            token,
+            clock: Clock::system(),
+            rng: Rng::new(7),
+            requests: Vec::new(),
+            longest_ns: 0,
+            total_ns: 0,
+        }
+    }
+
+    /// Adds a request to the batch.
+    fn ask(&mut self, words: &[&str]) {
+        use std::io::Write;
+        let _ = write!(self.requests, "*{}\r\n", words.len());
+        for word in words {
+            let _ = write!(self.requests, "${}\r\n{word}\r\n", word.len());
+        }
+    }
+
+    /// One turn of the loop with the batch.
+    fn turn(&mut self) {
+        let requests = std::mem::take(&mut self.requests);
+        self.world.io.clock.advance(Duration::from_micros(20));
+        let start = self.clock.thread_cpu_ns();
+        self.server.sync_clock(&self.world.io);
+        let mut more = self.server.feed(&mut self.world.io, self.token, &requests);
+        before_sleep(&mut self.server, &mut self.world);
+        while more || std::mem::take(&mut self.world.again) {
+            more = self.server.resume(&mut self.world.io, self.token);
+            before_sleep(&mut self.server, &mut self.world);
+        }
+        let took = self.clock.thread_cpu_ns() - start;
+        self.longest_ns = self.longest_ns.max(took);
+        self.total_ns += took;
+        self.requests = requests;
+        self.requests.clear();
+    }
+
+    fn reset(&mut self) {
+        (self.longest_ns, self.total_ns) = (0, 0);
+    }
+
+    /// Runs `count` requests in batches; each is made by `ask` from its number.
+    fn run(&mut self, count: usize, mut ask: impl FnMut(&mut Bench, usize)) {
+        self.reset();
+        for i in 0..count {
+            ask(self, i);
+            if i % BATCH == BATCH - 1 || i == count - 1 {
+                self.turn();
+            }
+        }
+        let errors: u64 = self.server.stats.total_errors;
+        assert_eq!(errors, 0, "a request of the benchmark is wrong");
+    }
+
+    fn us_each(&self, count: usize) -> f64 {
+        self.total_ns as f64 / 1000.0 / count as f64
+    }
+}
+
+fn member(i: usize) -> String {
+    format!("membr:{i:012}")
+}
+
+/// Scores in no order.
+fn score(i: usize) -> String {
+    ((i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40).to_string()
+}
+
+/// One kind of collection: how it grows, and what is done with it.
+struct Kind {
+    name: &'static str,
+    add: fn(&mut Bench, usize),
+    /// Writes to an element that is there.
+    write: fn(&mut Bench, usize),
+    /// Name and request, given the number of elements.
+    operations: &'static [(&'static str, fn(&mut Bench, usize))],
+}
+
+const SIXTEEN: &str = "0123456789abcdef";
+
+const KINDS: &[Kind] = &[
+    Kind {
+        name: "list",
+        add: |b, _| b.ask(&["RPUSH", "list", SIXTEEN]),
+        write: |b, n| {
+            let at = b.rng.index(n).to_string();
+            b.ask(&["LSET", "list", &at, "fedcba9876543210"]);
+        },
+        operations: &[
+            ("LINDEX", |b, n| {
+                let at = b.rng.index(n).to_string();
+                b.ask(&["LINDEX", "list", &at]);
+            }),
+            ("LSET", |b, n| {
+                let at = b.rng.index(n).to_string();
+                b.ask(&["LSET", "list", &at, "fedcba9876543210"]);
+            }),
+            ("LINSERT near the head", |b, _| {
+                b.ask(&["LINSERT", "list", "BEFORE", SIXTEEN, "0123456789abcde-"]);
+            }),
+            ("LRANGE of 10", |b, n| {
+                let at = b.rng.index(n);
+                b.ask(&["LRANGE", "list", &at.to_string(), &(at + 9).to_string()]);
+            }),
+        ],
+    },
+    Kind {
+        name: "hash",
+        add: |b, i| b.ask(&["HSET", "hash", &member(i), SIXTEEN]),
+        write: |b, n| {
+            let field = member(b.rng.index(n));
+            b.ask(&["HSET", "hash", &field, "fedcba9876543210"]);
+        },
+        operations: &[
+            ("HGET", |b, n| {
+                let field = member(b.rng.index(n));
+                b.ask(&["HGET", "hash", &field]);
+            }),
+            ("HSET", |b, n| {
+                let field = member(b.rng.index(n));
+                b.ask(&["HSET", "hash", &field, "fedcba9876543210"]);
+            }),
+        ],
+    },
+    Kind {
+        name: "set",
+        add: |b, i| b.ask(&["SADD", "set", &member(i)]),
+        write: |b, n| {
+            let (old, new) = (member(b.rng.index(n)), member(b.rng.index(n)));
+            b.ask(&["SREM", "set", &old]);
+            b.ask(&["SADD", "set", &old, &new]);
+        },
+        operations: &[
+            ("SISMEMBER", |b, n| {
+                let one = member(b.rng.index(n));
+                b.ask(&["SISMEMBER", "set", &one]);
+            }),
+            ("SADD", |b, n| {
+                let one = member(b.rng.index(n));
+                b.ask(&["SADD", "set", &one]);
+            }),
+            ("SINTER with a set of 10", |b, _| {
+                b.ask(&["SINTER", "set", "few"])
+            }),
+        ],
+    },
+    Kind {
+        name: "zset",
+        add: |b, i| b.ask(&["ZADD", "zset", &score(i), &member(i)]),
+        write: |b, n| {
+            let (i, j) = (b.rng.index(n), b.rng.index(n));
+            b.ask(&["ZADD", "zset", &score(j), &member(i)]);
+        },
+        operations: &[
+            ("ZADD", |b, n| {
+                let (i, j) = (b.rng.index(n), b.rng.index(n));
+                b.ask(&["ZADD", "zset", &score(j), &member(i)]);
+            }),
+            ("ZRANK", |b, n| {
+                let one = member(b.rng.index(n));
+                b.ask(&["ZRANK", "zset", &one]);
+            }),
+            ("ZSCORE", |b, n| {
+                let one = member(b.rng.index(n));
+                b.ask(&["ZSCORE", "zset", &one]);
+            }),
+            ("ZRANGE of 10", |b, n| {
+                let at = b.rng.index(n);
+                b.ask(&["ZRANGE", "zset", &at.to_string(), &(at + 9).to_string()]);
+            }),
+        ],
+    },
+    Kind {
+        name: "stream",
+        add: |b, _| {
+            b.ask(&[
+                "XADD",
+                "stream",
+                "*",
+                "sensor",
+                SIXTEEN,
+                "temperature",
+                SIXTEEN,
+            ])
+        },
+        write: |b, n| {
+            let id = stream_id(b, n);
+            b.ask(&["XDEL", "stream", &id]);
+        },
+        operations: &[
+            ("XADD", |b, _| {
+                b.ask(&[
+                    "XADD",
+                    "stream",
+                    "*",
+                    "sensor",
+                    SIXTEEN,
+                    "temperature",
+                    SIXTEEN,
+                ]);
+            }),
+            ("XRANGE of 10", |b, n| {
+                let id = stream_id(b, n);
+                b.ask(&["XRANGE", "stream", &id, "+", "COUNT", "10"]);
+            }),
+        ],
+    },
+];
+
+/// Some entry of the stream: they come a few a millisecond, from the beginning on.
+fn stream_id(b: &mut Bench, n: usize) -> String {
+    let ms = (n / BATCH * 20 / 1000).max(1);
+    format!(
+        "{}-{}",
+        BEGINNING_US as usize / 1000 + b.rng.index(ms),
+        b.rng.index(16)
+    )
+}
+
+fn costs(kind: &Kind, sizes: &[usize]) {
+    println!(
+        "{}: CPU us an operation, its request and reply included",
+        kind.name
+    );
+    let mut rows: Vec<String> = kind
+        .operations
+        .iter()
+        .map(|(name, _)| format!("  {name:<26}"))
+        .collect();
+    for &n in sizes {
+        let mut b = Bench::new();
+        b.run(n, kind.add);
+        for i in 0..10 {
+            b.ask(&["SADD", "few", &member(i * n / 10)]);
+        }
+        b.turn();
+        for (row, (_, ask)) in rows.iter_mut().zip(kind.operations) {
+            b.run(TIMED, |b, _| ask(b, n));
+            *row += &format!("{:9.3}", b.us_each(TIMED));
+        }
+    }
+    println!(
+        "  {:<26}{}",
+        "elements",
+        sizes.iter().map(|n| format!("{n:9}")).collect::<String>()
+    );
+    rows.iter().for_each(|row| println!("{row}"));
+}
+
+fn ms(ns: u64) -> f64 {
+    ns as f64 / 1e6
+}
+
+fn pauses(kind: &Kind, n: usize) {
+    let mut b = Bench::new();
+    b.run(n, kind.add);
+    println!("{}, {n} elements: the longest turn", kind.name);
+    println!(
+        "  growing                    {:9.3} ms   ({:.3} us each)",
+        ms(b.longest_ns),
+        b.us_each(n)
+    );
+    b.reset();
+    let start = b.clock.thread_cpu_ns();
+    let snapshot = b.server.dbs.snapshot();
+    println!(
+        "  taking a snapshot          {:9.3} ms",
+        ms(b.clock.thread_cpu_ns() - start)
+    );
+    b.run(WRITES, |b, _| (kind.write)(b, n));
+    println!(
+        "  writing under the snapshot {:9.3} ms   ({:.3} us each)",
+        ms(b.longest_ns),
+        b.us_each(WRITES)
+    );
+    drop(snapshot);
+    b.ask(&["DEL", kind.name]);
+    b.reset();
+    b.turn();
+    println!("  deleting                   {:9.3} ms", ms(b.longest_ns));
+}
+
+/// SETBIT and APPEND on a string of 512 MB with a snapshot alive.
+fn bits() {
+    let mut b = Bench::new();
+    let size = 512 << 20;
+    b.ask(&["SETBIT", "bits", &(size * 8 - 1).to_string(), "1"]);
+    for i in 0..size / 65_536 {
+        b.ask(&["SETRANGE", "bits", &(i * 65_536).to_string(), "x"]);
+    }
+    b.turn();
+    let snapshot = b.server.dbs.snapshot();
+    b.run(20_000, |b, _| {
+        let at = b.rng.index(size * 8).to_string();
+        b.ask(&["SETBIT", "bits", &at, "1"]);
+    });
+    println!("a string of 512 MB under a snapshot: the longest turn");
+    println!(
+        "  SETBIT                     {:9.3} ms   ({:.3} us each)",
+        ms(b.longest_ns),
+        b.us_each(20_000)
+    );
+    drop(snapshot);
+    b.ask(&["SETRANGE", "text", &((400usize << 20) - 1).to_string(), "x"]);
+    b.turn();
+    let snapshot = b.server.dbs.snapshot();
+    b.run(20_000, |b, _| b.ask(&["APPEND", "text", SIXTEEN]));
+    println!(
+        "  APPEND                     {:9.3} ms   ({:.3} us each)",
+        ms(b.longest_ns),
+        b.us_each(20_000)
+    );
+    drop(snapshot);
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|a| !a.starts_with('-'))
+        .collect();
+    let mut sizes: Vec<usize> = args.iter().filter_map(|a| a.parse().ok()).collect();
+    if sizes.is_empty() {
+        sizes = (2..=7).map(|power| 10usize.pow(power)).collect();
+    }
+    let named: Vec<&String> = args
+        .iter()
+        .filter(|a| a.parse::<usize>().is_err())
+        .collect();
+    let wanted = |part: &str| named.is_empty() || named.iter().any(|n| *n == part);
+    for kind in KINDS {
+        if wanted("costs") {
+            costs(kind, &sizes);
+        }
+        if wanted("pauses") {
+            pauses(kind, *sizes.iter().max().unwrap_or(&10_000_000));
+        }
+    }
+    if wanted("bits") {
+        bits();
+    }
+}
