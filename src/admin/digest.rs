@@ -18,6 +18,7 @@ use std::ops::ControlFlow;
 
 use sha1::{Digest as _, Sha1};
 
+use crate::base::double::format_17g;
 use crate::db::keyspace::Databases;
 use crate::ds::listpack::Elem;
 use crate::object::list::{End, Item};
@@ -84,7 +85,15 @@ impl Digest {
                     self.xor(&pair.0);
                 }
             }
-            ValueRef::Zset(_) | ValueRef::Stream(_) => {}
+            ValueRef::Zset(zset) => {
+                for (member, score) in zset.iter() {
+                    let mut pair = Digest::default();
+                    pair.mix_elem(member);
+                    pair.mix(format_17g(score).as_bytes());
+                    self.xor(&pair.0);
+                }
+            }
+            ValueRef::Stream(_) => {}
         }
         if entry.expiry_ms().is_some() {
             self.xor(b"!!expire!!");

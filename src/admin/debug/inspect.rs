@@ -128,7 +128,8 @@ pub fn listpack(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
         ValueRef::List(list) => list.listpack(),
         ValueRef::Set(set) => set.listpack(),
         ValueRef::Hash(hash) => hash.listpack(),
-        ValueRef::Str(_) | ValueRef::Zset(_) | ValueRef::Stream(_) => None,
+        ValueRef::Zset(zset) => zset.listpack(),
+        ValueRef::Str(_) | ValueRef::Stream(_) => None,
     };
     let Some(list) = text else {
         return Err(Fault::new("ERR Not a listpack encoded object."));
