@@ -1,6 +1,7 @@
 //! Small things that everything else stands on, one concept a file; none knows a key, a client or a socket.
 pub mod alloc;
 pub mod checksum;
+pub mod collate;
 pub mod double;
 pub mod errno;
 pub mod glob;

@@ -35,7 +35,7 @@ const READ: &[KeySpec] = &[KeySpec::at(1).flags(KeyFlags::RO.or(KeyFlags::ACCESS
 const SHORTENED: &[KeySpec] = &[KeySpec::at(1).flags(KeyFlags::RW.or(KeyFlags::DELETE))];
 
 /// What the configuration says of lists now.
-fn rules(keys: &Keys<'_>) -> ListRules {
+pub fn rules(keys: &Keys<'_>) -> ListRules {
     ListRules {
         fill: keys.config.list_max_listpack_size,
         depth: keys.config.list_compress_depth,

@@ -23,6 +23,7 @@ pub mod scan;
 pub mod session;
 pub mod set;
 pub mod setops;
+pub mod sort;
 pub mod spec;
 pub mod string;
 pub mod substring;
@@ -59,6 +60,7 @@ pub fn rows() -> impl Iterator<Item = &'static Row<DataFn>> {
         list::pop::ROWS,
         set::ROWS,
         setops::ROWS,
+        sort::ROWS,
     ];
     groups.into_iter().flatten()
 }

@@ -48,6 +48,20 @@ impl List {
         }
     }
 
+    /// A list of these elements, one listpack if they fit.
+    pub fn of<'a>(elems: impl IntoIterator<Item = NewElem<'a>>, rules: &ListRules) -> List {
+        let mut list = Quicklist::from_listpack(Listpack::new(), rules.fill, rules.depth);
+        for elem in elems {
+            list.push(End::Tail, elem, rules.plain_from);
+        }
+        let (limits, count) = (Limits::new(rules.fill), list.len());
+        let small = list.to_listpack(|size| !limits.exceeded(size, count));
+        List {
+            body: small.map_or_else(|| Body::Quick(Box::new(list)), Body::Small),
+            left_behind: 0,
+        }
+    }
+
     /// The number of elements.
     #[inline]
     pub fn len(&self) -> usize {
