@@ -106,13 +106,14 @@ impl Server {
         }
     }
 
-    /// What a database holds has been exchanged: all who wait for keys of it look again.
+    /// What a database holds has been exchanged: all who wait for keys of it look again. In the order of the names, so
+    /// that a run can be repeated.
     fn signal_waiting(&mut self, db: u32) {
-        for place in self.blocked.keys.keys().filter(|place| place.0 == db) {
-            if !self.unit.ready.contains(place) {
-                self.unit.ready.push(place.clone());
-            }
-        }
+        let waiting = self.blocked.keys.keys().filter(|place| place.0 == db);
+        let mut places: Vec<_> = waiting.cloned().collect();
+        places.sort_unstable();
+        places.retain(|place| !self.unit.ready.contains(place));
+        self.unit.ready.append(&mut places);
     }
 }
 

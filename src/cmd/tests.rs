@@ -381,3 +381,43 @@ fn a_key_held_back_reads_as_missing_and_stays() {
     b.hold_expired = false;
     b.expect("scan 0", "DEL k", "expired k");
 }
+
+#[test]
+fn lists_tell_what_was_done_to_them() {
+    let mut b = Bench::new();
+    b.expect("lpush l a b c", "lpush l a b c", "new l, lpush l");
+    b.expect("rpushx l d", "rpushx l d", "rpush l");
+    b.expect("rpushx none d", "", "");
+    b.expect("linsert l before a x", "linsert l before a x", "linsert l");
+    b.expect("linsert l after none x", "", "");
+    b.expect("lset l 0 y", "lset l 0 y", "lset l");
+    b.expect("lset l 9 y", "", "");
+    b.expect("lpop l 0", "", "");
+    b.expect("rpop l 2", "rpop l 2", "rpop l");
+    b.expect("ltrim l 0 -1", "", "ltrim l");
+    b.expect("lrem l 0 none", "", "");
+    b.expect("lrem l -1 y", "lrem l -1 y", "lrem l");
+    b.expect(
+        "lmove l l left right",
+        "lmove l l left right",
+        "rpush l, lpop l",
+    );
+    b.expect(
+        "blmove l m left left 1.5",
+        "LMOVE l m left left",
+        "new m, lpush m, lpop l",
+    );
+    b.expect(
+        "brpoplpush l m 0",
+        "RPOPLPUSH l m",
+        "lpush m, rpop l, del l",
+    );
+    b.expect("blpop l m 0", "LPOP m", "lpop m");
+    b.expect("lpush m 1 2 3", "lpush m 1 2 3", "lpush m");
+    b.expect("lmpop 2 l m right count 2", "RPOP m 2", "rpop m");
+    b.expect("blmpop 0 1 m left count 9", "LPOP m 2", "lpop m, del m");
+    b.expect("rpush l a", "rpush l a", "new l, rpush l");
+    b.expect("ltrim l 5 9", "ltrim l 5 9", "ltrim l, del l");
+    b.expect("rpush l a a", "rpush l a a", "new l, rpush l");
+    b.expect("lrem l 0 a", "lrem l 0 a", "lrem l, del l");
+}

@@ -14,6 +14,7 @@ use crate::cmd::Args;
 use crate::cmd::fault::{Block, OnTimeout};
 use crate::exec::call::Outcome;
 use crate::exec::conn::{Parked, Token, Why};
+use crate::exec::gate::Checked;
 use crate::exec::io::Io;
 use crate::exec::server::Server;
 use crate::exec::table::Resolved;
@@ -139,7 +140,16 @@ impl Server {
             return;
         };
         match error {
-            Some(text) => self.reply_fault(token, &crate::cmd::Fault::new(text)),
+            Some(text) => {
+                // An error, also on the account of the command that ended the wait.
+                for id in [Some(parked.command), self.stats.command_under_way]
+                    .into_iter()
+                    .flatten()
+                {
+                    self.stats.commands[id].failed += 1;
+                }
+                self.reply_fault(token, &crate::cmd::Fault::new(text));
+            }
             None => {
                 if let Some(conn) = self.conns.get_mut(token) {
                     reply_timeout(&mut conn.reply, block.on_timeout);
@@ -154,12 +164,11 @@ impl Server {
     }
 
     /// Keys became ready: the commands parked there run again. What they change may make more keys
-    /// ready, so this goes on until none is.
+    /// ready, so this goes on until none is. One that is made ready again before its turn has one turn.
     pub fn serve_blocked(&mut self, io: &mut dyn Io) {
         while !self.unit.ready.is_empty() {
-            for place in std::mem::take(&mut self.unit.ready) {
-                self.serve_key(io, &place);
-            }
+            let place = self.unit.ready.remove(0);
+            self.serve_key(io, &place);
         }
     }
 
@@ -183,7 +192,8 @@ impl Server {
         }
     }
 
-    /// Runs a parked command again, as a unit of its own. One that waits on keeps its first deadline.
+    /// Runs a parked command again, as a unit of its own: through the gate again, since much may have changed meanwhile.
+    /// One that waits on keeps its first deadline.
     fn run_parked(&mut self, io: &mut dyn Io, token: Token) {
         let Some(parked) = self.unpark(token) else {
             return;
@@ -195,16 +205,14 @@ impl Server {
             spent_us,
         } = *parked;
         let argv = args.slices();
+        let args = Args::new(&argv, args.big());
         self.tick(io);
         self.current = Some(token);
-        let outcome = self.call(
-            io,
-            token,
-            command,
-            Args::new(&argv, args.big()),
-            &[],
-            spent_us.max(1),
-        );
+        let outcome = match self.check_again(io, token, command, &args) {
+            Checked::Run => self.call(io, token, command, args, &[], spent_us.max(1)),
+            Checked::Refused => Outcome::Failed,
+            Checked::Waits => Outcome::Blocked,
+        };
         self.current = None;
         self.end_unit(io);
         self.flush_late(token);

@@ -28,6 +28,15 @@ enum Verdict {
     Wait,
 }
 
+/// What the gate says to a command that was parked and is to run again.
+pub enum Checked {
+    Run,
+    /// It has replied why not.
+    Refused,
+    /// It is parked again: clients are paused.
+    Waits,
+}
+
 impl Server {
     /// A complete request of a client: through the gate, then run, queued, parked or refused.
     pub fn request(
@@ -59,6 +68,27 @@ impl Server {
             Err((id, fault)) => self.reject(token, id, &fault),
         }
         self.end_request(token);
+    }
+
+    /// Asks for a command that was parked whether it may still run.
+    pub fn check_again(
+        &mut self,
+        io: &mut dyn Io,
+        token: Token,
+        id: CommandId,
+        args: &Args<'_>,
+    ) -> Checked {
+        match self.check(io, token, id) {
+            Ok(Verdict::Run | Verdict::Queue) => Checked::Run,
+            Ok(Verdict::Wait) => {
+                self.postpone(token, id, args);
+                Checked::Waits
+            }
+            Err((id, fault)) => {
+                self.reject(token, id, &fault);
+                Checked::Refused
+            }
+        }
     }
 
     /// A browser was tricked into talking to us: `POST` and `Host:` end the connection.

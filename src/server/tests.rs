@@ -1,5 +1,7 @@
 //! A whole server, driven without a socket, a thread or a clock.
 
+mod blocking;
+
 use std::time::Duration;
 
 use crate::admin;
