@@ -8,5 +8,6 @@ pub mod intset;
 pub mod listpack;
 pub mod member;
 pub mod quicklist;
+pub mod stream;
 pub mod tree;
 pub mod zset;

@@ -1,13 +1,10 @@
-//! The face of a stream value.
+//! The face of a stream value: [`ds::stream`](crate::ds::stream) as a key holds it.
+
+pub use crate::ds::stream::Stream;
 
 use super::value::{Container, Encoding, Heap, HeapMut, Type, ValueRef};
+use crate::base::alloc::size_class;
 use crate::ds::cow::Shared;
-
-/// See the head of the file.
-#[derive(Clone, Debug, Default)]
-pub struct Stream {
-    left_behind: usize,
-}
 
 impl Container for Stream {
     const TYPE: Type = Type::Stream;
@@ -30,8 +27,9 @@ impl Container for Stream {
         }
     }
 
+    /// Never: a stream without entries still knows its last ID and its groups, and its key stays.
     fn is_empty(&self) -> bool {
-        true
+        false
     }
 
     fn encoding(&self) -> Encoding {
@@ -39,18 +37,18 @@ impl Container for Stream {
     }
 
     fn free_effort(&self) -> usize {
-        1
+        Stream::free_effort(self)
     }
 
     fn memory_bytes(&self) -> usize {
-        size_of::<Self>()
+        size_class(size_of::<Self>() + 8, 8) + self.heap_bytes()
     }
 
     fn freed_by_drop(&self) -> usize {
-        size_of::<Self>()
+        self.memory_bytes()
     }
 
     fn take_left_behind(&mut self) -> usize {
-        std::mem::take(&mut self.left_behind)
+        Stream::take_left_behind(self)
     }
 }
