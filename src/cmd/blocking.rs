@@ -1,10 +1,12 @@
 //! What commands that wait have in common: their timeout, and how they say that they wait.
 
 use crate::base::longdouble::LongDouble;
+use crate::base::number::parse_i64;
 use crate::cmd::fault::{Block, CmdResult, Fault, Flow, OnTimeout};
 use crate::object::Type;
 
 const NOT_A_FLOAT: Fault = Fault::new("ERR timeout is not a float or out of range");
+const NOT_AN_INTEGER: Fault = Fault::new("ERR timeout is not an integer or out of range");
 const OUT_OF_RANGE: Fault = Fault::new("ERR timeout is out of range");
 const NEGATIVE: Fault = Fault::new("ERR timeout is negative");
 
@@ -20,6 +22,16 @@ pub fn deadline(timeout: &[u8], now_ms: u64) -> Result<Option<u64>, Fault> {
             Some(at) if i64::try_from(at).is_ok() => Ok(Some(at)),
             _ => Err(OUT_OF_RANGE),
         },
+    }
+}
+
+/// The same for a command that takes whole milliseconds.
+pub fn deadline_ms(timeout: &[u8], now_ms: u64) -> Result<Option<u64>, Fault> {
+    let ms = parse_i64(timeout).ok_or(NOT_AN_INTEGER)?;
+    match u64::try_from(ms).map_err(|_| NEGATIVE)? {
+        0 => Ok(None),
+        ms if ms > i64::MAX as u64 - now_ms => Err(OUT_OF_RANGE),
+        ms => Ok(Some(now_ms + ms)),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::cmd::args::OwnedArgs;
 use crate::object::{Type, WrongType};
 
 /// An error reply without its leading `-`: the code, a space, the message.
@@ -46,6 +47,8 @@ pub enum Flow {
     Done,
     /// It has nothing to reply yet and waits.
     Block(Box<Block>),
+    /// The same, but when it runs again it is with these arguments.
+    BlockAs(Box<Block>, Box<OwnedArgs>),
 }
 
 /// The command is done and has replied.

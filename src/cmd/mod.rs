@@ -25,6 +25,7 @@ pub mod set;
 pub mod setops;
 pub mod sort;
 pub mod spec;
+pub mod stream;
 pub mod string;
 pub mod substring;
 pub mod unit;
@@ -61,6 +62,12 @@ pub fn rows() -> impl Iterator<Item = &'static Row<DataFn>> {
         set::ROWS,
         setops::ROWS,
         sort::ROWS,
+        stream::add::ROWS,
+        stream::range::ROWS,
+        stream::read::ROWS,
+        stream::group::ROWS,
+        stream::claim::ROWS,
+        stream::info::ROWS,
     ];
     groups.into_iter().flatten()
 }

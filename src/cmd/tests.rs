@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::keys::{KeyStats, Keys};
 use super::session::{Marks, Session};
 use super::unit::{Logging, Unit};
-use super::{Args, Ctx};
+use super::{Args, CmdResult, Ctx};
 use crate::base::rng::Rng;
 use crate::config::{Config, NotifyFlags};
 use crate::db::keyspace::Databases;
@@ -17,12 +17,12 @@ use crate::resp::reply::Reply;
 const NOW: u64 = 1_700_000_000_000;
 
 /// All that commands work on, and no server.
-struct Bench {
+pub(super) struct Bench {
     dbs: Databases,
     unit: Unit,
     watch: WatchTable,
     stats: KeyStats,
-    config: Config,
+    pub(super) config: Config,
     rng: Rng,
     session: Session,
     now_ms: u64,
@@ -30,10 +30,10 @@ struct Bench {
 }
 
 /// What a command did: its reply, what is logged (with the database where that is not 0), the events with their keys.
-type Told = (String, Vec<String>, Vec<String>);
+pub(super) type Told = (String, Vec<String>, Vec<String>);
 
 impl Bench {
-    fn new() -> Bench {
+    pub(super) fn new() -> Bench {
         let config = Config {
             notify_keyspace_events: NotifyFlags(u32::MAX),
             ..Config::default()
@@ -55,10 +55,9 @@ impl Bench {
         }
     }
 
-    /// Runs a command of words; its log is what `exec` makes of the unit.
-    fn run(&mut self, words: &str) -> Told {
+    /// Runs a command of words.
+    pub(super) fn call(&mut self, words: &str, reply: &mut Reply) -> CmdResult {
         let argv: Vec<&[u8]> = words.split(' ').map(str::as_bytes).collect();
-        let mut reply = Reply::new();
         let subcommand = words.splitn(3, ' ').take(2).collect::<Vec<_>>().join("|");
         let row = super::rows().find(|row| {
             row.run.is_some()
@@ -83,10 +82,17 @@ impl Bench {
                 free: &mut Vec::new(),
                 hints: &[],
             },
-            reply: &mut reply,
+            reply,
             session: &mut self.session,
         };
-        if let Err(fault) = function(&mut cx, Args::new(&argv, &[])) {
+        function(&mut cx, Args::new(&argv, &[]))
+    }
+
+    /// Runs a command of words; its log is what `exec` makes of the unit.
+    pub(super) fn run(&mut self, words: &str) -> Told {
+        let argv: Vec<&[u8]> = words.split(' ').map(str::as_bytes).collect();
+        let mut reply = Reply::new();
+        if let Err(fault) = self.call(words, &mut reply) {
             reply.error(fault.as_bytes());
         }
         let mut log: Vec<String> = self
@@ -107,7 +113,7 @@ impl Bench {
 
     /// Expects a command to log and to tell this, each separated by commas.
     #[track_caller]
-    fn expect(&mut self, words: &str, log: &str, events: &str) {
+    pub(super) fn expect(&mut self, words: &str, log: &str, events: &str) {
         let (reply, logged, told) = self.run(words);
         assert_eq!(
             (&*logged.join(", "), &*told.join(", ")),

@@ -80,13 +80,16 @@ impl Server {
         self.dirty += dirty;
         let outcome = match result {
             Ok(Flow::Done) => Outcome::Done,
-            Ok(Flow::Block(block)) => self.park_or_give_up(
-                token,
-                id,
-                &args,
-                block,
-                (end_ns - start_ns) / 1000 + spent_us,
-            ),
+            Ok(Flow::Block(block)) => {
+                let spent_us = (end_ns - start_ns) / 1000 + spent_us;
+                self.park_or_give_up(token, id, &args, block, spent_us)
+            }
+            Ok(Flow::BlockAs(block, again)) => {
+                let spent_us = (end_ns - start_ns) / 1000 + spent_us;
+                let argv = again.slices();
+                let args = Args::new(&argv, again.big());
+                self.park_or_give_up(token, id, &args, block, spent_us)
+            }
             Err(fault) => {
                 self.stats.commands[id].failed += 1;
                 self.reply_fault(token, &fault);
