@@ -72,6 +72,7 @@ const HSET: Row<DataFn> = Spec::new("hset", -4, Group::Hash)
     .about("Sets fields of a hash, which is made if it is missing.")
     .history(&[("4.0.0", "Several fields and values.")])
     .keys(SET)
+    .elements(2, 2)
     .args(PAIRS)
     .run(hset);
 
@@ -90,6 +91,7 @@ const HMSET: Row<DataFn> = Spec::new("hmset", -4, Group::Hash)
     .about("Sets fields of a hash, as HSET does, and replies OK.")
     .deprecated("4.0.0", "`HSET` with multiple field-value pairs")
     .keys(SET)
+    .elements(2, 2)
     .args(PAIRS)
     .run(hmset);
 
@@ -132,6 +134,7 @@ const HSETNX: Row<DataFn> = Spec::new("hsetnx", 4, Group::Hash)
     .cost("O(1)")
     .about("Sets a field of a hash that is not there yet.")
     .keys(&[KeySpec::at(1).flags(KeyFlags::RW.or(KeyFlags::INSERT))])
+    .elements(2, 9)
     .args(&[
         Arg::key("key", 0),
         Arg::string("field"),
@@ -167,6 +170,7 @@ const HINCRBY: Row<DataFn> = Spec::new("hincrby", 4, Group::Hash)
     .cost("O(1)")
     .about("Adds a number to the integer in a field; a missing field counts as 0.")
     .keys(COUNTED)
+    .elements(2, 9)
     .args(&[
         Arg::key("key", 0),
         Arg::string("field"),
@@ -204,6 +208,7 @@ const HINCRBYFLOAT: Row<DataFn> = Spec::new("hincrbyfloat", 4, Group::Hash)
     .cost("O(1)")
     .about("Adds a number to the floating point number in a field; a missing field counts as 0.")
     .keys(COUNTED)
+    .elements(2, 9)
     .args(&[
         Arg::key("key", 0),
         Arg::string("field"),
@@ -253,6 +258,7 @@ const HDEL: Row<DataFn> = Spec::new("hdel", -3, Group::Hash)
     .about("Deletes fields of a hash, and with the last one the hash.")
     .history(&[("2.4.0", "Several fields.")])
     .keys(&[KeySpec::at(1).flags(KeyFlags::RW.or(KeyFlags::DELETE))])
+    .elements(2, 1)
     .args(SOME_FIELDS)
     .run(hdel);
 
@@ -286,6 +292,7 @@ const HGET: Row<DataFn> = Spec::new("hget", 3, Group::Hash)
     .cost("O(1)")
     .about("Replies the value of a field.")
     .keys(READ)
+    .elements(2, 1)
     .args(ONE_FIELD)
     .run(hget);
 
@@ -311,6 +318,7 @@ const HMGET: Row<DataFn> = Spec::new("hmget", -3, Group::Hash)
     .cost("O(N) with N fields")
     .about("Replies the values of several fields.")
     .keys(READ)
+    .elements(2, 1)
     .args(SOME_FIELDS)
     .run(hmget);
 
@@ -418,6 +426,7 @@ const HSTRLEN: Row<DataFn> = Spec::new("hstrlen", 3, Group::Hash)
     .cost("O(1)")
     .about("Replies the length of a field's value.")
     .keys(ASKED)
+    .elements(2, 1)
     .args(ONE_FIELD)
     .run(hstrlen);
 
@@ -437,6 +446,7 @@ const HEXISTS: Row<DataFn> = Spec::new("hexists", 3, Group::Hash)
     .cost("O(1)")
     .about("Replies whether a field is there.")
     .keys(ASKED)
+    .elements(2, 1)
     .args(ONE_FIELD)
     .run(hexists);
 

@@ -235,9 +235,10 @@ impl Keys<'_> {
         make: impl FnOnce() -> C,
         change: impl FnOnce(&mut C, &mut Rng) -> R,
     ) -> Result<(R, Gone), Fault> {
-        if self.write_as::<C>(key)?.is_some() {
-            return self.change(key, change).ok_or(WRONG_TYPE);
-        }
+        let change = match self.try_change(key, change) {
+            Ok(done) => return done,
+            Err(change) => change,
+        };
         let mut container = make();
         let result = change(&mut container, self.rng);
         let is_empty = container.is_empty();
@@ -253,6 +254,52 @@ impl Keys<'_> {
             let value = Value::Heap(part.into_heap());
             self.free.push(Entry::new(b"", value, None, 0));
         }
+    }
+
+    /// As [`Keys::change`], but looks the key up itself: one lookup for all. `Ok(None)` if there is no such key, an error
+    /// if it holds something else.
+    #[inline]
+    pub fn change_if_there<C: Container, R>(
+        &mut self,
+        key: &[u8],
+        change: impl FnOnce(&mut C, &mut Rng) -> R,
+    ) -> Result<Option<(R, Gone)>, Fault> {
+        match self.try_change(key, change) {
+            Ok(done) => done.map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Changes the container of a live key; gives the change back if there is none.
+    #[inline]
+    fn try_change<C: Container, R, F: FnOnce(&mut C, &mut Rng) -> R>(
+        &mut self,
+        key: &[u8],
+        change: F,
+    ) -> Result<Result<(R, Gone), Fault>, F> {
+        let hash = self.hash(key);
+        let clock = self.access_clock();
+        let rng = &mut *self.rng;
+        let Some(mut entry) = self.dbs.db_mut(self.index).entry_mut(hash, key) else {
+            return Err(change);
+        };
+        if entry.is_expired(self.now_ms) {
+            drop(entry);
+            // The slow way deletes it, where that may be done.
+            self.write(key);
+            return Err(change);
+        }
+        if !self.no_touch {
+            entry.set_access(clock.touched(entry.access(), || rng.f64()));
+        }
+        let Some((result, is_empty)) = entry.change(|container| change(container, rng)) else {
+            return Ok(Err(WRONG_TYPE));
+        };
+        drop(entry);
+        if is_empty {
+            self.remove(key);
+        }
+        Ok(Ok((result, Gone(is_empty))))
     }
 
     /// Stores a container, whatever was there, without a time to live. Tells as [`Keys::set`].

@@ -65,6 +65,7 @@ const SADD: Row<DataFn> = Spec::new("sadd", -3, Group::Set)
     .about("Adds members to a set, which is made if it is missing.")
     .history(&[("2.4.0", "Several members.")])
     .keys(&[KeySpec::at(1).flags(KeyFlags::RW.or(KeyFlags::INSERT))])
+    .elements(2, 1)
     .args(MEMBERS)
     .run(sadd);
 
@@ -98,6 +99,7 @@ const SREM: Row<DataFn> = Spec::new("srem", -3, Group::Set)
     .about("Removes members from a set, and with the last one the set.")
     .history(&[("2.4.0", "Several members.")])
     .keys(&[KeySpec::at(1).flags(KeyFlags::RW.or(KeyFlags::DELETE))])
+    .elements(2, 1)
     .args(MEMBERS)
     .run(srem);
 
@@ -273,6 +275,7 @@ const SISMEMBER: Row<DataFn> = Spec::new("sismember", 3, Group::Set)
     .cost("O(1)")
     .about("Replies whether a set has a member.")
     .keys(ASKED)
+    .elements(2, 1)
     .args(&[Arg::key("key", 0), Arg::string("member")])
     .run(sismember);
 
@@ -292,6 +295,7 @@ const SMISMEMBER: Row<DataFn> = Spec::new("smismember", -3, Group::Set)
     .cost("O(N) with N members asked for")
     .about("Replies for each of several members whether a set has it.")
     .keys(READ)
+    .elements(2, 1)
     .args(MEMBERS)
     .run(smismember);
 

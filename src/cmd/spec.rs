@@ -345,6 +345,9 @@ pub struct Spec {
     pub keys: &'static [KeySpec],
     pub args: &'static [Arg],
     pub find_keys: Option<FindKeys>,
+    /// Where arguments begin that name elements of the collection at the first key, and how far they are apart: what
+    /// they lead to is fetched ahead. A hint, which options before them may spoil.
+    pub elements: Option<(u8, u8)>,
 }
 
 impl Spec {
@@ -367,6 +370,7 @@ impl Spec {
             keys: &[],
             args: &[],
             find_keys: None,
+            elements: None,
         }
     }
     pub const fn flags(mut self, flags: Flags) -> Self {
@@ -417,6 +421,11 @@ impl Spec {
     /// Keys that the key specs alone cannot find.
     pub const fn find_keys(mut self, f: FindKeys) -> Self {
         self.find_keys = Some(f);
+        self
+    }
+    /// See [`Spec::elements`].
+    pub const fn elements(mut self, first: u8, step: u8) -> Self {
+        self.elements = Some((first, step));
         self
     }
     /// The row of a command: this with its function.

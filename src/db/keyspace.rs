@@ -107,6 +107,11 @@ impl Keyspace {
         self.table.hash(key)
     }
 
+    /// True if fetching ahead pays, see [`Dict::is_large`].
+    pub fn is_large(&self) -> bool {
+        self.table.is_large()
+    }
+
     /// Fetches what lookups of these hashes will read. Good at 4 to 32 at a time.
     #[inline]
     pub fn prefetch(&self, hashes: &[u64]) {

@@ -37,7 +37,7 @@ use std::ops::Deref;
 use tree::Top;
 
 /// Records from which on `prefetch` does something: fewer fit the processor's second cache.
-pub const PREFETCH_FROM: usize = 8192;
+const PREFETCH_FROM: usize = 8192;
 /// Lookups prefetched at a time: about what a processor can have under way.
 const PREFETCH_BATCH: usize = 16;
 
@@ -158,12 +158,18 @@ impl<R: Record> Dict<R> {
         }
     }
 
+    /// True if it does not fit the processor's second cache, so that [`prefetch`](Self::prefetch) helps.
+    #[inline]
+    pub fn is_large(&self) -> bool {
+        self.len >= PREFETCH_FROM
+    }
+
     /// Fetches what the lookups of a batch of keys will read, for all of them at once: first their tags,
     /// then the slots these lead to, then the records. Pure hints, worth it for 4 keys or more.
     #[inline]
     pub fn prefetch(&self, hashes: &[u64]) {
         // A small table is in the cache anyway.
-        if self.len >= PREFETCH_FROM {
+        if self.is_large() {
             hashes
                 .chunks(PREFETCH_BATCH)
                 .for_each(|batch| self.prefetch_batch(batch));

@@ -30,7 +30,8 @@ use std::ops::Range;
 
 use super::dict::{Dict, Entry, HashKey, Record};
 use super::tree::{Cursor, Leaf, Place, Tree};
-use member::{Member, bytes_of, score_of};
+pub use member::Member;
+use member::{bytes_of, score_of};
 pub use order::Gap;
 use order::{Mark, Target, Word};
 use pack::{JOINED_MAX, MARKS_MAX, Pack, SPARSE};
@@ -274,6 +275,11 @@ impl Ranked {
     /// Bytes of memory of it and all it leads to, shared parts included.
     pub fn memory_bytes(&self) -> usize {
         self.member_bytes + self.marks.bytes() + self.members.memory_bytes()
+    }
+
+    /// The dict, to fetch its lines ahead and for its shape.
+    pub fn dict(&self) -> &Dict<Member> {
+        &self.members
     }
 
     /// Bytes that writes have left to other owners since this was last asked.

@@ -17,11 +17,11 @@ use crate::cmd::Args;
 use crate::cmd::keys::KeyHint;
 use crate::cmd::session::Marks;
 use crate::config::Config;
-use crate::ds::dict::PREFETCH_FROM;
 use crate::exec::conn::{Big, Conn, Token};
 use crate::exec::io::Io;
 use crate::exec::server::Server;
-use crate::exec::table::{Resolved, Table};
+use crate::exec::table::{Command, CommandId, Resolved, Table};
+use crate::object::{Entry, ValueRef};
 use crate::resp::request::{Argv, Batch, Limits, Parser, ProtocolError, Step};
 
 /// Commands parsed ahead of the one that runs. Enough to hide a memory access behind the others,
@@ -237,46 +237,92 @@ impl Server {
     fn prepare(&mut self, token: Token, scratch: &mut Scratch, buf: &[u8]) {
         scratch.hints.clear();
         scratch.prepared.clear();
+        let mut last: (&[u8], Option<CommandId>) = (b"", None);
+        let mut name_elements = false;
         for i in 0..scratch.batch.len() {
             let first = scratch.hints.len() as u32;
             let argv = scratch.batch.argv(i, buf);
-            let resolved = self.hint(&argv, &mut scratch.hints);
+            let name = argv.get(0).unwrap_or(b"");
+            // A batch is mostly one command many times.
+            let resolved = match last.1 {
+                Some(id) if last.0 == name => Resolved::Command(id),
+                _ => resolve(&self.table, &argv),
+            };
+            last = (name, None);
+            if let Resolved::Command(id) = resolved {
+                let command = self.table.get(id);
+                name_elements |= command.spec.elements.is_some();
+                last.1 = command.parent.is_none().then_some(id);
+                self.hint(command, &argv, &mut scratch.hints);
+            }
             scratch.prepared.push((resolved, first));
         }
+        let db = self.conns.get(token).map_or(0, |c| c.session.db);
         if scratch.hints.len() > 1 {
-            let db = self.conns.get(token).map_or(0, |c| c.session.db);
             self.prefetch(db, scratch);
+        }
+        if name_elements {
+            self.prefetch_elements(db, scratch, buf);
         }
     }
 
-    /// What a request calls; its keys are added to the hints.
-    #[inline]
-    fn hint(&self, argv: &Argv<'_>, hints: &mut Vec<KeyHint>) -> Resolved {
-        let resolved = resolve(&self.table, argv);
-        if let Resolved::Command(id) = resolved
-            && let Some((first, last, step)) = self.table.get(id).legacy_keys
-        {
-            let last = if last < 0 {
-                argv.len() as i32 + last
-            } else {
-                last
+    /// The second stage, for commands on elements of large collections: by now the keys are at hand, and what their
+    /// elements lead to is fetched as the keys were.
+    fn prefetch_elements(&self, db: u32, scratch: &mut Scratch, buf: &[u8]) {
+        let keyspace = self.dbs.db(db);
+        let mut collection: (u64, Option<ValueRef<'_>>) = (0, None);
+        scratch.hashes.clear();
+        for (i, &(resolved, hint)) in scratch.prepared.iter().enumerate() {
+            let argv = scratch.batch.argv(i, buf);
+            let (Resolved::Command(id), Some(key), Some(hint)) =
+                (resolved, argv.get(1), scratch.hints.get(hint as usize))
+            else {
+                continue;
             };
-            for at in (first..=last).step_by(step.max(1) as usize).take(KEYS_MAX) {
-                let Some(key) = argv.get(at as usize) else {
-                    break;
-                };
-                hints.push(KeyHint {
-                    at: key.as_ptr(),
-                    hash: self.dbs.hash(key),
-                });
+            let Some((first, step)) = self.table.get(id).spec.elements else {
+                continue;
+            };
+            if i == 0 || hint.hash != collection.0 {
+                fetch_elements(collection.1, &mut scratch.hashes);
+                let value = keyspace.get(hint.hash, key).map(Entry::value);
+                collection = (hint.hash, value.filter(|v| v.is_worth_prefetching()));
+            }
+            if collection.1.is_some() {
+                let elements = (usize::from(first)..argv.len()).step_by(usize::from(step));
+                let elements = elements.take(KEYS_MAX).filter_map(|at| argv.get(at));
+                scratch.hashes.extend(elements.map(|e| self.dbs.hash(e)));
             }
         }
-        resolved
+        fetch_elements(collection.1, &mut scratch.hashes);
+    }
+
+    /// Adds the keys of a request to the hints.
+    #[inline]
+    fn hint(&self, command: &Command, argv: &Argv<'_>, hints: &mut Vec<KeyHint>) {
+        let Some((first, last, step)) = command.legacy_keys else {
+            return;
+        };
+        let last = if last < 0 {
+            argv.len() as i32 + last
+        } else {
+            last
+        };
+        for at in (first..=last).step_by(step.max(1) as usize).take(KEYS_MAX) {
+            let Some(key) = argv.get(at as usize) else {
+                break;
+            };
+            hints.push(KeyHint {
+                at: key.as_ptr(),
+                hash: self.dbs.hash(key),
+            });
+        }
     }
 
     fn prefetch(&self, db: u32, scratch: &mut Scratch) {
         scratch.hashes.clear();
         scratch.hashes.extend(scratch.hints.iter().map(|h| h.hash));
+        // Pipelines push to one list, count on one counter.
+        scratch.hashes.dedup();
         self.dbs.db(db).prefetch(&scratch.hashes);
     }
 
@@ -291,7 +337,7 @@ impl Server {
                 continue;
             };
             let db = *database.get_or_insert(conn.session.db);
-            if self.dbs.db(db).len() < PREFETCH_FROM {
+            if !self.dbs.db(db).is_large() {
                 break;
             }
             if conn.session.db != db
@@ -304,7 +350,10 @@ impl Server {
             let limits = limits(&self.config, conn);
             Parser::new().parse(data, &mut scratch.batch, &limits, 1);
             if !scratch.batch.is_empty() {
-                self.hint(&scratch.batch.argv(0, data), &mut scratch.hints);
+                let argv = scratch.batch.argv(0, data);
+                if let Resolved::Command(id) = resolve(&self.table, &argv) {
+                    self.hint(self.table.get(id), &argv, &mut scratch.hints);
+                }
             }
         }
         if let Some(db) = database
@@ -331,6 +380,16 @@ impl Server {
         }
         self.wants_write(token);
     }
+}
+
+/// Fetches what elements with these hashes lead to, and forgets the hashes.
+fn fetch_elements(collection: Option<ValueRef<'_>>, hashes: &mut Vec<u64>) {
+    if let Some(value) = collection
+        && hashes.len() > 1
+    {
+        value.prefetch(hashes);
+    }
+    hashes.clear();
 }
 
 /// What a request calls, subcommand included.

@@ -57,6 +57,11 @@ impl<R: Weighed> Table<R> {
         self.dict.is_empty()
     }
 
+    /// See [`Dict::is_large`].
+    pub fn is_large(&self) -> bool {
+        self.dict.is_large()
+    }
+
     /// The record of this key.
     #[inline]
     pub fn get(&self, key: &[u8]) -> Option<&R> {

@@ -15,8 +15,10 @@ use super::list::List;
 use super::set::Set;
 use super::stream::Stream;
 use super::string::Str;
+use super::table::Table;
 use super::zset::Zset;
 use crate::ds::cow::Shared;
+use crate::ds::dict::Dict;
 
 /// The type of a value, as `TYPE` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -249,6 +251,29 @@ pub enum ValueRef<'a> {
     Zset(&'a Zset),
     Hash(&'a Hash),
     Stream(&'a Stream),
+}
+
+impl ValueRef<'_> {
+    /// True if it is large enough for [`prefetch`](Self::prefetch) to do something.
+    #[inline]
+    pub fn is_worth_prefetching(self) -> bool {
+        match self {
+            ValueRef::Set(set) => set.as_table().is_some_and(Table::is_large),
+            ValueRef::Hash(hash) => hash.as_table().is_some_and(Table::is_large),
+            ValueRef::Zset(zset) => zset.dict().is_some_and(Dict::is_large),
+            ValueRef::Str(_) | ValueRef::List(_) | ValueRef::Stream(_) => false,
+        }
+    }
+
+    /// Fetches what the lookups of elements with these hashes will read, see [`Dict::prefetch`].
+    pub fn prefetch(self, hashes: &[u64]) {
+        match self {
+            ValueRef::Set(set) => set.as_table().map(|table| table.dict().prefetch(hashes)),
+            ValueRef::Hash(hash) => hash.as_table().map(|table| table.dict().prefetch(hashes)),
+            ValueRef::Zset(zset) => zset.dict().map(|dict| dict.prefetch(hashes)),
+            ValueRef::Str(_) | ValueRef::List(_) | ValueRef::Stream(_) => None,
+        };
+    }
 }
 
 /// A container being changed; its owner is unique on the path down to it.

@@ -15,9 +15,9 @@ use crate::base::double::{as_integer, format_double};
 use crate::base::number::parse_f64;
 use crate::base::rng::Rng;
 use crate::ds::cow::Shared;
-use crate::ds::dict::HashKey;
+use crate::ds::dict::{Dict, HashKey};
 use crate::ds::listpack::{Elem, Iter, Listpack, Needle, Pos};
-use crate::ds::zset::{Gap, Items, Ranked};
+use crate::ds::zset::{Gap, Items, Member, Ranked};
 
 /// What decides how a sorted set is stored.
 #[derive(Clone, Copy, Debug)]
@@ -468,6 +468,14 @@ impl Zset {
             Form::Large(ranked) => {
                 ranked.scan(cursor, count, |member, score| f(Elem::Str(member), score))
             }
+        }
+    }
+
+    /// The dict of a large one, to fetch its lines ahead and for its shape.
+    pub fn dict(&self) -> Option<&Dict<Member>> {
+        match &self.form {
+            Form::Large(ranked) => Some(ranked.dict()),
+            Form::Small(_) => None,
         }
     }
 

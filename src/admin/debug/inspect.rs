@@ -11,7 +11,7 @@ use crate::cmd::fault::{Fault, NO_SUCH_KEY, NOT_INTEGER};
 use crate::cmd::keys::{Ttl, access_clock};
 use crate::cmd::session::Marks;
 use crate::cmd::{Args, CmdResult, DONE, is_word};
-use crate::ds::dict::Stats;
+use crate::ds::dict::{Dict, Stats};
 use crate::ds::listpack::Listpack;
 use crate::ds::quicklist::{End, Node, Quicklist};
 use crate::ds::tree::Leaf;
@@ -276,7 +276,8 @@ pub fn htstats_key(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
     let stats = match entry(call, args.argv()[2])?.value() {
         ValueRef::Set(set) => set.as_table().map(|table| table.dict().stats()),
         ValueRef::Hash(hash) => hash.as_table().map(|table| table.dict().stats()),
-        _ => None,
+        ValueRef::Zset(zset) => zset.dict().map(Dict::stats),
+        ValueRef::Str(_) | ValueRef::List(_) | ValueRef::Stream(_) => None,
     };
     let Some(stats) = stats else {
         return Err(Fault::new(

@@ -20,7 +20,7 @@ const ALIGN: usize = 8;
 
 /// A counted pointer to a member and its score. The score changes only in the hands of the one owner.
 #[repr(transparent)]
-pub(super) struct Member(Handle);
+pub struct Member(Handle);
 
 // SAFETY: the count is atomic, the rest is only written by a sole owner.
 unsafe impl Send for Member {}
