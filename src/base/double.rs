@@ -67,6 +67,49 @@ pub fn format_double(value: f64) -> DoubleText {
     format_grisu(value)
 }
 
+/// The text that C's `%.17g` gives a double, by which ZSCAN prints the scores of large sorted sets: `3.2999999999999998`,
+/// `1e+21`.
+pub fn format_g17(value: f64) -> DoubleText {
+    if !value.is_finite() || value == 0.0 {
+        return format_double(value);
+    }
+    // One digit, the point, 16 digits, and an exponent: correctly rounded.
+    let text = format!("{:.16e}", value.abs());
+    let (digits, exp10) = text.split_once('e').unwrap_or((&text, "0"));
+    let exp10: i32 = exp10.parse().unwrap_or(0);
+    let digits = digits.replace('.', "");
+    let digits = digits.trim_end_matches('0').as_bytes();
+    let mut out = DoubleText::new(if value < 0.0 { b"-" } else { b"" });
+    let len = digits.len();
+    match usize::try_from(exp10) {
+        Ok(whole) if whole < 17 => {
+            let (front, back) = digits.split_at(len.min(whole + 1));
+            out.put(front);
+            out.zeros(whole + 1 - front.len());
+            if !back.is_empty() {
+                out.put(b".");
+                out.put(back);
+            }
+        }
+        Err(_) if exp10 >= -4 => {
+            out.put(b"0.");
+            out.zeros(exp10.unsigned_abs() as usize - 1);
+            out.put(digits);
+        }
+        _ => {
+            out.put(&digits[..1]);
+            if len > 1 {
+                out.put(b".");
+                out.put(&digits[1..]);
+            }
+            out.put(if exp10 < 0 { b"e-" } else { b"e+" });
+            out.zeros(usize::from(exp10.unsigned_abs() < 10));
+            out.put(itoa::Buffer::new().format(exp10.unsigned_abs()).as_bytes());
+        }
+    }
+    out
+}
+
 /// The integer a double stands for, if it has no fraction and its size is at most 2^62 (where Redis stops
 /// printing doubles as integers).
 pub fn as_integer(value: f64) -> Option<i64> {
@@ -383,6 +426,27 @@ mod tests {
             (f64::NAN, "nan"),
         ] {
             assert_eq!(text(value), want);
+        }
+    }
+
+    #[test]
+    fn seventeen_digits() {
+        for (value, want) in [
+            (-0.0, "-0"),
+            (3.3, "3.2999999999999998"),
+            (-100.0, "-100"),
+            (1234.5, "1234.5"),
+            (0.0001, "0.0001"),
+            (0.000123, "0.00012300000000000001"),
+            (0.00001, "1.0000000000000001e-05"),
+            (1e16, "10000000000000000"),
+            (1e17, "1e+17"),
+            (123456789012345680000.0, "1.2345678901234568e+20"),
+            (1.7976931348623157e308, "1.7976931348623157e+308"),
+            (f64::NEG_INFINITY, "-inf"),
+        ] {
+            let text = format_g17(value);
+            assert_eq!(std::str::from_utf8(text.as_bytes()), Ok(want));
         }
     }
 

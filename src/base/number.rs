@@ -71,6 +71,24 @@ pub fn parse_f64(text: &[u8]) -> Option<f64> {
     (value.is_finite() && !vanished).then_some(value)
 }
 
+/// Reads a double as Redis reads the ends of a range of scores: C's `strtod` on the text up to its first zero byte. What is
+/// too large is infinite, what is too small is zero, and so is an empty text; blanks may stand before it.
+pub fn parse_bound(text: &[u8]) -> Option<f64> {
+    let text = text.split(|&b| b == 0).next().unwrap_or_default();
+    if text.is_empty() {
+        return Some(0.0);
+    }
+    let blanks = text.iter().take_while(|b| is_space(**b)).count();
+    let text = &text[blanks..];
+    let value = match longdouble::scan(text)? {
+        Scanned::Infinite { negative: false } => f64::INFINITY,
+        Scanned::Infinite { negative: true } => f64::NEG_INFINITY,
+        Scanned::Hex(hex) => hex.to_f64(),
+        Scanned::Decimal(_) => std::str::from_utf8(text).ok()?.parse().ok()?,
+    };
+    Some(value)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,6 +168,27 @@ mod tests {
             ("1\0", None),
         ] {
             assert_eq!(parse_f64(text.as_bytes()), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn ends_of_ranges() {
+        for (text, want) in [
+            ("", Some(0.0)),
+            ("1.5", Some(1.5)),
+            (" \t-2", Some(-2.0)),
+            ("1e999", Some(f64::INFINITY)),
+            ("-1e-999", Some(0.0)),
+            ("-inf", Some(f64::NEG_INFINITY)),
+            ("+Infinity", Some(f64::INFINITY)),
+            ("0x1p4", Some(16.0)),
+            ("5\0x", Some(5.0)),
+            (" ", None),
+            ("5x", None),
+            ("5 ", None),
+            ("nan", None),
+        ] {
+            assert_eq!(parse_bound(text.as_bytes()), want, "{text:?}");
         }
     }
 }

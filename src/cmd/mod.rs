@@ -29,6 +29,7 @@ pub mod stream;
 pub mod string;
 pub mod substring;
 pub mod unit;
+pub mod zset;
 
 #[cfg(test)]
 mod tests;
@@ -68,6 +69,11 @@ pub fn rows() -> impl Iterator<Item = &'static Row<DataFn>> {
         stream::group::ROWS,
         stream::claim::ROWS,
         stream::info::ROWS,
+        zset::ROWS,
+        zset::combine::ROWS,
+        zset::pop::ROWS,
+        zset::range::ROWS,
+        zset::sample::ROWS,
     ];
     groups.into_iter().flatten()
 }

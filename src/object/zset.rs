@@ -7,8 +7,10 @@
 //! All ranges come down to ranks: a range of scores or of members is looked up as two ranks, and what is between them is
 //! read, counted or removed.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
+use super::table::select;
 use super::value::{Container, Encoding, Heap, HeapMut, Type, ValueRef};
 use crate::base::alloc::size_class;
 use crate::base::double::{as_integer, format_double};
@@ -457,6 +459,49 @@ impl Zset {
         }
     }
 
+    /// Calls `f` with `count` members drawn one by one from all of them, so that one may come several times.
+    pub fn draw(&self, count: usize, rng: &mut Rng, mut f: impl FnMut(Elem<'_>, f64)) {
+        let len = self.len();
+        if let Form::Small(pack) = &self.form
+            && count > 1
+            && len > 0
+        {
+            // One walk, instead of one a draw.
+            let all: Vec<(Elem<'_>, f64)> = pairs(pack.iter()).collect();
+            for _ in 0..count {
+                let (member, score) = all[rng.index(len)];
+                f(member, score);
+            }
+            return;
+        }
+        for (member, score) in (0..count).map_while(|_| self.random(rng)) {
+            f(member, score);
+        }
+    }
+
+    /// Calls `f` with `count` members, none twice, each selection as likely as any other. At most all of them, and all
+    /// of them from the last on.
+    pub fn select(&self, count: usize, rng: &mut Rng, mut f: impl FnMut(Elem<'_>, f64)) {
+        let len = self.len();
+        if count >= len {
+            self.items(0..len, true)
+                .for_each(|(member, score)| f(member, score));
+        } else if self.listpack().is_some() || count > len / 3 {
+            // Where much of it is wanted, most draws would find what was drawn before.
+            select(self.iter(), len, count, |n| rng.below(n), |(m, s)| f(m, s));
+        } else {
+            let mut drawn = BTreeSet::new();
+            while drawn.len() < count {
+                let rank = rng.index(len);
+                if drawn.insert(rank)
+                    && let Some((member, score)) = self.nth(rank)
+                {
+                    f(member, score);
+                }
+            }
+        }
+    }
+
     /// Calls `f` with some members from a cursor on, and gives the cursor to go on with, 0 at the end. A listpack is
     /// given whole.
     pub fn scan(&self, cursor: u64, count: usize, mut f: impl FnMut(Elem<'_>, f64)) -> u64 {
@@ -649,7 +694,11 @@ impl Container for Zset {
     }
 
     fn freed_by_drop(&self) -> usize {
-        self.memory_bytes()
+        let behind = match &self.form {
+            Form::Small(pack) => pack.memory_bytes(),
+            Form::Large(ranked) => size_class(size_of::<Ranked>(), 8) + ranked.freed_by_drop(),
+        };
+        size_class(size_of::<Zset>() + 8, 8) + behind
     }
 
     fn take_left_behind(&mut self) -> usize {

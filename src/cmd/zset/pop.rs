@@ -1,0 +1,334 @@
+//! Commands that take members out of sorted sets at their ends, and wait for some if there are none.
+//!
+//! A blocking command tries first. Run again when one of its keys has become ready it tries again, so that it needs no
+//! code of its own for that; and what it did is logged as its sister that does not wait.
+
+use super::{Zset, reply_member, tell_removed};
+use crate::base::number::parse_i64;
+use crate::cmd::blocking::{deadline, wait_for};
+use crate::cmd::fault::{CmdResult, DONE, Fault, SYNTAX};
+use crate::cmd::spec::{Acl, Arg, Begin, Find, Flags, Group, KeyFlags, KeyRef, KeySpec, Spec};
+use crate::cmd::{Args, Ctx, DataFn, Row, is_word};
+use crate::object::Type;
+
+pub static ROWS: &[Row<DataFn>] = &[ZPOPMIN, ZPOPMAX, ZMPOP, BZPOPMIN, BZPOPMAX, BZMPOP];
+
+const NOT_POSITIVE: Fault = Fault::new("ERR value is out of range, must be positive");
+const NO_KEYS: Fault = Fault::new("ERR numkeys should be greater than 0");
+const NO_COUNT: Fault = Fault::new("ERR count should be greater than 0");
+
+const TAKEN_FROM: KeyFlags = KeyFlags::RW.or(KeyFlags::ACCESS).or(KeyFlags::DELETE);
+const POPPED: &[KeySpec] = &[KeySpec::at(1).flags(TAKEN_FROM)];
+const WAITED: &[KeySpec] = &[KeySpec::range(1, -2, 1).flags(TAKEN_FROM)];
+const POP_COST: &str = "O(log(N)*M) with N the size of the sorted set, M the members taken";
+const POP_ARGS: &[Arg] = &[Arg::key("key", 0), Arg::int("count").optional()];
+const WAIT_ARGS: &[Arg] = &[Arg::key("key", 0).multiple(), Arg::double("timeout")];
+const WHERE: Arg = Arg::one_of("where", &[Arg::word("min", "MIN"), Arg::word("max", "MAX")]);
+const FRACTIONS: &[(&str, &str)] = &[("6.0.0", "The timeout may have a fraction.")];
+
+/// The end that members are taken from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Min,
+    Max,
+}
+
+impl End {
+    /// The event of a pop.
+    fn event(self) -> &'static str {
+        match self {
+            End::Min => "zpopmin",
+            End::Max => "zpopmax",
+        }
+    }
+
+    /// The command that pops: its name in a log.
+    fn command(self) -> &'static [u8] {
+        match self {
+            End::Min => b"ZPOPMIN",
+            End::Max => b"ZPOPMAX",
+        }
+    }
+}
+
+/// How the members taken are replied.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// Member, score, member, score ...
+    Flat,
+    /// An array of pairs.
+    Pairs,
+    /// The key, and behind it a member and its score.
+    FlatWithKey,
+    /// The key, and an array of pairs.
+    PairsWithKey,
+}
+
+/// The first key that is there, and how many members it has; an error if it holds something else.
+fn first_there<'a>(
+    cx: &mut Ctx<'_>,
+    keys: &[&'a [u8]],
+) -> Result<Option<(&'a [u8], usize)>, Fault> {
+    for key in keys {
+        if let Some(set) = cx.keys.write_as::<Zset>(key)? {
+            return Ok(Some((key, set.len())));
+        }
+    }
+    Ok(None)
+}
+
+/// Takes `n` members (of as many at least) out of a sorted set that was looked up, and replies them.
+fn pop_from(cx: &mut Ctx<'_>, key: &[u8], end: End, n: usize, form: Form) {
+    let reply = &mut *cx.reply;
+    let nested = matches!(form, Form::Pairs | Form::PairsWithKey);
+    match form {
+        Form::Flat => reply.array(2 * n),
+        Form::Pairs => reply.array(n),
+        Form::FlatWithKey => {
+            reply.array(2 * n + 1);
+            reply.bulk(key);
+        }
+        Form::PairsWithKey => {
+            reply.array(2);
+            reply.bulk(key);
+            reply.array(n);
+        }
+    }
+    let popped = cx.keys.change(key, |set: &mut Zset, _| {
+        for _ in 0..n {
+            set.pop(end == End::Max, |member, score| {
+                if nested {
+                    reply.array(2);
+                }
+                reply_member(reply, member);
+                reply.double(score);
+            });
+        }
+    });
+    if let Some(((), gone)) = popped {
+        tell_removed(cx, key, end.event(), n, gone);
+    }
+}
+
+const ZPOPMIN: Row<DataFn> = Spec::new("zpopmin", -2, Group::SortedSet)
+    .flags(Flags::WRITE.or(Flags::FAST))
+    .acl(Acl::SORTEDSET)
+    .since("5.0.0")
+    .cost(POP_COST)
+    .about("Takes the members with the lowest scores out of a sorted set and replies them.")
+    .keys(POPPED)
+    .args(POP_ARGS)
+    .run(zpopmin);
+
+/// ZPOPMIN key [count]: replies the members taken with their scores.
+fn zpopmin(cx: &mut Ctx<'_>, args: Args<'_>) -> CmdResult {
+    pop(cx, args, End::Min)
+}
+
+const ZPOPMAX: Row<DataFn> = Spec::new("zpopmax", -2, Group::SortedSet)
+    .flags(Flags::WRITE.or(Flags::FAST))
+    .acl(Acl::SORTEDSET)
+    .since("5.0.0")
+    .cost(POP_COST)
+    .about("Takes the members with the highest scores out of a sorted set and replies them.")
+    .keys(POPPED)
+    .args(POP_ARGS)
+    .run(zpopmax);
+
+/// ZPOPMAX key [count]: replies the members taken with their scores.
+fn zpopmax(cx: &mut Ctx<'_>, args: Args<'_>) -> CmdResult {
+    pop(cx, args, End::Max)
+}
+
+fn pop(cx: &mut Ctx<'_>, mut args: Args<'_>, end: End) -> CmdResult {
+    let key = args.one()?;
+    let count = match args.rest() {
+        [] => None,
+        [count] => Some(parse_i64(count).ok_or(NOT_POSITIVE)?),
+        _ => return Err(SYNTAX),
+    };
+    let wanted = usize::try_from(count.unwrap_or(1)).map_err(|_| NOT_POSITIVE)?;
+    let form = match count.is_some() && cx.reply.is_resp3() {
+        true => Form::Pairs,
+        false => Form::Flat,
+    };
+    match first_there(cx, &[key])? {
+        Some((key, len)) if wanted > 0 => pop_from(cx, key, end, wanted.min(len), form),
+        _ => cx.reply.array(0),
+    }
+    DONE
+}
+
+// --- Of several keys -------------------------------------------------------------------------------------------
+
+const fn counted(count_at: i32) -> KeySpec {
+    let find = Find::KeyNum {
+        at: 0,
+        first: 1,
+        step: 1,
+    };
+    KeySpec::new(Begin::Index(count_at), find).flags(TAKEN_FROM)
+}
+
+/// The keys behind a count of them.
+pub(super) fn counted_keys(
+    argv: &[&[u8]],
+    count_at: usize,
+    flags: KeyFlags,
+) -> Option<Vec<KeyRef>> {
+    let first = count_at + 1;
+    let room = argv.len().saturating_sub(first);
+    let count = parse_i64(argv.get(count_at)?).and_then(|n| usize::try_from(n).ok());
+    let count = count.filter(|&n| n > 0 && n <= room)?;
+    let keys = first..first + count;
+    Some(keys.map(|pos| KeyRef { pos, flags }).collect())
+}
+
+/// What ZMPOP asks for behind its name and timeout.
+struct ManyKeys<'a> {
+    keys: &'a [&'a [u8]],
+    end: End,
+    count: usize,
+}
+
+impl<'a> ManyKeys<'a> {
+    /// Reads `numkeys key [key ...] MIN|MAX [COUNT count]`.
+    fn parse(args: &mut Args<'a>) -> Result<ManyKeys<'a>, Fault> {
+        let positive = |text: &[u8], fault: Fault| match parse_i64(text) {
+            Some(n) if n > 0 => Ok(usize::try_from(n).unwrap_or(usize::MAX)),
+            _ => Err(fault),
+        };
+        let n = positive(args.next()?, NO_KEYS)?;
+        if n >= args.left() {
+            return Err(SYNTAX);
+        }
+        let keys = &args.rest()[..n];
+        args.skip(n);
+        let end = match args.next()? {
+            word if is_word(word, "MIN") => End::Min,
+            word if is_word(word, "MAX") => End::Max,
+            _ => return Err(SYNTAX),
+        };
+        let mut count = None;
+        while args.more() {
+            if count.is_some() || args.left() < 2 || !args.take_word("COUNT") {
+                return Err(SYNTAX);
+            }
+            count = Some(positive(args.next()?, NO_COUNT)?);
+        }
+        let count = count.unwrap_or(1);
+        Ok(ManyKeys { keys, end, count })
+    }
+
+    /// Pops from the first key that is there; true if there is one. It is logged as a pop of so many from that key.
+    fn pop(&self, cx: &mut Ctx<'_>) -> Result<bool, Fault> {
+        let Some((key, len)) = first_there(cx, self.keys)? else {
+            return Ok(false);
+        };
+        let n = self.count.min(len);
+        pop_from(cx, key, self.end, n, Form::PairsWithKey);
+        let mut digits = itoa::Buffer::new();
+        cx.log_instead(&[self.end.command(), key, digits.format(n).as_bytes()]);
+        Ok(true)
+    }
+}
+
+const ZMPOP: Row<DataFn> = Spec::new("zmpop", -4, Group::SortedSet)
+    .flags(Flags::WRITE)
+    .acl(Acl::SORTEDSET)
+    .since("7.0.0")
+    .cost("O(K) + O(M*log(N)) with K the keys named, N the size of the sorted set, M the members taken")
+    .about("Takes members out of the first of several sorted sets that is there, and replies them.")
+    .keys(&[counted(1)])
+    .args(&[
+        Arg::int("numkeys"),
+        Arg::key("key", 0).multiple(),
+        WHERE,
+        Arg::int("count").token("COUNT").optional(),
+    ])
+    .find_keys(|argv| counted_keys(argv, 1, TAKEN_FROM))
+    .run(zmpop);
+
+/// ZMPOP numkeys key [key ...] MIN|MAX [COUNT count]: replies the key and the members taken, a null if there are none.
+fn zmpop(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
+    let request = ManyKeys::parse(&mut args)?;
+    if !request.pop(cx)? {
+        cx.reply.null_array();
+    }
+    DONE
+}
+
+// --- Waiting ---------------------------------------------------------------------------------------------------
+
+const BZMPOP: Row<DataFn> = Spec::new("bzmpop", -5, Group::SortedSet)
+    .flags(Flags::WRITE.or(Flags::BLOCKING))
+    .acl(Acl::SORTEDSET)
+    .since("7.0.0")
+    .cost("O(K) + O(M*log(N)) with K the keys named, N the size of the sorted set, M the members taken")
+    .about("Takes members out of the first of several sorted sets that is there; waits until one is.")
+    .keys(&[counted(2)])
+    .args(&[
+        Arg::double("timeout"),
+        Arg::int("numkeys"),
+        Arg::key("key", 0).multiple(),
+        WHERE,
+        Arg::int("count").token("COUNT").optional(),
+    ])
+    .find_keys(|argv| counted_keys(argv, 2, TAKEN_FROM))
+    .run(bzmpop);
+
+/// BZMPOP timeout numkeys key [key ...] MIN|MAX [COUNT count]: as ZMPOP, and waits so many seconds for a member.
+fn bzmpop(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
+    let timeout = args.next()?;
+    let request = ManyKeys::parse(&mut args)?;
+    let deadline = deadline(timeout, cx.now_ms())?;
+    match request.pop(cx)? {
+        true => DONE,
+        false => wait_for(request.keys, Type::Zset, deadline),
+    }
+}
+
+const BZPOPMIN: Row<DataFn> = Spec::new("bzpopmin", -3, Group::SortedSet)
+    .flags(Flags::WRITE.or(Flags::FAST).or(Flags::BLOCKING))
+    .acl(Acl::SORTEDSET)
+    .since("5.0.0")
+    .cost("O(log(N)) with N the size of the sorted set")
+    .about("Takes the member with the lowest score out of the first of several sorted sets that is there; waits until one is.")
+    .history(FRACTIONS)
+    .keys(WAITED)
+    .args(WAIT_ARGS)
+    .run(bzpopmin);
+
+/// BZPOPMIN key [key ...] timeout: replies the key, the member taken and its score, and waits so many seconds for one.
+fn bzpopmin(cx: &mut Ctx<'_>, args: Args<'_>) -> CmdResult {
+    pop_or_wait(cx, args, End::Min)
+}
+
+const BZPOPMAX: Row<DataFn> = Spec::new("bzpopmax", -3, Group::SortedSet)
+    .flags(Flags::WRITE.or(Flags::FAST).or(Flags::BLOCKING))
+    .acl(Acl::SORTEDSET)
+    .since("5.0.0")
+    .cost("O(log(N)) with N the size of the sorted set")
+    .about("Takes the member with the highest score out of the first of several sorted sets that is there; waits until one is.")
+    .history(FRACTIONS)
+    .keys(WAITED)
+    .args(WAIT_ARGS)
+    .run(bzpopmax);
+
+/// BZPOPMAX key [key ...] timeout: replies the key, the member taken and its score, and waits so many seconds for one.
+fn bzpopmax(cx: &mut Ctx<'_>, args: Args<'_>) -> CmdResult {
+    pop_or_wait(cx, args, End::Max)
+}
+
+fn pop_or_wait(cx: &mut Ctx<'_>, args: Args<'_>, end: End) -> CmdResult {
+    let [keys @ .., timeout] = args.rest() else {
+        return Err(SYNTAX);
+    };
+    let deadline = deadline(timeout, cx.now_ms())?;
+    let Some((key, _)) = first_there(cx, keys)? else {
+        return wait_for(keys, Type::Zset, deadline);
+    };
+    pop_from(cx, key, end, 1, Form::FlatWithKey);
+    cx.log_instead(&[end.command(), key]);
+    DONE
+}
