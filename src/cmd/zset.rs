@@ -127,7 +127,7 @@ const ZINCRBY: Row<DataFn> = Spec::new("zincrby", 4, Group::SortedSet)
         Arg::int("increment"),
         Arg::string("member"),
     ])
-    .elements(3, 1)
+    .elements(3, 9)
     .run(zincrby);
 
 /// ZINCRBY key increment member: replies the new score.
@@ -333,7 +333,7 @@ const ZSCORE: Row<DataFn> = Spec::new("zscore", 3, Group::SortedSet)
     .about("Replies the score of a member of a sorted set.")
     .keys(READ)
     .args(&[Arg::key("key", 0), Arg::string("member")])
-    .elements(2, 1)
+    .elements(2, 9)
     .run(zscore);
 
 /// ZSCORE key member: replies the score, a null for what is not there.
@@ -389,7 +389,7 @@ const ZRANK: Row<DataFn> = Spec::new("zrank", -3, Group::SortedSet)
     .history(RANK_HISTORY)
     .keys(READ)
     .args(RANK_ARGS)
-    .elements(2, 1)
+    .elements(2, 9)
     .run(zrank);
 
 /// ZRANK key member [WITHSCORE]: replies the rank of a member from the lowest score on, which has rank 0.
@@ -406,7 +406,7 @@ const ZREVRANK: Row<DataFn> = Spec::new("zrevrank", -3, Group::SortedSet)
     .history(RANK_HISTORY)
     .keys(READ)
     .args(RANK_ARGS)
-    .elements(2, 1)
+    .elements(2, 9)
     .run(zrevrank);
 
 /// ZREVRANK key member [WITHSCORE]: replies the rank of a member from the highest score on, which has rank 0.
