@@ -351,7 +351,12 @@ impl Keys<'_> {
             None => clock.fresh(),
         };
         let db = self.dbs.db_mut(self.index);
-        let (stored, outcome) = db.update(hash, key, self.now_ms, access, f);
+        // Whoever waits for the end of the container there has to know.
+        let (waited_for, mut replaces) = (!self.waiting.is_empty(), false);
+        let (stored, outcome) = db.update(hash, key, self.now_ms, access, |old| {
+            replaces = waited_for && old.is_some_and(|old| old.type_of() != Type::String);
+            f(old)
+        });
         if let Some(entry) = stored.expired {
             note_expired(
                 self.stats,
@@ -368,6 +373,8 @@ impl Keys<'_> {
         }
         if stored.created {
             self.created(self.index, key);
+        } else if replaces && matches!(outcome, Ok(true)) {
+            self.signal_ready(self.index, key);
         }
         outcome
     }

@@ -521,13 +521,15 @@ impl Stream {
 
     /// Bytes of memory behind it, its own struct not counted.
     pub fn heap_bytes(&self) -> usize {
-        self.nodes.bytes() + self.groups().map(Group::memory_bytes).sum::<usize>()
+        let groups = self.groups.as_ref();
+        self.nodes.bytes() + groups.map_or(0, |groups| groups.estimate(Group::memory_bytes))
     }
 
     /// About how many allocations freeing it touches.
     pub fn free_effort(&self) -> usize {
-        let groups = self.groups().map(Group::free_effort);
-        1 + 2 * self.nodes.leaf_count() + groups.sum::<usize>()
+        let groups = self.groups.as_ref();
+        let of_groups = groups.map_or(0, |groups| groups.estimate(Group::free_effort));
+        1 + 2 * self.nodes.leaf_count() + of_groups
     }
 
     /// Bytes that writes since the last call have left to other owners.

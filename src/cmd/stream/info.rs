@@ -222,7 +222,7 @@ fn parse_full(args: &Args<'_>) -> Result<Option<usize>, Fault> {
 fn reply_full(reply: &mut Reply, stream: &Stream, count: usize) {
     reply.bulk(b"entries");
     let entries = stream.range(StreamId::MIN, StreamId::MAX);
-    reply_entries(reply, entries.take(count));
+    reply_entries(reply, entries.take(count), |_| ());
     reply.bulk(b"groups");
     reply.array(stream.group_count());
     for group in stream.groups() {

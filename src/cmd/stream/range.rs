@@ -86,24 +86,24 @@ fn reply_range(
         count => count.unwrap_or(usize::MAX),
     };
     match backwards {
-        false => reply_entries(cx.reply, stream.range(start, end).take(count)),
-        true => reply_entries(cx.reply, stream.rev_range(start, end).take(count)),
-    };
+        false => reply_entries(cx.reply, stream.range(start, end).take(count), |_| ()),
+        true => reply_entries(cx.reply, stream.rev_range(start, end).take(count), |_| ()),
+    }
     DONE
 }
 
-/// An array of entries.
+/// An array of entries; `note` hears of each.
 pub(super) fn reply_entries<'a>(
     reply: &mut Reply,
     entries: impl Iterator<Item = Entry<'a>>,
-) -> Vec<StreamId> {
+    mut note: impl FnMut(StreamId),
+) {
     let array = reply.defer();
-    let ids: Vec<StreamId> = entries
-        .map(|entry| {
-            reply_entry(reply, &entry);
-            entry.id
-        })
-        .collect();
-    reply.close_array(array, ids.len());
-    ids
+    let mut n = 0;
+    for entry in entries {
+        reply_entry(reply, &entry);
+        note(entry.id);
+        n += 1;
+    }
+    reply.close_array(array, n);
 }

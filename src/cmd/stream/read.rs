@@ -297,7 +297,7 @@ fn read_alone(
     if let Some(start) = after.next().filter(|_| has_more) {
         served.begin(cx.reply, key);
         let entries = stream.range(start, StreamId::MAX);
-        reply_entries(cx.reply, entries.take(request.limit()));
+        reply_entries(cx.reply, entries.take(request.limit()), |_| ());
     }
     Ok(())
 }
@@ -348,7 +348,7 @@ fn read_as_member(
             served.begin(reply, key);
             deed.served = true;
             let entries = stream.range(start, StreamId::MAX);
-            deed.delivered = reply_entries(reply, entries.take(limit));
+            reply_entries(reply, entries.take(limit), |id| deed.delivered.push(id));
             stream.note_read(member.group, &deed.delivered);
             stream.change_group(member.group, |group| {
                 if !member.noack {

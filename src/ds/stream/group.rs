@@ -301,13 +301,13 @@ impl Group {
         std::mem::take(&mut self.left_behind)
     }
 
-    /// Bytes of memory of the group and all that belongs to it.
+    /// Bytes of memory of the group and all that belongs to it. Of many consumers only some are looked at.
     pub fn memory_bytes(&self) -> usize {
         let own = size_class(size_of::<Self>() + 8, 8) + name_bytes(&self.name) + self.pel.bytes();
-        let consumers = self.consumers().map(|c| {
+        let of_consumer = |c: &Consumer| {
             size_class(size_of::<Consumer>() + 8, 8) + 8 + name_bytes(&c.name) + c.pel.bytes()
-        });
-        own + consumers.sum::<usize>()
+        };
+        own + self.consumers.estimate(of_consumer)
     }
 
     /// About how many allocations freeing it touches.

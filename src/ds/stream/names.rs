@@ -8,6 +8,9 @@ use crate::ds::cow::Shared;
 /// Things in a full chunk.
 const CHUNK_MAX: usize = 64;
 
+/// Of more things than this, only as many are looked at for an estimate.
+const SAMPLE: usize = 64;
+
 /// A thing that has a name, which never changes.
 pub trait Named: Clone {
     fn name(&self) -> &[u8];
@@ -94,6 +97,13 @@ impl<T: Named> Names<T> {
             self.chunks.remove(chunk);
         }
         Some(removed)
+    }
+
+    /// The sum of a figure over all, from those that come first by name if there are many.
+    pub fn estimate(&self, figure: impl Fn(&T) -> usize) -> usize {
+        let looked_at = self.len.min(SAMPLE);
+        let sum: usize = self.iter().take(looked_at).map(figure).sum();
+        (sum * self.len).checked_div(looked_at).unwrap_or(0)
     }
 
     /// All, in the order of their names.
