@@ -73,12 +73,12 @@ impl Digest {
                 ControlFlow::Continue(())
             }),
             ValueRef::Set(set) => {
-                for member in set.view().iter() {
+                for member in set.iter() {
                     self.xor(member.text(&mut itoa::Buffer::new()));
                 }
             }
             ValueRef::Hash(hash) => {
-                for (field, value) in hash.view().iter() {
+                for (field, value) in hash.iter() {
                     let mut pair = Digest::default();
                     pair.mix_elem(field);
                     pair.mix_str(value);

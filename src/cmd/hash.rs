@@ -148,7 +148,7 @@ fn hsetnx(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
     let pair = args.rest();
     let (field, value) = args.two()?;
     let there = cx.keys.write_as::<Hash>(key)?;
-    if there.is_some_and(|hash| hash.view().get(field).is_some()) {
+    if there.is_some_and(|hash| hash.get(field).is_some()) {
         cx.reply.int(0);
         return DONE;
     }
@@ -265,11 +265,10 @@ const HDEL: Row<DataFn> = Spec::new("hdel", -3, Group::Hash)
 /// HDEL key field [field ...]: replies how many were there.
 fn hdel(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
     let key = args.one()?;
-    cx.keys.write_as::<Hash>(key)?;
-    let deleted = cx.keys.change(key, |hash: &mut Hash, _| {
+    let deleted = cx.keys.change_if_there(key, |hash: &mut Hash, _| {
         let fields = args.rest().iter();
         fields.filter(|field| hash.remove(field)).count()
-    });
+    })?;
     let (deleted, gone) = deleted.unwrap_or((0, Gone(false)));
     cx.reply.int(deleted as i64);
     if deleted == 0 {
@@ -300,7 +299,7 @@ const HGET: Row<DataFn> = Spec::new("hget", 3, Group::Hash)
 fn hget(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
     let (key, field) = args.two()?;
     let hash = cx.keys.read_as::<Hash>(key)?;
-    reply_value(cx.reply, hash.and_then(|hash| hash.view().get(field)));
+    reply_value(cx.reply, hash.and_then(|hash| hash.get(field)));
     DONE
 }
 
@@ -325,7 +324,7 @@ const HMGET: Row<DataFn> = Spec::new("hmget", -3, Group::Hash)
 /// HMGET key field [field ...]: replies a value or null for each.
 fn hmget(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
     let key = args.one()?;
-    let hash = cx.keys.read_as::<Hash>(key)?.map(Hash::view);
+    let hash = cx.keys.read_as::<Hash>(key)?;
     cx.reply.array(args.left());
     for field in args.rest() {
         reply_value(cx.reply, hash.and_then(|hash| hash.get(field)));
@@ -346,7 +345,7 @@ const HGETALL: Row<DataFn> = Spec::new("hgetall", 2, Group::Hash)
 
 /// HGETALL key: replies a map of all fields.
 fn hgetall(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
-    let Some(hash) = cx.keys.read_as::<Hash>(args.one()?)?.map(Hash::view) else {
+    let Some(hash) = cx.keys.read_as::<Hash>(args.one()?)? else {
         cx.reply.map(0);
         return DONE;
     };
@@ -392,7 +391,7 @@ fn hvals(cx: &mut Ctx<'_>, args: Args<'_>) -> CmdResult {
 
 /// Replies an array of what `f` writes for each field.
 fn reply_all(cx: &mut Ctx<'_>, mut args: Args<'_>, f: impl Fn(&mut Reply, Pair<'_>)) -> CmdResult {
-    let Some(hash) = cx.keys.read_as::<Hash>(args.one()?)?.map(Hash::view) else {
+    let Some(hash) = cx.keys.read_as::<Hash>(args.one()?)? else {
         cx.reply.array(0);
         return DONE;
     };
@@ -414,8 +413,7 @@ const HLEN: Row<DataFn> = Spec::new("hlen", 2, Group::Hash)
 /// HLEN key: replies the number of fields.
 fn hlen(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
     let hash = cx.keys.read_as::<Hash>(args.one()?)?;
-    cx.reply
-        .int(hash.map_or(0, |hash| hash.view().len()) as i64);
+    cx.reply.int(hash.map_or(0, |hash| hash.len()) as i64);
     DONE
 }
 
@@ -434,7 +432,7 @@ const HSTRLEN: Row<DataFn> = Spec::new("hstrlen", 3, Group::Hash)
 fn hstrlen(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
     let (key, field) = args.two()?;
     let hash = cx.keys.read_as::<Hash>(key)?;
-    let value = hash.and_then(|hash| hash.view().get(field));
+    let value = hash.and_then(|hash| hash.get(field));
     cx.reply.int(value.map_or(0, Str::len) as i64);
     DONE
 }
@@ -454,7 +452,7 @@ const HEXISTS: Row<DataFn> = Spec::new("hexists", 3, Group::Hash)
 fn hexists(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
     let (key, field) = args.two()?;
     let hash = cx.keys.read_as::<Hash>(key)?;
-    let there = hash.is_some_and(|hash| hash.view().get(field).is_some());
+    let there = hash.is_some_and(|hash| hash.get(field).is_some());
     cx.reply.int(i64::from(there));
     DONE
 }
@@ -487,7 +485,7 @@ fn hrandfield(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
     // Of its own, because the hash keeps the rest of the keys borrowed.
     let mut rng = cx.keys.rng.fork();
     if !args.more() {
-        let hash = cx.keys.read_as::<Hash>(key)?.map(Hash::view);
+        let hash = cx.keys.read_as::<Hash>(key)?;
         match hash.and_then(|hash| hash.random(&mut rng)) {
             Some((field, _)) => reply_elem(cx.reply, field),
             None => cx.reply.null(),
@@ -504,7 +502,7 @@ fn hrandfield(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
     if with_values && count.unsigned_abs() > i64::MAX as u64 / 2 {
         return Err(VALUE_OUT_OF_RANGE);
     }
-    let Some(hash) = cx.keys.read_as::<Hash>(key)?.map(Hash::view) else {
+    let Some(hash) = cx.keys.read_as::<Hash>(key)? else {
         cx.reply.array(0);
         return DONE;
     };
@@ -552,7 +550,7 @@ const HSCAN: Row<DataFn> = Spec::new("hscan", -3, Group::Hash)
 /// HSCAN key cursor [MATCH pattern] [COUNT n]: replies a cursor to go on with and some fields with their values.
 fn hscan(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
     let (key, cursor) = key_and_cursor(&mut args)?;
-    let Some(hash) = cx.keys.read_as::<Hash>(key)?.map(Hash::view) else {
+    let Some(hash) = cx.keys.read_as::<Hash>(key)? else {
         reply_no_walk(cx.reply);
         return DONE;
     };

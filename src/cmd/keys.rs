@@ -191,18 +191,18 @@ impl Keys<'_> {
 
     /// Reads a container; an error if the key holds something else.
     #[inline]
-    pub fn read_as<C: Container>(&mut self, key: &[u8]) -> Result<Option<&C>, Fault> {
+    pub fn read_as<C: Container>(&mut self, key: &[u8]) -> Result<Option<C::Ref<'_>>, Fault> {
         match self.read(key) {
-            Some(entry) => entry.as_container().map(Some).map_err(Fault::from),
+            Some(entry) => entry.as_container::<C>().map(Some).map_err(Fault::from),
             None => Ok(None),
         }
     }
 
     /// The container of a key that is to be changed; an error if it holds something else.
     #[inline]
-    pub fn write_as<C: Container>(&mut self, key: &[u8]) -> Result<Option<&C>, Fault> {
+    pub fn write_as<C: Container>(&mut self, key: &[u8]) -> Result<Option<C::Ref<'_>>, Fault> {
         match self.write(key) {
-            Some(entry) => entry.as_container().map(Some).map_err(Fault::from),
+            Some(entry) => entry.as_container::<C>().map(Some).map_err(Fault::from),
             None => Ok(None),
         }
     }
@@ -304,7 +304,10 @@ impl Keys<'_> {
 
     /// Stores a container, whatever was there, without a time to live. Tells as [`Keys::set`].
     pub fn store<C: Container>(&mut self, key: &[u8], container: C) {
-        self.set(key, Value::Heap(container.into_heap()), Ttl::Clear);
+        match container.compact() {
+            Some(bytes) => self.set(key, Value::Compact(bytes), Ttl::Clear),
+            None => self.set(key, Value::Heap(container.into_heap()), Ttl::Clear),
+        }
     }
 
     /// What the dicts inside containers hash under.

@@ -106,13 +106,12 @@ const SREM: Row<DataFn> = Spec::new("srem", -3, Group::Set)
 /// SREM key member [member ...]: replies how many were there.
 fn srem(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
     let key = args.one()?;
-    cx.keys.write_as::<Set>(key)?;
-    let removed = cx.keys.change(key, |set: &mut Set, _| {
+    let removed = cx.keys.change_if_there(key, |set: &mut Set, _| {
         let members = args.rest().iter();
         members
             .filter(|member| set.remove(Elem::Str(member)))
             .count()
-    });
+    })?;
     let (removed, gone) = removed.unwrap_or((0, Gone(false)));
     cx.reply.int(removed as i64);
     if removed > 0 {
@@ -153,7 +152,7 @@ fn smove(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
     let elem = Elem::Str(member);
     // Both are looked up before either is judged.
     let source = cx.keys.write_as::<Set>(from);
-    let source = source.map(|set| set.map(|set| set.view().contains(elem)));
+    let source = source.map(|set| set.map(|set| set.contains(elem)));
     let destination = cx.keys.write_as::<Set>(to).map(|_| ());
     let Some(there) = source? else {
         cx.reply.int(0);
@@ -204,12 +203,11 @@ fn spop(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
         [count] => return spop_count(cx, key, count),
         _ => return Err(SYNTAX),
     }
-    cx.keys.write_as::<Set>(key)?;
     let rules = rules(cx);
     let mut member = Vec::new();
-    let popped = cx.keys.change(key, |set: &mut Set, rng| {
+    let popped = cx.keys.change_if_there(key, |set: &mut Set, rng| {
         set.pop(1, rng, &rules, |elem| member = elem.to_vec());
-    });
+    })?;
     let Some((_, gone)) = popped else {
         cx.reply.null();
         return DONE;
@@ -225,7 +223,7 @@ fn spop(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
 fn spop_count(cx: &mut Ctx<'_>, key: &[u8], count: &[u8]) -> CmdResult {
     let count = parse_i64(count).and_then(|n| usize::try_from(n).ok());
     let count = count.ok_or(NOT_POSITIVE)?;
-    let len = cx.keys.write_as::<Set>(key)?.map(|set| set.view().len());
+    let len = cx.keys.write_as::<Set>(key)?.map(|set| set.len());
     let Some(len) = len.filter(|_| count > 0) else {
         cx.reply.set(0);
         return DONE;
@@ -283,7 +281,7 @@ const SISMEMBER: Row<DataFn> = Spec::new("sismember", 3, Group::Set)
 fn sismember(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
     let (key, member) = args.two()?;
     let set = cx.keys.read_as::<Set>(key)?;
-    let there = set.is_some_and(|set| set.view().contains(Elem::Str(member)));
+    let there = set.is_some_and(|set| set.contains(Elem::Str(member)));
     cx.reply.int(i64::from(there));
     DONE
 }
@@ -302,7 +300,7 @@ const SMISMEMBER: Row<DataFn> = Spec::new("smismember", -3, Group::Set)
 /// SMISMEMBER key member [member ...]: replies 1 or 0 for each.
 fn smismember(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
     let key = args.one()?;
-    let set = cx.keys.read_as::<Set>(key)?.map(Set::view);
+    let set = cx.keys.read_as::<Set>(key)?;
     cx.reply.array(args.left());
     for member in args.rest() {
         let there = set.is_some_and(|set| set.contains(Elem::Str(member)));
@@ -324,7 +322,7 @@ const SCARD: Row<DataFn> = Spec::new("scard", 2, Group::Set)
 /// SCARD key: replies the number of members.
 fn scard(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
     let set = cx.keys.read_as::<Set>(args.one()?)?;
-    cx.reply.int(set.map_or(0, |set| set.view().len()) as i64);
+    cx.reply.int(set.map_or(0, |set| set.len()) as i64);
     DONE
 }
 
@@ -345,7 +343,7 @@ fn smembers(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
 }
 
 fn reply_members(cx: &mut Ctx<'_>, key: &[u8]) -> CmdResult {
-    let Some(set) = cx.keys.read_as::<Set>(key)?.map(Set::view) else {
+    let Some(set) = cx.keys.read_as::<Set>(key)? else {
         cx.reply.set(0);
         return DONE;
     };
@@ -377,7 +375,7 @@ fn srandmember(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
     let mut rng = cx.keys.rng.fork();
     let count = match args.rest() {
         [] => {
-            let set = cx.keys.read_as::<Set>(key)?.map(Set::view);
+            let set = cx.keys.read_as::<Set>(key)?;
             match set.and_then(|set| set.random(&mut rng)) {
                 Some(member) => reply_elem(cx.reply, member),
                 None => cx.reply.null(),
@@ -387,7 +385,7 @@ fn srandmember(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
         [count] => parse_count(count)?,
         _ => return Err(SYNTAX),
     };
-    let Some(set) = cx.keys.read_as::<Set>(key)?.map(Set::view) else {
+    let Some(set) = cx.keys.read_as::<Set>(key)? else {
         cx.reply.array(0);
         return DONE;
     };
@@ -423,7 +421,7 @@ const SSCAN: Row<DataFn> = Spec::new("sscan", -3, Group::Set)
 /// SSCAN key cursor [MATCH pattern] [COUNT n]: replies a cursor to go on with and some members.
 fn sscan(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
     let (key, cursor) = key_and_cursor(&mut args)?;
-    let Some(set) = cx.keys.read_as::<Set>(key)?.map(Set::view) else {
+    let Some(set) = cx.keys.read_as::<Set>(key)? else {
         reply_no_walk(cx.reply);
         return DONE;
     };

@@ -45,7 +45,7 @@ fn sets<'a>(keys: &'a Keys<'_>, names: &[&[u8]], there: &[bool]) -> Sets<'a> {
     let db = keys.dbs.db(keys.index);
     let set_of = |(name, there): (&&[u8], &bool)| {
         let entry = there.then(|| db.get(keys.dbs.hash(name), name))??;
-        entry.as_container::<Set>().ok().map(Set::view)
+        entry.as_container::<Set>().ok()
     };
     names.iter().zip(there).map(set_of).collect()
 }

@@ -195,7 +195,7 @@ impl<'a> Pattern<'a> {
             .collect();
         match (keys.read(&name)?.value(), field) {
             (ValueRef::Str(text), None) => Some(text),
-            (ValueRef::Hash(hash), Some(field)) => hash.view().get(field),
+            (ValueRef::Hash(hash), Some(field)) => hash.get(field),
             _ => None,
         }
     }
@@ -415,7 +415,7 @@ fn load(
         }
         ValueRef::Set(set) => {
             query.settle(Type::Set);
-            set.view().iter().for_each(|elem| elements.push_elem(elem));
+            set.iter().for_each(|elem| elements.push_elem(elem));
             query.range(elements.all.len())
         }
         ValueRef::Zset(zset) => {

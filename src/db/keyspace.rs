@@ -408,7 +408,19 @@ impl EntryMut<'_> {
         &mut self,
         change: impl FnOnce(&mut C) -> R,
     ) -> Option<(R, bool)> {
-        C::of(self.record.value())?;
+        if let Some(mut container) = C::unpacked(C::of(self.record.value())?) {
+            let result = change(&mut container);
+            let is_empty = container.is_empty();
+            // An empty one is about to go with its key.
+            if !is_empty {
+                // What is displaced is small: no need to free it elsewhere.
+                match container.compact() {
+                    Some(bytes) => self.set_value(Value::Compact(bytes)),
+                    None => self.set_value(Value::Heap(container.into_heap())),
+                };
+            }
+            return Some((result, is_empty));
+        }
         let (heap, mut left_behind) = self.record.heap_mut()?;
         let container = C::of_mut(heap)?;
         let result = change(container);

@@ -101,6 +101,13 @@ impl<'a> Ints<'a> {
         Ok(ints)
     }
 
+    /// These bytes, which came from [`Ints::bytes`].
+    #[inline(always)]
+    pub fn of(bytes: &'a [u8]) -> Ints<'a> {
+        debug_assert!(bytes.len() >= HEAD_BYTES);
+        Ints { bytes }
+    }
+
     /// The bytes, as an RDB file holds them.
     pub fn bytes(self) -> &'a [u8] {
         self.bytes
@@ -181,6 +188,11 @@ impl Intset {
     /// The intset that these bytes are, see [`Ints::parse`].
     pub fn from_bytes(bytes: &[u8], deep: bool) -> Result<Intset, Corrupt> {
         Ints::parse(bytes, deep).map(|ints| Intset::copy(ints.bytes))
+    }
+
+    /// A copy of an intset.
+    pub fn copy_of(ints: Ints<'_>) -> Intset {
+        Intset::copy(ints.bytes)
     }
 
     fn copy(bytes: &[u8]) -> Intset {

@@ -99,6 +99,11 @@ impl Listpack {
         entry::check(bytes, deep).map(|()| Listpack::copy_of(bytes))
     }
 
+    /// A copy of a listpack.
+    pub fn from_pack(pack: Pack<'_>) -> Listpack {
+        Listpack::copy_of(pack.bytes)
+    }
+
     /// `bytes` are those of a listpack.
     fn copy_of(bytes: &[u8]) -> Listpack {
         let block = allocate(size_class(bytes.len(), 1));
@@ -158,18 +163,15 @@ impl Listpack {
         self.total_bytes().saturating_add(more) <= TOTAL_MAX
     }
 
+    #[inline(always)]
     fn count_field(&self) -> u16 {
-        let bytes = self.bytes();
-        u16::from_le_bytes([bytes[4], bytes[5]])
+        self.pack().count_field()
     }
 
     /// How many elements it has: O(1) below 65535 of them.
     #[inline]
     pub fn len(&self) -> usize {
-        match self.count_field() {
-            COUNT_UNKNOWN => self.iter().count(),
-            n => usize::from(n),
-        }
+        self.pack().len()
     }
 
     /// True if it has no element.
@@ -183,53 +185,101 @@ impl Listpack {
     fn end(&self) -> usize {
         self.total_bytes() - 1
     }
+
+    /// All bytes but the end marker: what lies in here are offsets of entries.
+    #[inline(always)]
+    fn inner(&self) -> &[u8] {
+        self.pack().inner()
+    }
 }
 
-/// Reading.
-impl Listpack {
+/// The bytes of a listpack, wherever they lie, to be read.
+#[derive(Clone, Copy)]
+pub struct Pack<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Pack<'a> {
+    /// These bytes, which came from [`Listpack::bytes`].
+    #[inline(always)]
+    pub fn of(bytes: &'a [u8]) -> Pack<'a> {
+        debug_assert!(bytes.len() > HEADER_BYTES && bytes.last() == Some(&END));
+        Pack { bytes }
+    }
+
+    /// The bytes, as a file stores them.
+    pub fn bytes(self) -> &'a [u8] {
+        self.bytes
+    }
+
+    #[inline(always)]
+    fn count_field(self) -> u16 {
+        u16::from_le_bytes([self.bytes[4], self.bytes[5]])
+    }
+
+    /// How many elements it has: O(1) below 65535 of them.
+    #[inline]
+    pub fn len(self) -> usize {
+        match self.count_field() {
+            COUNT_UNKNOWN => self.iter().count(),
+            n => usize::from(n),
+        }
+    }
+
+    /// True if it has no element.
+    #[inline]
+    pub fn is_empty(self) -> bool {
+        self.bytes.len() <= Listpack::EMPTY_BYTES
+    }
+
+    #[inline(always)]
+    fn end(self) -> usize {
+        self.bytes.len() - 1
+    }
+
+    /// All bytes but the end marker.
+    #[inline(always)]
+    fn inner(self) -> &'a [u8] {
+        &self.bytes[..self.end()]
+    }
+
     /// Place of the first element.
-    pub fn first(&self) -> Option<Pos> {
+    pub fn first(self) -> Option<Pos> {
         (!self.is_empty()).then_some(Pos(HEADER_BYTES as u32))
     }
 
     /// Place of the last element.
-    pub fn last(&self) -> Option<Pos> {
+    pub fn last(self) -> Option<Pos> {
         self.before(self.end())
     }
 
     /// Place of the element behind this one.
     #[inline]
-    pub fn next(&self, pos: Pos) -> Option<Pos> {
+    pub fn next(self, pos: Pos) -> Option<Pos> {
         let next = entry::skip(self.inner(), pos.0 as usize)?;
         (next < self.end()).then_some(Pos(next as u32))
     }
 
     /// Place of the element before this one.
     #[inline]
-    pub fn prev(&self, pos: Pos) -> Option<Pos> {
+    pub fn prev(self, pos: Pos) -> Option<Pos> {
         self.before(pos.0 as usize)
     }
 
-    fn before(&self, at: usize) -> Option<Pos> {
+    fn before(self, at: usize) -> Option<Pos> {
         let entries = self.inner().get(HEADER_BYTES..at)?;
         let whole = entry::len_from_behind(entries)?;
         Some(Pos((at - whole) as u32))
     }
 
-    /// All bytes but the end marker: what lies in here are offsets of entries.
-    #[inline(always)]
-    fn inner(&self) -> &[u8] {
-        &self.bytes()[..self.end()]
-    }
-
     /// The element at a place that this listpack gave; `None` if there is none.
     #[inline]
-    pub fn get(&self, pos: Pos) -> Option<Elem<'_>> {
+    pub fn get(self, pos: Pos) -> Option<Elem<'a>> {
         entry::decode(self.inner().get(pos.0 as usize..)?).map(|(elem, _)| elem)
     }
 
     /// Place of element number `index`; negative ones count from the end, -1 being the last.
-    pub fn seek(&self, index: i64) -> Option<Pos> {
+    pub fn seek(self, index: i64) -> Option<Pos> {
         let len = self.len() as i64;
         let index = if index < 0 { len + index } else { index };
         if !(0..len).contains(&index) {
@@ -250,13 +300,13 @@ impl Listpack {
     }
 
     /// Element number `index`, as [`seek`](Self::seek) counts.
-    pub fn at(&self, index: i64) -> Option<Elem<'_>> {
+    pub fn at(self, index: i64) -> Option<Elem<'a>> {
         self.get(self.seek(index)?)
     }
 
     /// The place of the first element from `from` on that is `needle`, where only every (1 + `skip`)th is looked at:
     /// fields of a hash are sought with a skip of 1.
-    pub fn find(&self, from: Option<Pos>, needle: Needle<'_>, skip: usize) -> Option<Pos> {
+    pub fn find(self, from: Option<Pos>, needle: Needle<'_>, skip: usize) -> Option<Pos> {
         let bytes = self.inner();
         let mut at = from?.0 as usize;
         while at < bytes.len() {
@@ -274,7 +324,7 @@ impl Listpack {
 
     /// All elements.
     #[inline]
-    pub fn iter(&self) -> Iter<'_> {
+    pub fn iter(self) -> Iter<'a> {
         Iter {
             bytes: self.inner(),
             front: HEADER_BYTES,
@@ -283,7 +333,7 @@ impl Listpack {
     }
 
     /// The elements from `pos` on.
-    pub fn iter_from(&self, pos: Pos) -> Iter<'_> {
+    pub fn iter_from(self, pos: Pos) -> Iter<'a> {
         Iter {
             front: pos.0 as usize,
             ..self.iter()
@@ -291,10 +341,88 @@ impl Listpack {
     }
 
     /// The elements up to and with `pos`, to be read backwards.
-    pub fn iter_until(&self, pos: Pos) -> Iter<'_> {
+    pub fn iter_until(self, pos: Pos) -> Iter<'a> {
         let whole = self.iter();
         let back = entry::skip(whole.bytes, pos.0 as usize).unwrap_or(HEADER_BYTES);
         Iter { back, ..whole }
+    }
+}
+
+/// Reading.
+impl Listpack {
+    /// The listpack, to be read.
+    #[inline(always)]
+    pub fn pack(&self) -> Pack<'_> {
+        Pack {
+            bytes: self.bytes(),
+        }
+    }
+
+    /// Place of the first element.
+    #[inline]
+    pub fn first(&self) -> Option<Pos> {
+        self.pack().first()
+    }
+
+    /// Place of the last element.
+    #[inline]
+    pub fn last(&self) -> Option<Pos> {
+        self.pack().last()
+    }
+
+    /// Place of the element behind this one.
+    #[inline]
+    pub fn next(&self, pos: Pos) -> Option<Pos> {
+        self.pack().next(pos)
+    }
+
+    /// Place of the element before this one.
+    #[inline]
+    pub fn prev(&self, pos: Pos) -> Option<Pos> {
+        self.pack().prev(pos)
+    }
+
+    /// The element at a place that this listpack gave; `None` if there is none.
+    #[inline]
+    pub fn get(&self, pos: Pos) -> Option<Elem<'_>> {
+        self.pack().get(pos)
+    }
+
+    /// Place of element number `index`; negative ones count from the end, -1 being the last.
+    #[inline]
+    pub fn seek(&self, index: i64) -> Option<Pos> {
+        self.pack().seek(index)
+    }
+
+    /// Element number `index`, as [`seek`](Self::seek) counts.
+    #[inline]
+    pub fn at(&self, index: i64) -> Option<Elem<'_>> {
+        self.pack().at(index)
+    }
+
+    /// The place of the first element from `from` on that is `needle`, where only every (1 + `skip`)th is looked at:
+    /// fields of a hash are sought with a skip of 1.
+    #[inline]
+    pub fn find(&self, from: Option<Pos>, needle: Needle<'_>, skip: usize) -> Option<Pos> {
+        self.pack().find(from, needle, skip)
+    }
+
+    /// All elements.
+    #[inline]
+    pub fn iter(&self) -> Iter<'_> {
+        self.pack().iter()
+    }
+
+    /// The elements from `pos` on.
+    #[inline]
+    pub fn iter_from(&self, pos: Pos) -> Iter<'_> {
+        self.pack().iter_from(pos)
+    }
+
+    /// The elements up to and with `pos`, to be read backwards.
+    #[inline]
+    pub fn iter_until(&self, pos: Pos) -> Iter<'_> {
+        self.pack().iter_until(pos)
     }
 }
 
@@ -537,6 +665,12 @@ impl Default for Listpack {
 }
 
 impl fmt::Debug for Listpack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.pack().fmt(f)
+    }
+}
+
+impl fmt::Debug for Pack<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
     }

@@ -4,11 +4,12 @@
 //! 0        4                          8
 //! | count  | access bits 24 | form 8  | expiry 0, 6 or 8 | key length | key | value ...
 //!
-//! form     = tag (6 bits): 0-8 an integer of so many bytes, then embstr, raw, and one tag a kind of heap value
+//! form     = tag (6 bits): 0-8 an integer of so many bytes, then embstr, raw, small hash, small set (listpack or
+//!            intset), and one tag a kind of heap value
 //!            | expiry (2 bits): none, 6 bytes, 8 bytes
 //! expiry   = Unix time in milliseconds, little-endian; 6 bytes reach the year 10889, what lies beyond takes 8
 //! value    = integer: two's complement, little-endian, in as few bytes as it needs (zero: none)
-//!          | string:  length, bytes
+//!          | string:  length, bytes; likewise the listpack or intset of a small container
 //!          | heap:    padding to 8, pointer
 //! ```
 //! Lengths are LEB128. So a 16-byte key with a 16-byte value takes 42 bytes, with an expiry 48: one class of the
@@ -29,20 +30,25 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use shape::{
-    ALIGN, FORM_MASK, HEAD_BYTES, Shape, TAG_EMBSTR, TAG_HEAP, TAG_HEAP_HASH, TAG_HEAP_LIST,
-    TAG_HEAP_SET, TAG_HEAP_STR, TAG_HEAP_STREAM, TAG_HEAP_ZSET, TAG_INT_MAX, TAG_RAW, expiry_form,
-    int_bytes, read_int, read_varint, varint_bytes, write_varint,
+    ALIGN, FORM_MASK, HEAD_BYTES, Shape, TAG_EMBSTR, TAG_HASH_LISTPACK, TAG_HEAP, TAG_HEAP_HASH,
+    TAG_HEAP_LIST, TAG_HEAP_SET, TAG_HEAP_STR, TAG_HEAP_STREAM, TAG_HEAP_ZSET, TAG_INT_MAX,
+    TAG_RAW, TAG_SET_INTSET, TAG_SET_LISTPACK, expiry_form, int_bytes, read_int, read_varint,
+    varint_bytes, write_varint,
 };
 
 use super::access::ACCESS_MAX;
 use super::bigstr::BigStr;
+use super::hash::HashRef;
+use super::set::SetRef;
 use super::string::Str;
 use super::value::{
-    Container, EMBSTR_MAX, Encoding, Heap, HeapMut, Type, Value, ValueRef, WrongType,
+    Compact, Container, EMBSTR_MAX, Encoding, Heap, HeapMut, Type, Value, ValueRef, WrongType,
 };
 use super::{Hash, List, Set, Stream, Zset};
 use crate::ds::cow::{Count, Shared};
 use crate::ds::dict::{Handle, Record};
+use crate::ds::intset::Ints;
+use crate::ds::listpack::Pack;
 
 /// The longest string that lies inside its key's allocation. Measured: to store a longer one costs the same either way
 /// from 8 KB on, but to read it costs a copy here and none there; a shorter one is cheaper and smaller here.
@@ -91,6 +97,9 @@ impl<'a> Packed<'a> {
             Value::Bytes(text) if text.len() <= EMBSTR_MAX => Packed::text(TAG_EMBSTR, text),
             Value::Bytes(text) | Value::Raw(text) => Packed::text(TAG_RAW, text),
             Value::Whole(text) => Packed::Heap(Heap::Str(Shared::new(BigStr::from_bytes(text)))),
+            Value::Compact(Compact::HashListpack(pack)) => Packed::text(TAG_HASH_LISTPACK, pack),
+            Value::Compact(Compact::SetListpack(pack)) => Packed::text(TAG_SET_LISTPACK, pack),
+            Value::Compact(Compact::SetIntset(ints)) => Packed::text(TAG_SET_INTSET, ints),
             Value::Heap(heap) => Packed::Heap(heap),
         }
     }
@@ -204,15 +213,15 @@ impl Entry {
         unsafe {
             match shape.tag {
                 n @ 0..=TAG_INT_MAX => ValueRef::Str(Str::Int(read_int(at, n as usize))),
-                TAG_EMBSTR | TAG_RAW => ValueRef::Str(Str::Text(std::slice::from_raw_parts(
-                    at.add(varint_bytes(shape.text_len)),
-                    shape.text_len,
-                ))),
+                tag @ TAG_EMBSTR..TAG_HEAP => {
+                    let start = at.add(varint_bytes(shape.text_len));
+                    embedded(tag, std::slice::from_raw_parts(start, shape.text_len))
+                }
                 TAG_HEAP_STR => ValueRef::Str(Str::Big(&*at.cast::<Shared<BigStr>>())),
                 TAG_HEAP_LIST => ValueRef::List(&*at.cast::<Shared<List>>()),
-                TAG_HEAP_SET => ValueRef::Set(&*at.cast::<Shared<Set>>()),
+                TAG_HEAP_SET => ValueRef::Set((*at.cast::<Shared<Set>>()).view()),
                 TAG_HEAP_ZSET => ValueRef::Zset(&*at.cast::<Shared<Zset>>()),
-                TAG_HEAP_HASH => ValueRef::Hash(&*at.cast::<Shared<Hash>>()),
+                TAG_HEAP_HASH => ValueRef::Hash((*at.cast::<Shared<Hash>>()).view()),
                 TAG_HEAP_STREAM => ValueRef::Stream(&*at.cast::<Shared<Stream>>()),
                 tag => unreachable!("tag {tag}"),
             }
@@ -230,14 +239,16 @@ impl Entry {
 
     /// The value as a container of this type, or the error for a key that holds another.
     #[inline]
-    pub fn as_container<C: Container>(&self) -> Result<&C, WrongType> {
+    pub fn as_container<C: Container>(&self) -> Result<C::Ref<'_>, WrongType> {
         C::of(self.value()).ok_or(WrongType)
     }
 
     /// The type of the value.
     pub fn type_of(&self) -> Type {
         match self.tag() {
-            0..TAG_HEAP | TAG_HEAP_STR => Type::String,
+            0..=TAG_RAW | TAG_HEAP_STR => Type::String,
+            TAG_SET_LISTPACK | TAG_SET_INTSET => Type::Set,
+            TAG_HASH_LISTPACK => Type::Hash,
             TAG_HEAP_LIST => Type::List,
             TAG_HEAP_SET => Type::Set,
             TAG_HEAP_ZSET => Type::Zset,
@@ -483,6 +494,15 @@ impl Entry {
         match self.value() {
             ValueRef::Str(Str::Int(v)) => Packed::Int(v),
             ValueRef::Str(Str::Text(text)) => Packed::text(self.tag(), text),
+            ValueRef::Hash(HashRef::Listpack(pack)) if self.tag() < TAG_HEAP => {
+                Packed::text(self.tag(), pack.bytes())
+            }
+            ValueRef::Set(SetRef::Listpack(pack)) if self.tag() < TAG_HEAP => {
+                Packed::text(self.tag(), pack.bytes())
+            }
+            ValueRef::Set(SetRef::Intset(ints)) if self.tag() < TAG_HEAP => {
+                Packed::text(self.tag(), ints.bytes())
+            }
             _ => Packed::Heap(Heap::clone(&self.heap().expect("a heap value"))),
         }
     }
@@ -661,6 +681,18 @@ impl std::fmt::Debug for Entry {
     }
 }
 
+/// The value whose bytes these are.
+#[inline]
+fn embedded(tag: u8, bytes: &[u8]) -> ValueRef<'_> {
+    match tag {
+        TAG_EMBSTR | TAG_RAW => ValueRef::Str(Str::Text(bytes)),
+        TAG_HASH_LISTPACK => ValueRef::Hash(HashRef::Listpack(Pack::of(bytes))),
+        TAG_SET_LISTPACK => ValueRef::Set(SetRef::Listpack(Pack::of(bytes))),
+        TAG_SET_INTSET => ValueRef::Set(SetRef::Intset(Ints::of(bytes))),
+        tag => unreachable!("tag {tag}"),
+    }
+}
+
 /// The container behind the pointer at `at`, writable: cloned first if others own it too, who are left the bytes that come
 /// with it.
 ///
@@ -686,7 +718,11 @@ fn layout(class: usize) -> Layout {
 
 #[cfg(test)]
 mod tests {
+    use super::super::hash::HashRules;
+    use super::super::set::SetRules;
     use super::*;
+    use crate::ds::dict::HashKey;
+    use crate::ds::listpack::Elem;
     use bytes::Bytes;
     use proptest::collection::vec;
     use proptest::prelude::*;
@@ -743,6 +779,62 @@ mod tests {
         assert_eq!(text(&entry), whole);
         drop(entry);
         assert!(whole.is_unique(), "the last entry that shared it is gone");
+    }
+
+    #[test]
+    fn a_small_container_lies_in_its_entry() {
+        let rules = HashRules {
+            listpack_entries: 128,
+            listpack_value: 64,
+            hash_key: HashKey::new(1, 2),
+        };
+        let mut hash = Hash::new();
+        for i in 0..10 {
+            hash.set(
+                format!("field:{i:02}").as_bytes(),
+                b"sixteen bytes ..",
+                &rules,
+            );
+        }
+        let bytes = hash.compact().unwrap();
+        let mut entry = Entry::new(b"hash:000000000001", Value::Compact(bytes), None, 7);
+        assert_eq!(entry.memory_bytes(), 320, "of which 287 are the listpack's");
+        let copy = entry.clone();
+        entry.set_expiry(Some(NOW));
+        let mut other = entry.with_key(b"other");
+        for entry in [&entry, &copy, &other] {
+            let hash = entry.as_container::<Hash>().unwrap();
+            assert_eq!((hash.len(), entry.type_of()), (10, Type::Hash));
+            assert_eq!(hash.get(b"field:07").unwrap().to_vec(), b"sixteen bytes ..");
+            assert!(entry.as_str().is_err() && entry.as_container::<Set>().is_err());
+        }
+        let mut hash = Hash::unpacked(other.as_container::<Hash>().unwrap()).unwrap();
+        for i in 10..20 {
+            hash.set(
+                format!("field:{i:02}").as_bytes(),
+                b"sixteen bytes ..",
+                &rules,
+            );
+        }
+        assert!(hash.compact().is_none());
+        other.set_value(Value::Heap(hash.into_heap()));
+        assert_eq!(other.encoding(), Encoding::Listpack);
+        assert_eq!(other.as_container::<Hash>().unwrap().len(), 20);
+        let set_rules = SetRules {
+            intset_entries: 9,
+            listpack_entries: 0,
+            listpack_value: 0,
+            hash_key: rules.hash_key,
+        };
+        let mut set = Set::default();
+        set.add(Elem::Int(5), &set_rules);
+        other.set_value(Value::Compact(set.compact().unwrap()));
+        assert_eq!(
+            (other.encoding(), other.memory_bytes()),
+            (Encoding::Intset, 32)
+        );
+        other.set_value(Value::Int(5));
+        assert_eq!(other.encoding(), Encoding::Int);
     }
 
     #[derive(Debug, Clone)]

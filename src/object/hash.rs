@@ -11,11 +11,13 @@ use std::fmt;
 use super::entry::Entry;
 use super::string::Str;
 use super::table::{Table, left_behind, select, struct_bytes};
-use super::value::{Container, Encoding, Heap, HeapMut, Type, Value, ValueRef};
+use super::value::{
+    COMPACT_MAX, Compact, Container, Encoding, Heap, HeapMut, Type, Value, ValueRef,
+};
 use crate::base::rng::Rng;
 use crate::ds::cow::Shared;
 use crate::ds::dict::{self, HashKey};
-use crate::ds::listpack::{self, Elem, Listpack, Needle, Pos};
+use crate::ds::listpack::{self, Elem, Listpack, Needle, Pack, Pos};
 
 /// What decides over a hash's form.
 #[derive(Clone, Copy, Debug)]
@@ -41,10 +43,10 @@ enum Body {
     Table(Box<Table<Entry>>),
 }
 
-/// A hash to be read.
+/// A hash to be read, wherever it lies.
 #[derive(Clone, Copy)]
 pub enum HashRef<'a> {
-    Listpack(&'a Listpack),
+    Listpack(Pack<'a>),
     Table(&'a Table<Entry>),
 }
 
@@ -65,7 +67,7 @@ fn pair_of(entry: &Entry) -> Pair<'_> {
 }
 
 /// The place of a field in a listpack.
-fn find(list: &Listpack, field: &[u8]) -> Option<Pos> {
+fn find(list: Pack<'_>, field: &[u8]) -> Option<Pos> {
     list.find(list.first(), Needle::new(field), 1)
 }
 
@@ -95,6 +97,30 @@ impl<'a> HashRef<'a> {
                 list.get(value).map(str_of)
             }
             HashRef::Table(table) => table.get(field).map(|entry| pair_of(entry).1),
+        }
+    }
+
+    /// The dict of a large one.
+    pub fn as_table(self) -> Option<&'a Table<Entry>> {
+        match self {
+            HashRef::Table(table) => Some(table),
+            _ => None,
+        }
+    }
+
+    /// The listpack of a small one, if it is one.
+    pub fn listpack(self) -> Option<Pack<'a>> {
+        match self {
+            HashRef::Listpack(pack) => Some(pack),
+            _ => None,
+        }
+    }
+
+    /// The encoding, by Redis's rules.
+    pub fn encoding(self) -> Encoding {
+        match self {
+            HashRef::Listpack(_) => Encoding::Listpack,
+            HashRef::Table(_) => Encoding::Hashtable,
         }
     }
 
@@ -203,7 +229,7 @@ impl Hash {
     #[inline]
     pub fn view(&self) -> HashRef<'_> {
         match &self.body {
-            Body::Listpack(list) => HashRef::Listpack(list),
+            Body::Listpack(list) => HashRef::Listpack(list.pack()),
             Body::Table(table) => HashRef::Table(table),
         }
     }
@@ -270,7 +296,7 @@ impl Hash {
     pub fn remove(&mut self, field: &[u8]) -> bool {
         match &mut self.body {
             Body::Listpack(list) => {
-                let found = find(list, field);
+                let found = find(list.pack(), field);
                 if let Some(pos) = found {
                     list.remove_from(pos, 2);
                 }
@@ -301,7 +327,7 @@ impl Hash {
 
 /// Sets a field of a listpack; true if it is new.
 fn set_in_list(list: &mut Listpack, field: &[u8], text: &[u8]) -> bool {
-    let value = find(list, field).and_then(|pos| list.next(pos));
+    let value = find(list.pack(), field).and_then(|pos| list.next(pos));
     match value {
         Some(pos) => list.replace(pos, Elem::Str(text)),
         None => list.push_back_all(&[Elem::Str(field), Elem::Str(text)]),
@@ -319,22 +345,6 @@ impl Hash {
             Body::Table(_) => 0,
         }
     }
-
-    /// The listpack of a small one.
-    pub fn listpack(&self) -> Option<&Listpack> {
-        match &self.body {
-            Body::Listpack(list) => Some(list),
-            _ => None,
-        }
-    }
-
-    /// The dict of a large one, for DEBUG HTSTATS.
-    pub fn as_table(&self) -> Option<&Table<Entry>> {
-        match &self.body {
-            Body::Table(table) => Some(table),
-            Body::Listpack(_) => None,
-        }
-    }
 }
 
 impl Clone for Hash {
@@ -349,12 +359,13 @@ impl Clone for Hash {
 
 impl Container for Hash {
     const TYPE: Type = Type::Hash;
+    type Ref<'a> = HashRef<'a>;
 
     fn into_heap(self) -> Heap {
         Heap::Hash(Shared::new(self))
     }
 
-    fn of(value: ValueRef<'_>) -> Option<&Self> {
+    fn of(value: ValueRef<'_>) -> Option<Self::Ref<'_>> {
         match value {
             ValueRef::Hash(it) => Some(it),
             _ => None,
@@ -368,15 +379,30 @@ impl Container for Hash {
         }
     }
 
+    fn compact(&self) -> Option<Compact<'_>> {
+        match &self.body {
+            Body::Listpack(list) if list.total_bytes() <= COMPACT_MAX => {
+                Some(Compact::HashListpack(list.bytes()))
+            }
+            _ => None,
+        }
+    }
+
+    fn unpacked(hash: HashRef<'_>) -> Option<Hash> {
+        match hash {
+            HashRef::Listpack(pack) if pack.bytes().len() <= COMPACT_MAX => {
+                Some(Hash::from_listpack(Listpack::from_pack(pack)))
+            }
+            _ => None,
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.view().is_empty()
     }
 
     fn encoding(&self) -> Encoding {
-        match self.body {
-            Body::Listpack(_) => Encoding::Listpack,
-            Body::Table(_) => Encoding::Hashtable,
-        }
+        self.view().encoding()
     }
 
     fn free_effort(&self) -> usize {
@@ -419,7 +445,13 @@ impl Default for Hash {
 
 impl fmt::Debug for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.view().iter()).finish()
+        self.view().fmt(f)
+    }
+}
+
+impl fmt::Debug for HashRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
     }
 }
 

@@ -291,6 +291,7 @@ impl Clone for List {
 
 impl Container for List {
     const TYPE: Type = Type::List;
+    type Ref<'a> = &'a List;
 
     fn into_heap(self) -> Heap {
         Heap::List(Shared::new(self))

@@ -20,13 +20,13 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::table::{Table, select, struct_bytes};
-use super::value::{Container, Encoding, Heap, HeapMut, Type, ValueRef};
+use super::value::{COMPACT_MAX, Compact, Container, Encoding, Heap, HeapMut, Type, ValueRef};
 use crate::base::number::parse_i64;
 use crate::base::rng::Rng;
 use crate::ds::cow::Shared;
 use crate::ds::dict::{self, HashKey};
 use crate::ds::intset::{Ints, Intset};
-use crate::ds::listpack::{self, Elem, Listpack, Needle};
+use crate::ds::listpack::{self, Elem, Listpack, Needle, Pack};
 use crate::ds::member::Member;
 
 /// An intset's length fits 32 bits with room to spare.
@@ -65,11 +65,11 @@ enum Body {
     Table(Box<Table<Member>>),
 }
 
-/// A set to be read.
+/// A set to be read, wherever it lies.
 #[derive(Clone, Copy)]
 pub enum SetRef<'a> {
     Intset(Ints<'a>),
-    Listpack(&'a Listpack),
+    Listpack(Pack<'a>),
     Table(&'a Table<Member>),
 }
 
@@ -129,6 +129,31 @@ impl<'a> SetRef<'a> {
             (SetRef::Table(table), elem) => {
                 table.get(elem.text(&mut itoa::Buffer::new())).is_some()
             }
+        }
+    }
+
+    /// The dict of a large one.
+    pub fn as_table(self) -> Option<&'a Table<Member>> {
+        match self {
+            SetRef::Table(table) => Some(table),
+            _ => None,
+        }
+    }
+
+    /// The listpack of a small one, if it is one.
+    pub fn listpack(self) -> Option<Pack<'a>> {
+        match self {
+            SetRef::Listpack(pack) => Some(pack),
+            _ => None,
+        }
+    }
+
+    /// The encoding, by Redis's rules.
+    pub fn encoding(self) -> Encoding {
+        match self {
+            SetRef::Intset(_) => Encoding::Intset,
+            SetRef::Listpack(_) => Encoding::Listpack,
+            SetRef::Table(_) => Encoding::Hashtable,
         }
     }
 
@@ -269,7 +294,7 @@ impl Set {
     pub fn view(&self) -> SetRef<'_> {
         match &self.body {
             Body::Intset(ints) => SetRef::Intset(ints.ints()),
-            Body::Listpack(list) => SetRef::Listpack(list),
+            Body::Listpack(list) => SetRef::Listpack(list.pack()),
             Body::Table(table) => SetRef::Table(table),
         }
     }
@@ -487,32 +512,17 @@ impl Set {
             Body::Table(_) => 0,
         }
     }
-
-    /// The listpack of a small one.
-    pub fn listpack(&self) -> Option<&Listpack> {
-        match &self.body {
-            Body::Listpack(list) => Some(list),
-            _ => None,
-        }
-    }
-
-    /// The dict of a large one, for DEBUG HTSTATS.
-    pub fn as_table(&self) -> Option<&Table<Member>> {
-        match &self.body {
-            Body::Table(table) => Some(table),
-            _ => None,
-        }
-    }
 }
 
 impl Container for Set {
     const TYPE: Type = Type::Set;
+    type Ref<'a> = SetRef<'a>;
 
     fn into_heap(self) -> Heap {
         Heap::Set(Shared::new(self))
     }
 
-    fn of(value: ValueRef<'_>) -> Option<&Self> {
+    fn of(value: ValueRef<'_>) -> Option<Self::Ref<'_>> {
         match value {
             ValueRef::Set(it) => Some(it),
             _ => None,
@@ -526,16 +536,36 @@ impl Container for Set {
         }
     }
 
+    fn compact(&self) -> Option<Compact<'_>> {
+        match &self.body {
+            Body::Listpack(list) if list.total_bytes() <= COMPACT_MAX => {
+                Some(Compact::SetListpack(list.bytes()))
+            }
+            Body::Intset(ints) if ints.ints().bytes().len() <= COMPACT_MAX => {
+                Some(Compact::SetIntset(ints.ints().bytes()))
+            }
+            _ => None,
+        }
+    }
+
+    fn unpacked(set: SetRef<'_>) -> Option<Set> {
+        match set {
+            SetRef::Listpack(pack) if pack.bytes().len() <= COMPACT_MAX => {
+                Some(Set::from_listpack(Listpack::from_pack(pack)))
+            }
+            SetRef::Intset(ints) if ints.bytes().len() <= COMPACT_MAX => {
+                Some(Set::from_intset(Intset::copy_of(ints)))
+            }
+            _ => None,
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.view().is_empty()
     }
 
     fn encoding(&self) -> Encoding {
-        match self.body {
-            Body::Intset(_) => Encoding::Intset,
-            Body::Listpack(_) => Encoding::Listpack,
-            Body::Table(_) => Encoding::Hashtable,
-        }
+        self.view().encoding()
     }
 
     fn free_effort(&self) -> usize {
@@ -578,7 +608,13 @@ impl Default for Set {
 
 impl fmt::Debug for Set {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.view().iter()).finish()
+        self.view().fmt(f)
+    }
+}
+
+impl fmt::Debug for SetRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
     }
 }
 
@@ -762,7 +798,7 @@ mod tests {
         for i in 0..100_000 {
             set.add(Elem::Str(format!("member:{i:011}").as_bytes()), &RULES);
         }
-        let exact = set.as_table().map_or(0, |table| {
+        let exact = set.view().as_table().map_or(0, |table| {
             table.dict().memory_bytes() + table.iter().map(Member::memory_bytes).sum::<usize>()
         });
         assert!(exact <= 44 * 100_000, "{exact} bytes");

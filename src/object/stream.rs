@@ -8,6 +8,7 @@ use crate::ds::cow::Shared;
 
 impl Container for Stream {
     const TYPE: Type = Type::Stream;
+    type Ref<'a> = &'a Stream;
 
     fn into_heap(self) -> Heap {
         Heap::Stream(Shared::new(self))

@@ -10,9 +10,9 @@
 use bytes::Bytes;
 
 use super::bigstr::BigStr;
-use super::hash::Hash;
+use super::hash::{Hash, HashRef};
 use super::list::List;
-use super::set::Set;
+use super::set::{Set, SetRef};
 use super::stream::Stream;
 use super::string::Str;
 use super::table::Table;
@@ -107,6 +107,8 @@ pub enum Value<'a> {
     Int(i64),
     /// A string (`embstr` or `raw` by its length); copied.
     Bytes(&'a [u8]),
+    /// A small container; copied.
+    Compact(Compact<'a>),
     /// A string that is `raw` whatever its length, as APPEND, SETRANGE and SETBIT leave it; copied.
     Raw(&'a [u8]),
     /// A string that has a buffer to itself; a large one is kept without a copy.
@@ -148,14 +150,27 @@ fn integer(text: &[u8]) -> Option<i64> {
 pub trait Container: Clone + Send + Sync + 'static {
     const TYPE: Type;
 
+    /// How it is read: a reference, or where small ones lie inside their keys' allocations, a view of either.
+    type Ref<'a>: Copy;
+
     /// The container as a value on its way into an entry.
     fn into_heap(self) -> Heap;
 
     /// The container behind a value, if it is of this type.
-    fn of(value: ValueRef<'_>) -> Option<&Self>;
+    fn of(value: ValueRef<'_>) -> Option<Self::Ref<'_>>;
 
     /// The same for writing.
     fn of_mut(heap: HeapMut<'_>) -> Option<&mut Self>;
+
+    /// The same as bytes to lie inside the key's allocation, if it is that small.
+    fn compact(&self) -> Option<Compact<'_>> {
+        None
+    }
+
+    /// A copy of one that lies inside its key's allocation, to be changed; `None` if it does not.
+    fn unpacked(_: Self::Ref<'_>) -> Option<Self> {
+        None
+    }
 
     /// True if nothing is in it: no key holds such a one for longer than a command.
     fn is_empty(&self) -> bool;
@@ -175,6 +190,20 @@ pub trait Container: Clone + Send + Sync + 'static {
     /// Bytes that writes have left to other owners since this was last asked.
     fn take_left_behind(&mut self) -> usize;
 }
+
+/// A container so small that it lies inside its key's allocation: the bytes of a listpack or an intset.
+///
+/// That saves two pointers and two allocations a key, and a reader two misses of the cache. A writer takes a copy out,
+/// changes it and puts it back, which for so few bytes costs less than the misses did.
+#[derive(Clone, Copy, Debug)]
+pub enum Compact<'a> {
+    HashListpack(&'a [u8]),
+    SetListpack(&'a [u8]),
+    SetIntset(&'a [u8]),
+}
+
+/// Up to so many bytes a container is compact.
+pub const COMPACT_MAX: usize = 512;
 
 /// A value outside its key's allocation.
 #[derive(Clone, Debug)]
@@ -247,9 +276,9 @@ impl Heap {
 pub enum ValueRef<'a> {
     Str(Str<'a>),
     List(&'a List),
-    Set(&'a Set),
+    Set(SetRef<'a>),
     Zset(&'a Zset),
-    Hash(&'a Hash),
+    Hash(HashRef<'a>),
     Stream(&'a Stream),
 }
 

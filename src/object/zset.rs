@@ -646,6 +646,7 @@ impl Clone for Zset {
 
 impl Container for Zset {
     const TYPE: Type = Type::Zset;
+    type Ref<'a> = &'a Zset;
 
     fn into_heap(self) -> Heap {
         Heap::Zset(Shared::new(self))

@@ -12,7 +12,7 @@ use crate::cmd::keys::{Ttl, access_clock};
 use crate::cmd::session::Marks;
 use crate::cmd::{Args, CmdResult, DONE, is_word};
 use crate::ds::dict::{Dict, Stats};
-use crate::ds::listpack::Listpack;
+use crate::ds::listpack::{Listpack, Pack};
 use crate::ds::quicklist::{End, Node, Quicklist};
 use crate::ds::tree::Leaf;
 use crate::exec::Call;
@@ -125,10 +125,10 @@ fn nodes_text(list: &Quicklist) -> String {
 pub fn listpack(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
     must_live(call, args.argv()[2])?;
     let text = match entry(call, args.argv()[2])?.value() {
-        ValueRef::List(list) => list.listpack(),
+        ValueRef::List(list) => list.listpack().map(Listpack::pack),
         ValueRef::Set(set) => set.listpack(),
         ValueRef::Hash(hash) => hash.listpack(),
-        ValueRef::Zset(zset) => zset.listpack(),
+        ValueRef::Zset(zset) => zset.listpack().map(Listpack::pack),
         ValueRef::Str(_) | ValueRef::Stream(_) => None,
     };
     let Some(list) = text else {
@@ -139,10 +139,10 @@ pub fn listpack(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
     DONE
 }
 
-fn listpack_text(list: &Listpack) -> String {
+fn listpack_text(list: Pack<'_>) -> String {
     let mut text = format!(
         "{{total bytes {}}} {{num entries {}}}\n",
-        list.total_bytes(),
+        list.bytes().len(),
         list.len()
     );
     for (index, elem) in list.iter().enumerate() {

@@ -14,7 +14,8 @@ use crate::cmd::fault::{CmdResult, DONE, Fault, NOT_INTEGER, SYNTAX, WRONG_TYPE}
 use crate::cmd::spec::{Acl, Arg, Begin, Find, Flags, Group, KeyFlags, KeyRef, KeySpec, Spec};
 use crate::cmd::{Args, Ctx, DataFn, Row, is_word};
 use crate::ds::listpack::Elem;
-use crate::object::{Entry, Set, ValueRef};
+use crate::object::set::SetRef;
+use crate::object::{Entry, ValueRef};
 
 pub static ROWS: &[Row<DataFn>] = &[
     ZUNION,
@@ -42,7 +43,7 @@ struct Source<'a> {
 enum Members<'a> {
     None,
     Zset(&'a Zset),
-    Set(&'a Set),
+    Set(SetRef<'a>),
 }
 
 impl<'a> Source<'a> {
@@ -59,7 +60,7 @@ impl<'a> Source<'a> {
         match self.members {
             Members::None => 0,
             Members::Zset(set) => set.len(),
-            Members::Set(set) => set.view().len(),
+            Members::Set(set) => set.len(),
         }
     }
 
@@ -67,7 +68,7 @@ impl<'a> Source<'a> {
         match self.members {
             Members::None => None,
             Members::Zset(set) => set.score(member),
-            Members::Set(set) => set.view().contains(Elem::Str(member)).then_some(1.0),
+            Members::Set(set) => set.contains(Elem::Str(member)).then_some(1.0),
         }
     }
 
@@ -79,7 +80,7 @@ impl<'a> Source<'a> {
                 let _ = set.iter().all(|(member, score)| f(member, score));
             }
             Members::Set(set) => {
-                let _ = set.view().iter().all(|member| f(member, 1.0));
+                let _ = set.iter().all(|member| f(member, 1.0));
             }
         }
     }

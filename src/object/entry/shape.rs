@@ -11,6 +11,10 @@ const TAG_MASK: u32 = 0x3f;
 pub(super) const TAG_INT_MAX: u8 = 8;
 pub(super) const TAG_EMBSTR: u8 = 9;
 pub(super) const TAG_RAW: u8 = 10;
+/// The bytes of a container: its listpack, or intset.
+pub(super) const TAG_HASH_LISTPACK: u8 = 11;
+pub(super) const TAG_SET_LISTPACK: u8 = 12;
+pub(super) const TAG_SET_INTSET: u8 = 13;
 /// From this tag on the value is a heap pointer.
 pub(super) const TAG_HEAP: u8 = 16;
 pub(super) const TAG_HEAP_STR: u8 = 16;
@@ -33,7 +37,7 @@ pub(super) struct Shape {
     /// 0: none, 1: 6 bytes, 2: 8 bytes.
     pub(super) expiry: u8,
     pub(super) key_len: usize,
-    /// Bytes of an embedded string; 0 for the other forms.
+    /// Bytes of an embedded string or container; 0 for the other forms.
     pub(super) text_len: usize,
 }
 
@@ -59,7 +63,7 @@ impl Shape {
         self.value_at()
             + match self.tag {
                 n @ 0..=TAG_INT_MAX => n as usize,
-                TAG_EMBSTR | TAG_RAW => varint_bytes(self.text_len) + self.text_len,
+                _ if self.is_text() => varint_bytes(self.text_len) + self.text_len,
                 _ => size_of::<usize>(),
             }
     }
@@ -83,7 +87,7 @@ impl Shape {
     }
 
     pub(super) fn is_text(self) -> bool {
-        matches!(self.tag, TAG_EMBSTR | TAG_RAW)
+        matches!(self.tag, TAG_EMBSTR..=TAG_SET_INTSET)
     }
 
     pub(super) fn is_heap(self) -> bool {
