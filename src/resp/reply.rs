@@ -547,6 +547,12 @@ impl Reply {
         self.tail.len() - if self.queue.is_some() { 0 } else { self.sent }
     }
 
+    /// The pending output if it is in one piece, as most is.
+    #[inline]
+    pub fn only_piece(&self) -> Option<&[u8]> {
+        self.queue.is_none().then(|| &self.tail[self.sent..])
+    }
+
     /// Fills `slices` with pending output in order, up to position `until` (a barrier; `u64::MAX` for all).
     /// Gives how many slices were filled.
     pub fn io_slices<'a>(&'a self, until: u64, slices: &mut [IoSlice<'a>]) -> usize {

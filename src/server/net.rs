@@ -10,12 +10,14 @@ mod doors;
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use bytes::Bytes;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Token as MioToken};
+use rustix::net::{RecvFlags, SendFlags};
+use smallvec::SmallVec;
 use socket2::SockRef;
 
 use crate::ae::ReadyEvent;
@@ -24,6 +26,7 @@ use crate::config::Config;
 use crate::exec::conn::{Peer, Token};
 use crate::exec::io::Io;
 use crate::exec::server::Server;
+use crate::resp::reply::Reply;
 
 pub use doors::Doors;
 
@@ -33,6 +36,8 @@ const LISTENERS_MAX: usize = 64;
 const READ_SHARE: usize = 32 * 1024;
 /// Connections that are read before the first of them runs.
 const GROUP: usize = 16;
+/// What one connection sent begins on a cache line of its own.
+const CACHE_LINE: usize = 64;
 /// Bytes of a big argument read before the others have their turn.
 const BIG_SHARE: usize = 1024 * 1024;
 /// Bytes written to a connection before the others have their turn.
@@ -48,11 +53,33 @@ enum Sock {
     Unix(UnixStream),
 }
 
-impl Sock {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+impl AsFd for Sock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Sock::Tcp(s) => s.read(buf),
-            Sock::Unix(s) => s.read(buf),
+            Sock::Tcp(s) => s.as_fd(),
+            Sock::Unix(s) => s.as_fd(),
+        }
+    }
+}
+
+/// A request costs one [`Sock::read`] and one [`Sock::write`], most of its time: they call the kernel themselves, since
+/// libc's wrappers also prepare for the cancelling of threads.
+impl Sock {
+    fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        let (bytes, _) = rustix::net::recv(self, buf, RecvFlags::empty())?;
+        Ok(bytes)
+    }
+
+    /// Writes what there is of a reply, as far as the socket takes it.
+    fn write(&mut self, reply: &Reply) -> io::Result<usize> {
+        if let Some(piece) = reply.only_piece() {
+            return Ok(rustix::net::send(&*self, piece, SendFlags::NOSIGNAL)?);
+        }
+        let mut pieces = [IoSlice::new(&[]); PIECES_MAX];
+        let n = reply.io_slices(u64::MAX, &mut pieces);
+        match self {
+            Sock::Tcp(s) => s.write_vectored(&pieces[..n]),
+            Sock::Unix(s) => s.write_vectored(&pieces[..n]),
         }
     }
 
@@ -70,26 +97,15 @@ impl Sock {
         }
     }
 
-    fn write_pieces(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        match (self, pieces) {
-            (Sock::Tcp(s), [one]) => s.write(one),
-            (Sock::Unix(s), [one]) => s.write(one),
-            (Sock::Tcp(s), _) => s.write_vectored(pieces),
-            (Sock::Unix(s), _) => s.write_vectored(pieces),
-        }
-    }
-
     fn fd(&self) -> RawFd {
-        match self {
-            Sock::Tcp(s) => s.as_raw_fd(),
-            Sock::Unix(s) => s.as_raw_fd(),
-        }
+        self.as_fd().as_raw_fd()
     }
 }
 
-/// What was read from a connection.
+/// What was read from a connection, and where in the shared buffer it lies.
 struct Input {
     token: Token,
+    at: usize,
     bytes: usize,
     /// The socket may hold more.
     more: bool,
@@ -98,7 +114,8 @@ struct Input {
 /// The connections' sockets.
 pub struct Net {
     socks: Vec<Option<Sock>>,
-    /// A part for each connection of a group; pages that are never used are never resident.
+    /// Room for a share of each connection of a group; pages that are never used are never resident. What was read lies
+    /// close together, so that small requests of many connections stay in the first-level cache.
     buf: Box<[u8]>,
 }
 
@@ -123,20 +140,20 @@ impl Net {
         events: &[ReadyEvent],
     ) {
         for group in events.chunks(GROUP) {
-            let mut inputs = [const { None }; GROUP];
-            for (place, (input, event)) in inputs.iter_mut().zip(group).enumerate() {
-                *input = self.take_in(server, os, event, place);
+            let mut inputs: SmallVec<[Input; GROUP]> = SmallVec::new();
+            let mut free_at = 0;
+            for event in group {
+                if let Some(input) = self.take_in(server, os, event, free_at) {
+                    free_at = (input.at + input.bytes).next_multiple_of(CACHE_LINE);
+                    inputs.push(input);
+                }
             }
-            if group.len() > 1 {
-                let filled = inputs.iter().enumerate().filter_map(|(place, input)| {
-                    let input: &Input = input.as_ref()?;
-                    Some((input.token, &self.buf[place * READ_SHARE..][..input.bytes]))
-                });
-                server.fetch_ahead(filled);
+            if inputs.len() > 1 {
+                let filled = |input: &Input| &self.buf[input.at..][..input.bytes];
+                server.fetch_ahead(inputs.iter().map(|input| (input.token, filled(input))));
             }
-            for (place, input) in inputs.into_iter().enumerate() {
-                let Some(input) = input else { continue };
-                let data = &self.buf[place * READ_SHARE..][..input.bytes];
+            for input in inputs {
+                let data = &self.buf[input.at..][..input.bytes];
                 let more = server.feed(os, input.token, data);
                 let filling = server
                     .conns
@@ -149,14 +166,14 @@ impl Net {
         }
     }
 
-    /// Acts on one report, but for running what a connection sent: that is handed back, its bytes in
-    /// the buffer's part number `place`.
+    /// Acts on one report, but for running what a connection sent: that is handed back, its bytes from
+    /// `at` on in the buffer.
     fn take_in<O: Io + AsMut<Doors>>(
         &mut self,
         server: &mut Server,
         os: &mut O,
         event: &ReadyEvent,
-        place: usize,
+        at: usize,
     ) -> Option<Input> {
         if event.token.0 < LISTENERS_MAX {
             self.accept(server, os, event.token);
@@ -172,7 +189,7 @@ impl Net {
         }
         let to_the_end = event.read_closed || event.error;
         if event.readable || to_the_end {
-            self.read(server, os, token, to_the_end, place)
+            self.read(server, os, token, to_the_end, at)
         } else {
             None
         }
@@ -221,7 +238,7 @@ impl Net {
             Ok(token) => token,
             Err(why) => {
                 // A fresh socket takes this much; if not, the client only misses the reason.
-                let _ = sock.write_pieces(&[IoSlice::new(why)]);
+                let _ = rustix::net::send(&sock, why, SendFlags::NOSIGNAL);
                 return;
             }
         };
@@ -253,7 +270,7 @@ impl Net {
         os: &mut O,
         token: Token,
         to_the_end: bool,
-        place: usize,
+        at: usize,
     ) -> Option<Input> {
         let conn = server.conns.get_mut(token)?;
         let marks = conn.session.marks;
@@ -268,7 +285,7 @@ impl Net {
         }
         let sock = self.socks.get_mut(token.0)?.as_mut()?;
         server.stats.reads += 1;
-        let part = &mut self.buf[place * READ_SHARE..][..READ_SHARE];
+        let part = &mut self.buf[at..][..READ_SHARE];
         let result = match &mut conn.big {
             Some(big) => {
                 let most = (big.need - big.data.len()).min(BIG_SHARE);
@@ -288,7 +305,12 @@ impl Net {
             }
             Ok(bytes) => {
                 let more = bytes == READ_SHARE || to_the_end;
-                return Some(Input { token, bytes, more });
+                return Some(Input {
+                    token,
+                    at,
+                    bytes,
+                    more,
+                });
             }
             Err(e)
                 if matches!(
@@ -347,10 +369,8 @@ impl Net {
                 conn.write_blocked = true;
                 break;
             }
-            let mut pieces = [IoSlice::new(&[]); PIECES_MAX];
-            let n = conn.reply.io_slices(u64::MAX, &mut pieces);
             server.stats.writes += 1;
-            match sock.write_pieces(&pieces[..n]) {
+            match sock.write(&conn.reply) {
                 Ok(n) => {
                     conn.reply.advance(n);
                     written += n;
