@@ -18,9 +18,10 @@ use std::ops::ControlFlow;
 
 use sha1::{Digest as _, Sha1};
 
-use crate::base::double::format_17g;
+use crate::base::double::format_shortest;
 use crate::db::keyspace::Databases;
 use crate::ds::listpack::Elem;
+use crate::ds::stream::StreamId;
 use crate::object::list::{End, Item};
 use crate::object::{Entry, Str, Type, ValueRef};
 
@@ -89,11 +90,19 @@ impl Digest {
                 for (member, score) in zset.iter() {
                     let mut pair = Digest::default();
                     pair.mix_elem(member);
-                    pair.mix(format_17g(score).as_bytes());
+                    pair.mix(format_shortest(score).as_bytes());
                     self.xor(&pair.0);
                 }
             }
-            ValueRef::Stream(_) => {}
+            ValueRef::Stream(stream) => {
+                for entry in stream.range(StreamId::MIN, StreamId::MAX) {
+                    self.mix(format!("{}.{}", entry.id.ms, entry.id.seq).as_bytes());
+                    for (field, value) in entry.pairs() {
+                        self.mix_elem(field);
+                        self.mix_elem(value);
+                    }
+                }
+            }
         }
         if entry.expiry_ms().is_some() {
             self.xor(b"!!expire!!");
