@@ -13,6 +13,8 @@ pub mod ctx;
 pub mod expire;
 pub mod fault;
 pub mod generic;
+pub mod geo;
+pub mod geosearch;
 pub mod hash;
 pub mod hyperloglog;
 pub mod keys;
@@ -58,6 +60,8 @@ pub fn rows() -> impl Iterator<Item = &'static Row<DataFn>> {
         bitmap::ROWS,
         hash::ROWS,
         hyperloglog::ROWS,
+        geo::ROWS,
+        geosearch::ROWS,
         list::ROWS,
         list::pop::ROWS,
         set::ROWS,
