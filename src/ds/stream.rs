@@ -324,6 +324,36 @@ impl Stream {
 
     /// The nodes at the front that go as a whole: how many entries they hold, and the first node that stays.
     fn whole_nodes_to_trim(&self, trim: Trim) -> (u64, Option<Place>) {
+        if self.nodes.len() as u64 != self.length {
+            return self.walk_nodes_to_trim(trim);
+        }
+        // Nothing in there is deleted, so that the tree's sums are those of entries.
+        let limit = match trim.limit {
+            0 => u64::MAX,
+            limit => limit,
+        };
+        let entries = match trim.to {
+            TrimTo::MaxLen(max) => self.length.saturating_sub(max),
+            TrimTo::MinId(min) => self.entries_of_nodes_before(min),
+        };
+        match self.nodes.find_index(entries.min(limit) as usize) {
+            Some((first, _)) => (self.nodes.index_of(&first) as u64, Some(first)),
+            None => (self.length, None),
+        }
+    }
+
+    /// The entries of the nodes that end before an ID, deleted ones included.
+    fn entries_of_nodes_before(&self, id: StreamId) -> u64 {
+        let Some(place) = self.node_of(id) else {
+            return 0;
+        };
+        let node = self.nodes.leaf(&place);
+        let its = node.filter(|node| node.last_id() < id);
+        (self.nodes.index_of(&place) + its.map_or(0, Node::entry_count)) as u64
+    }
+
+    /// The same where some are deleted: node by node, as Redis does it.
+    fn walk_nodes_to_trim(&self, trim: Trim) -> (u64, Option<Place>) {
         let mut deleted = 0;
         let first = self.nodes.first_place();
         let Some(mut cursor) = first.and_then(|first| self.nodes.cursor(&first)) else {

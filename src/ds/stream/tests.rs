@@ -115,6 +115,8 @@ proptest! {
                 Step::TrimLen(max, approximate, limit) => {
                     let limit = if approximate { limit } else { 0 };
                     let trim = Trim { to: TrimTo::MaxLen(max), approximate, limit };
+                    let walked = stream.walk_nodes_to_trim(trim);
+                    prop_assert_eq!(stream.whole_nodes_to_trim(trim), walked);
                     let (deleted, _) = stream.trim(trim);
                     prop_assert!(limit == 0 || deleted <= limit);
                     prop_assert!(stream.len() >= max.min(model.len() as u64));
@@ -125,7 +127,10 @@ proptest! {
                 }
                 Step::TrimId(n, approximate) => {
                     let min = near(&model, n);
-                    let trim = Trim { to: TrimTo::MinId(min), approximate, limit: 0 };
+                    let trim = Trim { to: TrimTo::MinId(min), approximate, limit: n % 3 * 7 };
+                    let trim = Trim { limit: if approximate { trim.limit } else { 0 }, ..trim };
+                    let walked = stream.walk_nodes_to_trim(trim);
+                    prop_assert_eq!(stream.whole_nodes_to_trim(trim), walked);
                     let (deleted, _) = stream.trim(trim);
                     for _ in 0..deleted {
                         prop_assert!(model.pop_first().is_some_and(|(id, _)| id < min));
@@ -284,4 +289,78 @@ fn groups_and_consumers_agree_on_what_is_pending() {
     assert_eq!(stream.group(b"g").unwrap().pending(), 101);
     let old = before.group(b"g").unwrap();
     assert_eq!((old.pending(), old.consumer_count()), (0, 0));
+}
+
+/// What a group of the model owes: to whom, when, how often.
+type Owed = BTreeMap<StreamId, (u8, i64, u64)>;
+
+fn check_group(stream: &Stream, owed: &Owed) {
+    let group = stream.group(b"g").unwrap();
+    let ours = group.pending_from(StreamId::MIN);
+    let ours = ours.map(|n| (n.id, (n.consumer[0], n.delivered_ms, n.deliveries)));
+    assert!(ours.eq(owed.iter().map(|(id, owed)| (*id, *owed))));
+    assert_eq!(group.pending(), owed.len());
+    for consumer in group.consumers() {
+        let name = consumer.name()[0];
+        let its = owed.iter().filter(|(_, owed)| owed.0 == name);
+        assert!(
+            consumer
+                .pending_from(StreamId::MIN)
+                .eq(its.map(|(id, _)| *id))
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_group_is_as_a_map_of_what_is_owed_and_snapshots_keep_what_they_saw(
+        steps in prop::collection::vec((0u8..12, 0u8..6, 0u64..900, 1u64..150), 0..200)
+    ) {
+        let (mut stream, mut owed) = (Stream::new(), Owed::new());
+        stream.add_group(Group::new(b"g", StreamId::MIN, None));
+        let mut kept = Vec::new();
+        for (now, (op, who, n, many)) in steps.into_iter().enumerate() {
+            let (now, name) = (now as i64, [b'a' + who]);
+            let ids: Vec<_> = (n..n + many).map(|n| id(n, 0)).collect();
+            if op == 11 {
+                kept.push((stream.clone(), owed.clone()));
+            }
+            stream.change_group(b"g", |group| match op {
+                0..=3 => {
+                    group.add_consumer(&name, now);
+                    group.deliver(&name, &ids, now);
+                    owed.extend(ids.iter().map(|id| (*id, (name[0], now, 1))));
+                }
+                4..=6 => for id in ids {
+                    assert_eq!(group.acknowledge(id).is_some(), owed.remove(&id).is_some());
+                },
+                7 => {
+                    group.add_consumer(&name, now);
+                    let claim = Claim { delivered_ms: now, deliveries: None, counts: true };
+                    for id in ids {
+                        let count = owed.get(&id).map_or(1, |owed| owed.2) + 1;
+                        assert!(group.claim(id, &name, now, claim).is_some());
+                        owed.insert(id, (name[0], now, count));
+                    }
+                }
+                8 => for id in ids {
+                    group.deliver_again(id, now);
+                    owed.entry(id).and_modify(|owed| (owed.1, owed.2) = (now, owed.2 + 1));
+                },
+                9 if n < 100 => {
+                    let before = owed.len();
+                    owed.retain(|_, owed| owed.0 != name[0]);
+                    let removed = group.remove_consumer(&name);
+                    assert_eq!(removed.unwrap_or(0), before - owed.len());
+                }
+                _ => {}
+            });
+        }
+        kept.push((stream, owed));
+        for (stream, owed) in &kept {
+            check_group(stream, owed);
+        }
+    }
 }
