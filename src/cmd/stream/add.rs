@@ -370,7 +370,7 @@ const XDEL: Row<DataFn> = Spec::new("xdel", -3, Group::Stream)
     .cost("O(1) for each entry, whatever the size of the stream.")
     .about("Deletes entries from a stream by ID.")
     .keys(&[KeySpec::at(1).flags(KeyFlags::RW.or(KeyFlags::DELETE))])
-    .args(&[Arg::key("key", 0), Arg::string("ID").multiple()])
+    .args(&[Arg::key("key", 0), Arg::string("id").multiple()])
     .run(xdel);
 
 /// XDEL key id [id ...]: replies how many there were.

@@ -220,7 +220,7 @@ const XCLAIM: Row<DataFn> = Spec::new("xclaim", -6, CommandGroup::Stream)
         Arg::string("group"),
         Arg::string("consumer"),
         Arg::string("min-idle-time"),
-        Arg::string("ID").multiple(),
+        Arg::string("id").multiple(),
         Arg::int("ms").token("IDLE").optional(),
         Arg::unix_time("unix-time-milliseconds")
             .token("TIME")

@@ -326,7 +326,7 @@ const XACK: Row<DataFn> = Spec::new("xack", -4, CommandGroup::Stream)
     .args(&[
         Arg::key("key", 0),
         Arg::string("group"),
-        Arg::string("ID").multiple(),
+        Arg::string("id").multiple(),
     ])
     .run(xack);
 

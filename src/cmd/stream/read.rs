@@ -38,7 +38,7 @@ const NEW_WITHOUT_GROUP: Fault = Fault::new(
 );
 const STREAMS: Arg = Arg::block(
     "streams",
-    &[Arg::key("key", 0).multiple(), Arg::string("ID").multiple()],
+    &[Arg::key("key", 0).multiple(), Arg::string("id").multiple()],
 )
 .token("STREAMS");
 const COUNT: Arg = Arg::int("count").token("COUNT").optional();
