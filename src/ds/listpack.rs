@@ -91,7 +91,22 @@ impl Listpack {
 
     /// An empty one.
     pub fn new() -> Listpack {
-        Listpack::copy_of(&[Listpack::EMPTY_BYTES as u8, 0, 0, 0, 0, 0, END])
+        Listpack::with_gap(0)
+    }
+
+    /// An empty one that will be filled from behind, up to about so many bytes: it has the room at once.
+    pub fn with_gap(bytes: usize) -> Listpack {
+        let gap = bytes.saturating_sub(Listpack::EMPTY_BYTES).min(GAP_MAX);
+        let block = allocate(size_class(gap + Listpack::EMPTY_BYTES, 1));
+        let lp = Listpack::join(block, gap);
+        // SAFETY: the block holds gap and bytes.
+        unsafe {
+            let empty = [Listpack::EMPTY_BYTES as u8, 0, 0, 0, 0, 0, END];
+            lp.start()
+                .cast::<[u8; Listpack::EMPTY_BYTES]>()
+                .write(empty);
+        }
+        lp
     }
 
     /// Takes bytes from outside. A shallow check looks at the header and the end, a `deep` one at every entry.
@@ -431,13 +446,49 @@ impl Listpack {
     /// Adds an element at the end.
     #[inline]
     pub fn push_back(&mut self, elem: Elem<'_>) {
-        self.put(self.end(), 0, 0, &[Encoded::new(elem)]);
+        let new = Encoded::new(elem);
+        let (gap, total) = (self.gap(), self.total_bytes());
+        let free = size_class(gap + total, 1) - gap - total;
+        if new.len() > free {
+            return self.put(total - 1, 0, 0, &[new]);
+        }
+        // SAFETY: what is written lies within the class that was allocated.
+        unsafe {
+            let start = self.start();
+            new.write(start.add(total - 1));
+            start.add(total - 1 + new.len()).write(END);
+            set_total(start, total + new.len());
+        }
+        self.count_one_more();
     }
 
     /// Adds an element at the start.
     #[inline]
     pub fn push_front(&mut self, elem: Elem<'_>) {
-        self.put(HEADER_BYTES, 0, 0, &[Encoded::new(elem)]);
+        let new = Encoded::new(elem);
+        let (gap, total) = (self.gap(), self.total_bytes());
+        if new.len() > gap {
+            return self.put(HEADER_BYTES, 0, 0, &[new]);
+        }
+        let count = self.count_field().to_le_bytes();
+        self.set_gap(gap - new.len());
+        // SAFETY: the gap is part of the allocation; header and entry are written over the end of it and over the old
+        // header.
+        unsafe {
+            let start = self.start();
+            set_total(start, total + new.len());
+            start.add(4).cast::<[u8; 2]>().write(count);
+            new.write(start.add(HEADER_BYTES));
+        }
+        self.count_one_more();
+    }
+
+    #[inline]
+    fn count_one_more(&mut self) {
+        let count = self.count_field();
+        if count != COUNT_UNKNOWN {
+            self.set_count(usize::from(count) + 1);
+        }
     }
 
     /// Adds elements at the end, moving bytes once.

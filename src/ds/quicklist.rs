@@ -41,6 +41,9 @@ const SAFE_BYTES_MAX: usize = 8192;
 /// What an element may take besides its text: an estimate, and part of the rules.
 const ENTRY_OVERHEAD: usize = 8;
 
+/// From this number of nodes on, a new one at the head is made as large as it may become.
+const ROOM_FROM: usize = 8;
+
 /// How much a node may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limits {
@@ -243,39 +246,46 @@ impl Quicklist {
     /// Adds an element at an end.
     #[inline]
     pub fn push(&mut self, end: End, new: NewElem<'_>, plain_from: usize) {
-        let place = match end {
-            End::Head => self.nodes.first_place(),
-            End::Tail => self.nodes.last_place(),
-        };
-        let Some(place) = place else {
-            self.nodes.push_back(Node::of(new, plain_from));
-            return;
-        };
-        let (limits, nodes) = (self.limits, self.nodes.leaf_count());
-        self.nodes.edit_split(&place, |node| {
-            let beside = if node.has_room_for(new.text.len(), limits, plain_from) {
+        let (limits, first) = (self.limits, end == End::Head);
+        let pushed = self.nodes.edit_end(first, |node| {
+            let room = node.has_room_for(new.text.len(), limits, plain_from);
+            if room {
                 node.push(end, Elem::Str(new.text));
-                Beside::Nothing
-            } else {
-                match end {
-                    End::Head => Beside::Before(Node::of(new, plain_from)),
-                    End::Tail => Beside::After(Node::of(new, plain_from)),
-                }
-            };
-            ((), beside)
+            }
+            room
         });
+        if pushed != Some(true) {
+            self.push_node(end, Node::of(new, plain_from));
+        }
+    }
+
+    #[cold]
+    fn push_node(&mut self, end: End, mut node: Node) {
+        let nodes = self.nodes.leaf_count();
+        match end {
+            End::Head => {
+                // More will come, and it costs nothing to have the room for it.
+                if let (Node::Packed(lp), Limits::Bytes(max), ROOM_FROM..) =
+                    (&mut node, self.limits, nodes)
+                {
+                    let mut roomy = Listpack::with_gap(max);
+                    lp.iter().for_each(|elem| roomy.push_front(elem));
+                    *lp = roomy;
+                }
+                self.nodes.push_front(node);
+            }
+            End::Tail => self.nodes.push_back(node),
+        }
         self.settle(nodes);
     }
 
     /// Takes the element at an end out, after `f` has read it. `None` if there is none.
     #[inline]
     pub fn pop<R>(&mut self, end: End, f: impl FnOnce(Item<'_>) -> R) -> Option<R> {
-        let place = match end {
-            End::Head => self.nodes.first_place(),
-            End::Tail => self.nodes.last_place(),
-        }?;
         let nodes = self.nodes.leaf_count();
-        let result = self.nodes.edit(&place, |node| node.pop(end, f));
+        let result = self
+            .nodes
+            .edit_end(end == End::Head, |node| node.pop(end, f))?;
         self.settle(nodes);
         result
     }

@@ -29,6 +29,7 @@
 //!
 //! A [`Place`] names a leaf by its path; it holds until leaves come or go.
 
+mod ends;
 mod join;
 mod node;
 #[cfg(test)]

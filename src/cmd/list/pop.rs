@@ -93,24 +93,41 @@ fn tell_popped(cx: &mut Ctx<'_>, key: &[u8], end: End, n: usize, emptied: bool) 
     cx.changed(key, n as u64);
 }
 
-/// Takes one element out of a list that is there, and replies it.
-fn pop_one(cx: &mut Ctx<'_>, key: &[u8], end: End) -> Result<(), Fault> {
+/// Takes one element out of the list at a key and replies it, behind the key's name if that is wanted. False without a
+/// list.
+fn pop_one(cx: &mut Ctx<'_>, key: &[u8], end: End, named: bool) -> Result<bool, Fault> {
     let rules = rules(&cx.keys);
     let reply = &mut *cx.reply;
-    let changed = cx.keys.change(key, |list: &mut List, _| {
+    let popped = cx.keys.change_if_there(key, |list: &mut List, _| {
+        if named {
+            reply.array(2);
+            reply.bulk(key);
+        }
         list.pop(end, |item| reply_item(reply, item));
         list.shrunk(&rules);
-    });
-    let ((), emptied) = changed.ok_or(WRONG_TYPE)?;
-    tell_popped(cx, key, end, 1, emptied.0);
-    Ok(())
+    })?;
+    if let Some(((), emptied)) = popped {
+        tell_popped(cx, key, end, 1, emptied.0);
+    }
+    Ok(popped.is_some())
 }
 
-/// Takes up to `count` elements out of a list that is there, replies them as an array, and gives how many they were.
-fn pop_many(cx: &mut Ctx<'_>, key: &[u8], end: End, count: usize) -> Result<usize, Fault> {
+/// Takes up to `count` elements out of the list at a key and replies them as an array, behind the key's name if that is
+/// wanted. Gives how many they were; `None` without a list.
+fn pop_many(
+    cx: &mut Ctx<'_>,
+    key: &[u8],
+    end: End,
+    count: usize,
+    named: bool,
+) -> Result<Option<usize>, Fault> {
     let rules = rules(&cx.keys);
     let reply = &mut *cx.reply;
-    let changed = cx.keys.change(key, |list: &mut List, _| {
+    let popped = cx.keys.change_if_there(key, |list: &mut List, _| {
+        if named {
+            reply.array(2);
+            reply.bulk(key);
+        }
         let len = list.len();
         let n = count.min(len);
         reply.array(n);
@@ -122,13 +139,15 @@ fn pop_many(cx: &mut Ctx<'_>, key: &[u8], end: End, count: usize) -> Result<usiz
         let gone = list.remove_range(range);
         list.shrunk(&rules);
         (n, gone)
-    });
-    let ((n, gone), emptied) = changed.ok_or(WRONG_TYPE)?;
+    })?;
+    let Some(((n, gone), emptied)) = popped else {
+        return Ok(None);
+    };
     if let Some(gone) = gone {
         cx.keys.dispose(gone);
     }
     tell_popped(cx, key, end, n, emptied.0);
-    Ok(n)
+    Ok(Some(n))
 }
 
 // --- Popping ---------------------------------------------------------------------------------------------------
@@ -189,17 +208,19 @@ fn pop(cx: &mut Ctx<'_>, mut args: Args<'_>, end: End) -> CmdResult {
             )));
         }
     };
-    if cx.keys.write_as::<List>(key)?.is_none() {
-        match count {
-            None => cx.reply.null(),
-            Some(_) => cx.reply.null_array(),
-        }
-        return DONE;
-    }
     match count {
-        None => pop_one(cx, key, end)?,
-        Some(0) => cx.reply.array(0),
-        Some(count) => drop(pop_many(cx, key, end, count)?),
+        None => {
+            if !pop_one(cx, key, end, false)? {
+                cx.reply.null();
+            }
+        }
+        Some(0) if cx.keys.write_as::<List>(key)?.is_some() => cx.reply.array(0),
+        Some(0) => cx.reply.null_array(),
+        Some(count) => {
+            if pop_many(cx, key, end, count, false)?.is_none() {
+                cx.reply.null_array();
+            }
+        }
     }
     DONE
 }
@@ -233,15 +254,11 @@ impl<'a> Several<'a> {
     /// Pops from the first key that holds something; true if one did.
     fn pop(&self, cx: &mut Ctx<'_>) -> Result<bool, Fault> {
         for key in self.keys {
-            if cx.keys.write_as::<List>(key)?.is_none() {
-                continue;
+            if let Some(n) = pop_many(cx, key, self.end, self.count, true)? {
+                let mut digits = itoa::Buffer::new();
+                cx.log_instead(&[popper(self.end), key, digits.format(n).as_bytes()]);
+                return Ok(true);
             }
-            cx.reply.array(2);
-            cx.reply.bulk(key);
-            let n = pop_many(cx, key, self.end, self.count)?;
-            let mut digits = itoa::Buffer::new();
-            cx.log_instead(&[popper(self.end), key, digits.format(n).as_bytes()]);
-            return Ok(true);
         }
         Ok(false)
     }
@@ -430,14 +447,10 @@ fn pop_or_wait(cx: &mut Ctx<'_>, args: Args<'_>, end: End) -> CmdResult {
     let (timeout, keys) = args.rest().split_last().ok_or(SYNTAX)?;
     let deadline = deadline(timeout, cx.now_ms())?;
     for key in keys {
-        if cx.keys.write_as::<List>(key)?.is_none() {
-            continue;
+        if pop_one(cx, key, end, true)? {
+            cx.log_instead(&[popper(end), key]);
+            return DONE;
         }
-        cx.reply.array(2);
-        cx.reply.bulk(key);
-        pop_one(cx, key, end)?;
-        cx.log_instead(&[popper(end), key]);
-        return DONE;
     }
     wait_for(keys, Type::List, deadline)
 }
