@@ -7,6 +7,8 @@ pub mod combine;
 pub mod pop;
 pub mod range;
 pub mod sample;
+#[cfg(test)]
+mod tests;
 
 use smallvec::SmallVec;
 

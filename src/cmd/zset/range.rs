@@ -9,6 +9,7 @@ use std::ops::Range;
 use super::{READ, REMOVED_FROM, Zset, reply_members_head, reply_scored, rules, tell_removed};
 use crate::base::number::{parse_bound, parse_i64};
 use crate::cmd::fault::{CmdResult, DONE, Fault, NOT_INTEGER, SYNTAX};
+use crate::cmd::keys::Gone;
 use crate::cmd::spec::{Acl, Arg, Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::cmd::{Args, Ctx, DataFn, Row};
 use crate::config::NotifyFlags;
@@ -547,15 +548,16 @@ fn remove(cx: &mut Ctx<'_>, mut args: Args<'_>, by: By, event: &'static str) -> 
     let (min, max) = args.two()?;
     let ends = Ends::parse(by, min, max)?;
     let set = cx.keys.write_as::<Zset>(key)?;
-    let ranks = set.map_or(0..0, |set| ends.ranks(set, false, 0));
+    let (ranks, len) = set.map_or((0..0, 0), |set| (ends.ranks(set, false, 0), set.len()));
     let n = ranks.len();
-    if n > 0 {
-        let removed = cx
-            .keys
+    if n > 0 && n == len {
+        // Nothing is left: it goes as a whole, and is freed where there is time for it.
+        cx.keys.remove(key);
+        tell_removed(cx, key, event, n, Gone(true));
+    } else if n > 0 {
+        cx.keys
             .change(key, |set: &mut Zset, _| set.remove_ranks(ranks));
-        if let Some(((), gone)) = removed {
-            tell_removed(cx, key, event, n, gone);
-        }
+        tell_removed(cx, key, event, n, Gone(false));
     }
     cx.reply.int(n as i64);
     DONE

@@ -16,7 +16,8 @@ use crate::ds::dict::{Handle, Record};
 
 const SCORE_AT: usize = size_of::<Count>();
 const LEN_AT: usize = SCORE_AT + size_of::<f64>();
-const ALIGN: usize = 8;
+/// The low four bits of an address are zero: marks do not keep them.
+pub(super) const ALIGN: usize = 16;
 
 /// A counted pointer to a member and its score. The score changes only in the hands of the one owner.
 #[repr(transparent)]

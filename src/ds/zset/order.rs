@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::ptr::NonNull;
 
-use super::member::{bytes_of, score_of};
+use super::member::{ALIGN, bytes_of, score_of};
 
 /// A score as a number whose order is that of scores: both zeros are one.
 #[inline(always)]
@@ -17,55 +17,81 @@ pub(super) fn sort_bits(score: f64) -> u64 {
     }
 }
 
-/// The low 48 bits of a word: the pointer.
-const POINTER: u64 = (1 << 48) - 1;
+/// Bits of a score that a mark keeps: 32 in its head, 4 in its word.
+const KEPT: u32 = 36;
+/// Of these, bits of the size without the sign.
+const SIZE: u32 = KEPT - 1;
+/// The sizes that a mark tells apart begin at 2^-10 and end before 2^54: six bits are enough for their exponents, which
+/// leaves 29 for their digits. What is smaller or larger counts as the first or the last of them.
+const SIZE_FROM: u64 = (1023 - 10) << 52;
+const SIZES: u64 = 1 << 58;
 
-/// A member's place in a leaf: a pointer to it, and the 48 upper bits of its score in sortable form, 32 of them in the
-/// head. The member is not counted here: see the head of [`zset`](super).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Mark {
-    pub head: u32,
-    /// Twice 32 bits, so that a mark takes 12 bytes.
-    word: [u32; 2],
+/// The bits of a score that a mark keeps, given its [`sort_bits`]: in the same order, but that scores which differ may be
+/// the same here.
+#[inline(always)]
+fn kept_bits(sort: u64) -> u64 {
+    const SIGN: u64 = 1 << 63;
+    let positive = sort & SIGN != 0;
+    let size = if positive { sort ^ SIGN } else { !sort };
+    let size = size.saturating_sub(SIZE_FROM).min(SIZES - 1) >> (58 - SIZE);
+    let half = 1 << SIZE;
+    if positive {
+        half | size
+    } else {
+        half - 1 - size
+    }
 }
 
-/// The pointer of a mark, and the lower 16 of its score bits above it.
+/// A mark's pointer to its member, without the low bits that are always zero, and above it the last of the score's bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Word(pub u64);
+#[repr(transparent)]
+pub(super) struct Word([u8; 6]);
+
+const POINTER_BITS: u32 = 44;
+const LOW_BITS: u32 = ALIGN.trailing_zeros();
+const _: () = assert!(POINTER_BITS + LOW_BITS == 48 && POINTER_BITS + KEPT - 32 == 48);
 
 impl Word {
     #[inline(always)]
+    fn bits(self) -> u64 {
+        let [a, b, c, d, e, f] = self.0;
+        u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
+    }
+
+    #[inline(always)]
     pub fn ptr(self) -> NonNull<u8> {
-        let at = std::ptr::with_exposed_provenance_mut((self.0 & POINTER) as usize);
+        let at = (self.bits() & ((1 << POINTER_BITS) - 1)) << LOW_BITS;
+        let at = std::ptr::with_exposed_provenance_mut(at as usize);
         // SAFETY: made of a pointer that was not null.
         unsafe { NonNull::new_unchecked(at) }
     }
 
+    /// The score's bits.
     #[inline(always)]
-    fn mid(self) -> u16 {
-        (self.0 >> 48) as u16
+    fn last(self) -> u64 {
+        self.bits() >> POINTER_BITS
     }
+}
+
+/// A member's place in a leaf: a pointer to it, and bits of its score in sortable form. The member is not counted here:
+/// see the head of [`zset`](super).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub head: u32,
+    pub word: Word,
 }
 
 impl Mark {
     #[inline]
     pub fn new(score: f64, at: NonNull<u8>) -> Mark {
-        let sort = sort_bits(score);
-        let word = (sort >> 16 << 48) | at.expose_provenance().get() as u64;
-        Mark::of_parts((sort >> 32) as u32, Word(word))
-    }
-
-    #[inline(always)]
-    pub fn of_parts(head: u32, word: Word) -> Mark {
+        let kept = kept_bits(sort_bits(score));
+        let pointer = at.expose_provenance().get() as u64 >> LOW_BITS;
+        debug_assert!(pointer >> POINTER_BITS == 0);
+        let [a, b, c, d, e, f, ..] = (pointer | kept << POINTER_BITS).to_le_bytes();
         Mark {
-            head,
-            word: [word.0 as u32, (word.0 >> 32) as u32],
+            head: (kept >> (KEPT - 32)) as u32,
+            word: Word([a, b, c, d, e, f]),
         }
-    }
-
-    #[inline(always)]
-    pub fn word(self) -> Word {
-        Word(u64::from(self.word[0]) | u64::from(self.word[1]) << 32)
     }
 }
 
@@ -90,6 +116,7 @@ pub enum Gap<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Target<'a> {
     sort: u64,
+    kept: u64,
     gap: Gap<'a>,
 }
 
@@ -101,7 +128,8 @@ impl<'a> Target<'a> {
             Gap::Before(score, _) | Gap::After(score, _) => sort_bits(score),
             Gap::BeforeLex(_) | Gap::AfterLex(_) => 0,
         };
-        Target { sort, gap }
+        let kept = kept_bits(sort);
+        Target { sort, kept, gap }
     }
 
     /// The head of marks that need a closer look: all others lie before or behind the gap. `None`: all need it.
@@ -109,7 +137,7 @@ impl<'a> Target<'a> {
     pub fn head(&self) -> Option<u32> {
         match self.gap {
             Gap::BeforeLex(_) | Gap::AfterLex(_) => None,
-            _ => Some((self.sort >> 32) as u32),
+            _ => Some((self.kept >> (KEPT - 32)) as u32),
         }
     }
 
@@ -122,7 +150,7 @@ impl<'a> Target<'a> {
         match self.head() {
             Some(head) if mark.head != head => mark.head < head,
             // SAFETY: promised by the caller.
-            _ => unsafe { self.is_past_word(mark.word()) },
+            _ => unsafe { self.is_past_word(mark.word) },
         }
     }
 
@@ -139,7 +167,7 @@ impl<'a> Target<'a> {
             // SAFETY: as above.
             Gap::AfterLex(member) => unsafe { bytes_of(at) <= member },
             gap => {
-                let order = word.mid().cmp(&((self.sort >> 16) as u16));
+                let order = word.last().cmp(&(self.kept & ((1 << (KEPT - 32)) - 1)));
                 // SAFETY: as above.
                 match order.then_with(|| sort_bits(unsafe { score_of(at) }).cmp(&self.sort)) {
                     Ordering::Less => true,

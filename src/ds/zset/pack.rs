@@ -1,8 +1,8 @@
-//! The leaf of a sorted set's tree: up to 127 marks in one allocation that grows with them.
+//! The leaf of a sorted set's tree: up to 152 marks in one allocation that grows with them.
 //!
 //! ```text
-//! 0        4     6          8                     8 + 8 cap
-//! | owners | len | capacity | words, u64 each ... | heads, u32 each ... |
+//! 0        4     6          8                     8 + 4 cap
+//! | owners | len | capacity | heads, u32 each ... | words, 6 bytes each ... |
 //! ```
 //! The heads decide nearly every comparison, and 16 of them share a cache line. Capacities are those that the allocator's
 //! size classes leave room for, so that about nine tenths of a leaf are in use; a fixed array would have two thirds.
@@ -26,7 +26,7 @@ struct Head {
 }
 
 const HEAD: usize = size_of::<Head>();
-const MARK: usize = size_of::<u64>() + size_of::<u32>();
+const MARK: usize = size_of::<u32>() + size_of::<Word>();
 const ALIGN: usize = 8;
 /// Marks of a full leaf: what fits the class of 1536 bytes.
 pub(super) const MARKS_MAX: usize = (1536 - HEAD) / MARK;
@@ -35,7 +35,7 @@ pub(super) const SPARSE: usize = MARKS_MAX / 4;
 /// Leaves that together have no more marks than this are joined.
 pub(super) const JOINED_MAX: usize = MARKS_MAX * 3 / 4;
 
-const _: () = assert!(HEAD == 8 && MARKS_MAX == 127);
+const _: () = assert!(HEAD == 8 && MARKS_MAX == 152);
 
 /// A counted pointer to a leaf; the owner on whose path every owner is alone may write.
 pub(super) struct Pack(NonNull<Head>, PhantomData<Head>);
@@ -93,21 +93,15 @@ impl Pack {
     }
 
     #[inline(always)]
-    fn words_at(&self) -> *mut u64 {
-        // SAFETY: words follow the head.
+    fn heads_at(&self) -> *mut u32 {
+        // SAFETY: heads follow the leaf's own.
         unsafe { self.0.as_ptr().add(1).cast() }
     }
 
     #[inline(always)]
-    fn heads_at(&self) -> *mut u32 {
-        // SAFETY: heads follow the words, of which there is room for `cap`.
-        unsafe { self.words_at().add(self.cap()).cast() }
-    }
-
-    #[inline(always)]
-    pub fn words(&self) -> &[Word] {
-        // SAFETY: so many words are written; a Word is a u64.
-        unsafe { std::slice::from_raw_parts(self.words_at().cast(), self.len()) }
+    fn words_at(&self) -> *mut Word {
+        // SAFETY: words follow the heads, of which there is room for `cap`.
+        unsafe { self.heads_at().add(self.cap()).cast() }
     }
 
     #[inline(always)]
@@ -116,20 +110,29 @@ impl Pack {
         unsafe { std::slice::from_raw_parts(self.heads_at(), self.len()) }
     }
 
+    #[inline(always)]
+    pub fn words(&self) -> &[Word] {
+        // SAFETY: so many words are written.
+        unsafe { std::slice::from_raw_parts(self.words_at(), self.len()) }
+    }
+
     /// Writes a mark within the capacity.
     #[inline(always)]
     fn put(&mut self, i: usize, mark: Mark) {
         debug_assert!(i < self.cap());
         // SAFETY: within the capacity, and the sole owner is borrowed mutably.
         unsafe {
-            self.words_at().add(i).write(mark.word().0);
             self.heads_at().add(i).write(mark.head);
+            self.words_at().add(i).write(mark.word);
         }
     }
 
     #[inline(always)]
     pub fn mark(&self, i: usize) -> Mark {
-        Mark::of_parts(self.heads()[i], self.words()[i])
+        Mark {
+            head: self.heads()[i],
+            word: self.words()[i],
+        }
     }
 
     /// Hints that the members of a range will be read.
@@ -258,15 +261,15 @@ impl Pack {
             return;
         }
         assert!(have <= new && self.head().owners.is_unique());
-        let heads_from = HEAD + old * size_of::<u64>();
-        let heads_to = HEAD + new * size_of::<u64>();
-        // SAFETY: the sole owner is borrowed mutably. The heads move before what they lie in shrinks, and after it has
+        let words_from = HEAD + old * size_of::<u32>();
+        let words_to = HEAD + new * size_of::<u32>();
+        // SAFETY: the sole owner is borrowed mutably. The words move before what they lie in shrinks, and after it has
         // grown; both places hold `have` of them.
         unsafe {
             let at = self.0.as_ptr().cast::<u8>();
-            let bytes = have * size_of::<u32>();
+            let bytes = have * size_of::<Word>();
             if new < old {
-                ptr::copy(at.add(heads_from), at.add(heads_to), bytes);
+                ptr::copy(at.add(words_from), at.add(words_to), bytes);
             }
             let moved = realloc(at, layout(old), layout(new).size());
             let Some(moved) = NonNull::new(moved) else {
@@ -274,7 +277,7 @@ impl Pack {
             };
             if new > old {
                 let at = moved.as_ptr();
-                ptr::copy(at.add(heads_from), at.add(heads_to), bytes);
+                ptr::copy(at.add(words_from), at.add(words_to), bytes);
             }
             self.0 = moved.cast();
             (*self.0.as_ptr()).cap = new as u16;

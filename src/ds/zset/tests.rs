@@ -1,6 +1,7 @@
 //! The ranked set against a plain model, with snapshots held while it changes.
 
 use std::collections::HashMap;
+use std::ptr::NonNull;
 
 use proptest::prelude::*;
 
@@ -68,6 +69,10 @@ fn score() -> impl Strategy<Value = f64> {
         2 => any::<i32>().prop_map(f64::from),
         2 => (0..8u64).prop_map(|low| f64::from_bits(1.5f64.to_bits() + low)),
         1 => (0..8u64).prop_map(|low| -f64::from_bits(1.5f64.to_bits() + (low << 30))),
+        // Too small and too large to be told apart by their marks.
+        1 => (0..8u64, any::<bool>()).prop_map(|(low, small)| {
+            f64::from_bits(if small { 1e-9f64 } else { -1e200 }.to_bits() + (low << 40))
+        }),
         1 => prop_oneof![Just(0.0), Just(-0.0), Just(f64::INFINITY), Just(f64::NEG_INFINITY)],
     ]
 }
@@ -169,6 +174,9 @@ proptest! {
     fn scores_sort_as_their_bits(a in any::<f64>(), b in any::<f64>()) {
         if let Some(order) = a.partial_cmp(&b) {
             assert_eq!(order::sort_bits(a).cmp(&order::sort_bits(b)), order);
+            // A mark keeps a part of them, in which no order turns round.
+            let (a, b) = (Mark::new(a, NonNull::dangling()), Mark::new(b, NonNull::dangling()));
+            assert!((a.head.cmp(&b.head) == order) || a.head == b.head);
         }
     }
 }
@@ -190,7 +198,7 @@ fn by_bytes_where_all_scores_are_equal() {
 
 /// The bar is 60 bytes of resident memory a member, with all that the allocator and the server add.
 #[test]
-fn members_added_at_random_take_less_than_58_bytes() {
+fn members_added_at_random_take_less_than_56_bytes() {
     let mut rng = Rng::new(7);
     let mut set = Ranked::new(KEY);
     for i in 0..200_000 {
@@ -198,7 +206,7 @@ fn members_added_at_random_take_less_than_58_bytes() {
         set.update(member.as_bytes(), |_| Some((rng.below(1 << 32)) as f64));
     }
     let bytes = set.memory_bytes() as f64 / set.len() as f64;
-    assert!(bytes < 58.0, "{bytes} bytes a member");
+    assert!(bytes < 56.0, "{bytes} bytes a member");
     // Those that come in order fill their leaves.
     let mut set = Ranked::new(KEY);
     for i in 0..20_000 {
