@@ -48,6 +48,7 @@ const ROOM_FROM: usize = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limits {
     Bytes(usize),
+    /// 0 is as good as 1.
     Count(usize),
 }
 
@@ -55,7 +56,7 @@ impl Limits {
     /// What `list-max-listpack-size` says: a number of elements, or from -1 to -5 a size of 4 to 64 KB.
     pub fn new(fill: i32) -> Limits {
         match fill {
-            0.. => Limits::Count(fill.max(1) as usize),
+            0.. => Limits::Count(fill as usize),
             _ => Limits::Bytes(4096 << (fill.saturating_neg().min(5) - 1)),
         }
     }
@@ -72,7 +73,7 @@ impl Limits {
     pub fn exceeded(self, bytes: usize, count: usize) -> bool {
         match self {
             Limits::Bytes(max) => bytes > max,
-            Limits::Count(max) => bytes > SAFE_BYTES_MAX || count > max,
+            Limits::Count(max) => bytes > SAFE_BYTES_MAX || count > max.max(1),
         }
     }
 
@@ -81,7 +82,7 @@ impl Limits {
     pub fn half_kept(self, bytes: usize, count: usize) -> bool {
         match self {
             Limits::Bytes(max) => bytes <= max / 2,
-            Limits::Count(max) => count <= max / 2,
+            Limits::Count(max) => count <= max.max(1) / 2,
         }
     }
 }

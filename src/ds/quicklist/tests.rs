@@ -25,7 +25,8 @@ fn shape(list: &Quicklist) -> Vec<usize> {
 
 #[test]
 fn limits_are_those_of_the_directive() {
-    assert_eq!(Limits::new(0), Limits::Count(1));
+    assert_eq!(Limits::new(0), Limits::Count(0));
+    assert!(!Limits::Count(0).exceeded(100, 1) && Limits::Count(0).exceeded(100, 2));
     assert_eq!(Limits::new(7), Limits::Count(7));
     assert_eq!(Limits::new(-1), Limits::Bytes(4096));
     assert_eq!(Limits::new(-5), Limits::Bytes(65536));
