@@ -200,6 +200,11 @@ impl Quicklist {
         self.nodes.bytes()
     }
 
+    /// Of these, what goes when this list goes.
+    pub fn freed_by_drop(&self) -> usize {
+        self.nodes.freed_by_drop().min(self.memory_bytes())
+    }
+
     /// The bytes that writes since the last call have left to snapshots.
     pub fn take_left_behind(&mut self) -> usize {
         self.nodes.take_left_behind()

@@ -35,6 +35,7 @@ mod node;
 #[cfg(test)]
 mod tests;
 mod walk;
+mod weight;
 
 use std::ops::Range;
 

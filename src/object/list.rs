@@ -338,7 +338,10 @@ impl Container for List {
     }
 
     fn freed_by_drop(&self) -> usize {
-        self.memory_bytes()
+        match &self.body {
+            Body::Small(_) => self.memory_bytes(),
+            Body::Quick(list) => self.memory_bytes() - list.memory_bytes() + list.freed_by_drop(),
+        }
     }
 
     fn take_left_behind(&mut self) -> usize {

@@ -128,6 +128,41 @@ fn a_buffer_of_its_own_is_kept() {
     assert_eq!(texts(&it), [big.to_vec(), b"small".to_vec()]);
 }
 
+/// What a snapshot holds alone is neither its list's nor counted twice.
+#[test]
+fn shared_nodes_are_accounted_to_those_who_keep_them() {
+    for elements in [5_000, 100_000] {
+        let mut it = list(-1, 0);
+        for n in 0..elements {
+            let text = format!("element number {n:08}");
+            it.push(End::Tail, text.as_bytes().into(), NO_PLAIN);
+        }
+        // But for an estimate of the inner nodes, all of it.
+        let kept = |it: &Quicklist| it.memory_bytes() - it.freed_by_drop();
+        assert!(kept(&it) < it.memory_bytes() / 50);
+        it.take_left_behind();
+        let snapshot = it.clone();
+        assert_eq!(it.freed_by_drop(), 0);
+        // The first write copies a node and the way to it, the next one to that node nothing.
+        it.push(End::Tail, b"x"[..].into(), NO_PLAIN);
+        let copied = it.take_left_behind();
+        assert!((4096..4096 + 3 * 1600).contains(&copied), "{copied}");
+        it.push(End::Tail, b"x"[..].into(), NO_PLAIN);
+        assert_eq!(it.take_left_behind(), 0);
+        // A quarter of all nodes.
+        for index in 0..elements / 4 {
+            it.replace(index, b"other"[..].into(), NO_PLAIN);
+        }
+        let left = it.take_left_behind() + copied;
+        let all = snapshot.memory_bytes();
+        let quarter = all / 5..all * 3 / 10;
+        assert!(quarter.contains(&left), "{left} of {all}");
+        assert!(quarter.contains(&snapshot.freed_by_drop()));
+        drop(snapshot);
+        assert!(kept(&it) < it.memory_bytes() / 50);
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Push(End, Vec<u8>),
