@@ -570,3 +570,32 @@ fn hscan(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
     });
     DONE
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::cmd::tests::Bench;
+
+    #[test]
+    fn hashes_tell_what_was_done_to_them() {
+        let mut b = Bench::new();
+        b.expect("hset h a 1 b 2", "hset h a 1 b 2", "new h, hset h");
+        b.expect("hset h a", "", "");
+        b.expect("hsetnx h a 2", "", "");
+        b.expect("hsetnx h c 3", "hsetnx h c 3", "hset h");
+        b.expect("hincrby h a 5", "hincrby h a 5", "hincrby h");
+        b.expect("hincrbyfloat h a 0.5", "HSET h a 6.5", "hincrbyfloat h");
+        b.expect("hincrby h a 5", "", "");
+        b.expect("hincrby h b 9223372036854775807", "", "");
+        b.expect(
+            "hincrbyfloat new a 2",
+            "HSET new a 2",
+            "new new, hincrbyfloat new",
+        );
+        b.expect("hincrbyfloat none a inf", "", "");
+        b.expect("hdel h none", "", "");
+        b.expect("hdel none a", "", "");
+        b.expect("hdel h a a none", "hdel h a a none", "hdel h");
+        b.expect("hdel h a b c d", "hdel h a b c d", "hdel h, del h");
+        b.expect("hgetall h", "", "keymiss h");
+    }
+}

@@ -440,3 +440,66 @@ fn sscan(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
     });
     DONE
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::cmd::tests::Bench;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn sets_tell_what_was_done_to_them() {
+        let mut b = Bench::new();
+        b.expect("sadd s a b a", "sadd s a b a", "new s, sadd s");
+        b.expect("sadd s a", "", "");
+        b.expect("srem s none", "", "");
+        b.expect("smove s t a", "smove s t a", "srem s, new t, sadd t");
+        b.expect("smove s t none", "", "");
+        b.expect("smove t t a", "", "");
+        b.expect("sadd t b", "sadd t b", "sadd t");
+        b.expect("smove s t b", "smove s t b", "srem s, del s");
+        b.expect(
+            "sinterstore d t t",
+            "sinterstore d t t",
+            "new d, sinterstore d",
+        );
+        b.expect(
+            "sinterstore d t none",
+            "sinterstore d t none",
+            "keymiss none, del d",
+        );
+        b.expect(
+            "sunionstore d t none",
+            "sunionstore d t none",
+            "keymiss none, new d, sunionstore d",
+        );
+        b.expect("sdiffstore d t t", "sdiffstore d t t", "del d");
+        b.expect("sdiffstore d t t", "", "");
+        b.expect("srem t a b c", "srem t a b c", "srem t, del t");
+    }
+
+    #[test]
+    fn what_was_popped_is_logged_as_removed() {
+        let mut b = Bench::new();
+        b.expect("spop s", "", "");
+        b.expect("sadd s a", "sadd s a", "new s, sadd s");
+        b.expect("spop s 0", "", "");
+        b.expect("spop s", "SREM s a", "spop s, del s");
+        b.expect("sadd s a b", "sadd s a b", "new s, sadd s");
+        b.expect("spop s 2", "DEL s", "spop s, del s");
+        b.config.lazyfree_lazy_server_del = true;
+        b.expect("sadd s a b", "sadd s a b", "new s, sadd s");
+        b.expect("spop s 3", "UNLINK s", "spop s, del s");
+
+        let members: Vec<String> = (0..3000).map(|i| format!("m{i}")).collect();
+        b.run(&format!("sadd s {}", members.join(" ")));
+        let (reply, log, events) = b.run("spop s 2500");
+        assert_eq!(events, ["spop s"]);
+        let words: Vec<Vec<&str>> = log.iter().map(|op| op.split(' ').collect()).collect();
+        let lengths: Vec<usize> = words.iter().map(Vec::len).collect();
+        assert_eq!(lengths, [1026, 1026, 454], "a thousand or so at once");
+        let logged: BTreeSet<&str> = words.iter().flat_map(|op| &op[2..]).copied().collect();
+        let replied = reply.split("\\r\\n").filter(|word| word.starts_with('m'));
+        assert_eq!(logged, replied.collect());
+        assert!(words.iter().all(|op| op[..2] == ["SREM", "s"]) && logged.len() == 2500);
+    }
+}
