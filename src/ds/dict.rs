@@ -176,6 +176,23 @@ impl<R: Record> Dict<R> {
         }
     }
 
+    /// Fetches what a lookup of this hash will read first, for those who look ahead one by one: next comes
+    /// [`prefetch_slot`](Self::prefetch_slot).
+    #[inline]
+    pub fn prefetch_tags(&self, hash: u64) {
+        if let Some(seg) = self.top.locate(hash) {
+            seg.prefetch(hash);
+        }
+    }
+
+    /// Fetches the slot that a lookup of this hash will read, given that its tags have arrived.
+    #[inline]
+    pub fn prefetch_slot(&self, hash: u64) {
+        if let Some(seg) = self.top.locate(hash) {
+            seg.prefetch_slot(hash);
+        }
+    }
+
     fn prefetch_batch(&self, hashes: &[u64]) {
         let Top::Tree(root) = &self.top else { return };
         let mut segs = [None; PREFETCH_BATCH];

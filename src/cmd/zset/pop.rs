@@ -10,6 +10,7 @@ use crate::cmd::fault::{CmdResult, DONE, Fault, SYNTAX};
 use crate::cmd::spec::{Acl, Arg, Begin, Find, Flags, Group, KeyFlags, KeyRef, KeySpec, Spec};
 use crate::cmd::{Args, Ctx, DataFn, Row, is_word};
 use crate::object::Type;
+use crate::resp::reply::Reply;
 
 pub static ROWS: &[Row<DataFn>] = &[ZPOPMIN, ZPOPMAX, ZMPOP, BZPOPMIN, BZPOPMAX, BZMPOP];
 
@@ -64,37 +65,39 @@ enum Form {
     PairsWithKey,
 }
 
-/// The first key that is there, and how many members it has; an error if it holds something else.
-fn first_there<'a>(
-    cx: &mut Ctx<'_>,
-    keys: &[&'a [u8]],
-) -> Result<Option<(&'a [u8], usize)>, Fault> {
-    for key in keys {
-        if let Some(set) = cx.keys.write_as::<Zset>(key)? {
-            return Ok(Some((key, set.len())));
+impl Form {
+    /// What stands before the first of `n` members.
+    fn reply_head(self, reply: &mut Reply, key: &[u8], n: usize) {
+        match self {
+            Form::Flat => reply.array(2 * n),
+            Form::Pairs => reply.array(n),
+            Form::FlatWithKey => {
+                reply.array(2 * n + 1);
+                reply.bulk(key);
+            }
+            Form::PairsWithKey => {
+                reply.array(2);
+                reply.bulk(key);
+                reply.array(n);
+            }
         }
     }
-    Ok(None)
 }
 
-/// Takes `n` members (of as many at least) out of a sorted set that was looked up, and replies them.
-fn pop_from(cx: &mut Ctx<'_>, key: &[u8], end: End, n: usize, form: Form) {
+/// Takes up to `count` members out of a sorted set, replies them, and gives how many they were; `None` if it is not
+/// there.
+fn pop_from(
+    cx: &mut Ctx<'_>,
+    key: &[u8],
+    end: End,
+    count: usize,
+    form: Form,
+) -> Result<Option<usize>, Fault> {
     let reply = &mut *cx.reply;
     let nested = matches!(form, Form::Pairs | Form::PairsWithKey);
-    match form {
-        Form::Flat => reply.array(2 * n),
-        Form::Pairs => reply.array(n),
-        Form::FlatWithKey => {
-            reply.array(2 * n + 1);
-            reply.bulk(key);
-        }
-        Form::PairsWithKey => {
-            reply.array(2);
-            reply.bulk(key);
-            reply.array(n);
-        }
-    }
-    let popped = cx.keys.change(key, |set: &mut Zset, _| {
+    let popped = cx.keys.change_if_there(key, |set: &mut Zset, _| {
+        let n = count.min(set.len());
+        form.reply_head(reply, key, n);
         for _ in 0..n {
             set.pop(end == End::Max, |member, score| {
                 if nested {
@@ -104,10 +107,28 @@ fn pop_from(cx: &mut Ctx<'_>, key: &[u8], end: End, n: usize, form: Form) {
                 reply.double(score);
             });
         }
-    });
-    if let Some(((), gone)) = popped {
+        n
+    })?;
+    Ok(popped.map(|(n, gone)| {
         tell_removed(cx, key, end.event(), n, gone);
+        n
+    }))
+}
+
+/// Does so with the first key that is there, and gives it.
+fn pop_from_first<'a>(
+    cx: &mut Ctx<'_>,
+    keys: &[&'a [u8]],
+    end: End,
+    count: usize,
+    form: Form,
+) -> Result<Option<(&'a [u8], usize)>, Fault> {
+    for key in keys {
+        if let Some(n) = pop_from(cx, key, end, count, form)? {
+            return Ok(Some((key, n)));
+        }
     }
+    Ok(None)
 }
 
 const ZPOPMIN: Row<DataFn> = Spec::new("zpopmin", -2, Group::SortedSet)
@@ -152,9 +173,11 @@ fn pop(cx: &mut Ctx<'_>, mut args: Args<'_>, end: End) -> CmdResult {
         true => Form::Pairs,
         false => Form::Flat,
     };
-    match first_there(cx, &[key])? {
-        Some((key, len)) if wanted > 0 => pop_from(cx, key, end, wanted.min(len), form),
-        _ => cx.reply.array(0),
+    if wanted == 0 {
+        cx.keys.write_as::<Zset>(key)?;
+        cx.reply.array(0);
+    } else if pop_from(cx, key, end, wanted, form)?.is_none() {
+        cx.reply.array(0);
     }
     DONE
 }
@@ -222,11 +245,10 @@ impl<'a> ManyKeys<'a> {
 
     /// Pops from the first key that is there; true if there is one. It is logged as a pop of so many from that key.
     fn pop(&self, cx: &mut Ctx<'_>) -> Result<bool, Fault> {
-        let Some((key, len)) = first_there(cx, self.keys)? else {
+        let popped = pop_from_first(cx, self.keys, self.end, self.count, Form::PairsWithKey)?;
+        let Some((key, n)) = popped else {
             return Ok(false);
         };
-        let n = self.count.min(len);
-        pop_from(cx, key, self.end, n, Form::PairsWithKey);
         let mut digits = itoa::Buffer::new();
         cx.log_instead(&[self.end.command(), key, digits.format(n).as_bytes()]);
         Ok(true)
@@ -325,10 +347,10 @@ fn pop_or_wait(cx: &mut Ctx<'_>, args: Args<'_>, end: End) -> CmdResult {
         return Err(SYNTAX);
     };
     let deadline = deadline(timeout, cx.now_ms())?;
-    let Some((key, _)) = first_there(cx, keys)? else {
+    let popped = pop_from_first(cx, keys, end, 1, Form::FlatWithKey)?;
+    let Some((key, _)) = popped else {
         return wait_for(keys, Type::Zset, deadline);
     };
-    pop_from(cx, key, end, 1, Form::FlatWithKey);
     cx.log_instead(&[end.command(), key]);
     DONE
 }
