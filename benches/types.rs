@@ -88,7 +88,11 @@ impl Bench {
         };
         let table = redstart::admin::table();
         let mut server = Server::new(Config::default(), table, 1, &world.io);
-        let token = server.connect(Peer::default()).expect("room for one");
+        let here = Peer {
+            loopback: true,
+            ..Peer::default()
+        };
+        let token = server.connect(here).expect("room for one");
         Bench {
             server,
             world,
@@ -160,14 +164,17 @@ fn score(i: usize) -> String {
     ((i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40).to_string()
 }
 
+/// Adds a request to the batch, given the number of elements.
+type Ask = fn(&mut Bench, usize);
+
 /// One kind of collection: how it grows, and what is done with it.
 struct Kind {
     name: &'static str,
-    add: fn(&mut Bench, usize),
+    /// Adds an element, given its number.
+    add: Ask,
     /// Writes to an element that is there.
-    write: fn(&mut Bench, usize),
-    /// Name and request, given the number of elements.
-    operations: &'static [(&'static str, fn(&mut Bench, usize))],
+    write: Ask,
+    operations: &'static [(&'static str, Ask)],
 }
 
 const SIXTEEN: &str = "0123456789abcdef";

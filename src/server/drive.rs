@@ -186,7 +186,7 @@ impl Quiet {
 /// Quiet for this part of a second is quiet.
 const QUIET_PER_SECOND: u32 = 5;
 /// Unused bytes that are worth giving back.
-const PURGE_FROM: u64 = 4 * 1024 * 1024;
+const PURGE_FROM: u64 = 512 * 1024;
 
 /// How long nothing has to be done.
 fn sleep_for(server: &Server, now_ns: u64, next_cron_ns: u64) -> Duration {
