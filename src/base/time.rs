@@ -97,6 +97,96 @@ impl fmt::Debug for Clock {
     }
 }
 
+/// The monotonic clock for many short spans, such as each command's. The processor counts ticks at a steady pace and tells
+/// them in a third of the time that the kernel's clock takes; how long a tick lasts is learnt from that clock, which the
+/// two are held against each time the loop wakes ([`Stopwatch::sync`]). Where no such counter can be trusted, it is the
+/// kernel's clock itself.
+pub struct Stopwatch {
+    clock: Clock,
+    /// Ticks and nanoseconds some time ago, by which a tick's length is known; none where ticks can't be trusted.
+    first: Option<(u64, u64)>,
+    /// The same when last held against the clock.
+    last: (u64, u64),
+    /// Nanoseconds a tick, 32 bits behind the point; 0 before it is known.
+    tick_ns: u64,
+}
+
+/// So long one has to look at both to know the length of a tick well, and after so long one looks anew.
+const LEARNING_NS: u64 = 50_000_000;
+const RELEARNING_NS: u64 = 2_000_000_000;
+/// Looks no further apart than this, a few microseconds, count as one.
+const SAME_MOMENT_TICKS: u64 = 10_000;
+
+impl Stopwatch {
+    /// A stopwatch on a clock. `steady`: the processor's counter can be trusted (the kernel does).
+    pub fn new(clock: Clock, steady: bool) -> Stopwatch {
+        Stopwatch {
+            first: both(&clock).filter(|_| steady),
+            last: (0, 0),
+            tick_ns: 0,
+            clock,
+        }
+    }
+
+    /// Holds ticks against the clock.
+    pub fn sync(&mut self) {
+        let (Some((first_ticks, first_ns)), Some((ticks, ns))) = (self.first, both(&self.clock))
+        else {
+            return;
+        };
+        let (ran_ticks, ran_ns) = (
+            ticks.saturating_sub(first_ticks),
+            ns.saturating_sub(first_ns),
+        );
+        if ran_ns >= LEARNING_NS && ran_ticks > 0 {
+            self.tick_ns = ((u128::from(ran_ns) << 32) / u128::from(ran_ticks)) as u64;
+            if ran_ns >= RELEARNING_NS {
+                // The kernel's clock is slewed now and then.
+                self.first = Some((ticks, ns));
+            }
+        }
+        // Time never goes back, not by the few nanoseconds that the two looks are apart.
+        self.last = (ticks, ns.max(self.mono_ns()));
+    }
+
+    /// Nanoseconds on the clock.
+    #[inline]
+    pub fn mono_ns(&self) -> u64 {
+        match ticks() {
+            Some(ticks) if self.tick_ns != 0 => {
+                let (last_ticks, last_ns) = self.last;
+                let since = u128::from(ticks.saturating_sub(last_ticks));
+                last_ns + ((since * u128::from(self.tick_ns)) >> 32) as u64
+            }
+            _ => self.clock.mono_ns(),
+        }
+    }
+
+    /// The clock it is held against.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+}
+
+/// Ticks and the clock's nanoseconds at the same moment; `None` if the thread was held up between the two looks.
+fn both(clock: &Clock) -> Option<(u64, u64)> {
+    let (before, ns, after) = (ticks()?, clock.mono_ns(), ticks()?);
+    (after.saturating_sub(before) < SAME_MOMENT_TICKS).then_some((before, ns))
+}
+
+/// The processor's counter.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn ticks() -> Option<u64> {
+    // SAFETY: every x86-64 processor has the instruction, which only reads a counter.
+    Some(unsafe { core::arch::x86_64::_rdtsc() })
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn ticks() -> Option<u64> {
+    None
+}
+
 fn thread_cpu_ns() -> u64 {
     let mut spent = libc::timespec {
         tv_sec: 0,
@@ -191,6 +281,27 @@ mod tests {
         }
         assert!(clock.mono_ns() >= mono + 100_000);
         assert!(clock.unix_us() > 1_600_000_000_000_000);
+    }
+
+    #[test]
+    fn a_stopwatch_keeps_the_clock_s_time_and_never_goes_back() {
+        for steady in [true, false] {
+            let clock = Clock::system();
+            let mut watch = Stopwatch::new(clock.clone(), steady);
+            let (mut last, end) = (0, clock.mono_ns() + 4 * LEARNING_NS);
+            while last < end {
+                watch.sync();
+                for _ in 0..100 {
+                    let before = clock.mono_ns();
+                    let now = watch.mono_ns();
+                    assert!(now >= last);
+                    // The thread may be held up between the two looks, but not before the first.
+                    assert!(now + 1_000_000 > before, "{now} behind {before}");
+                    last = now;
+                }
+            }
+            assert!(last < clock.mono_ns() + 1_000_000);
+        }
     }
 
     #[test]

@@ -275,9 +275,9 @@ impl Server {
 
     /// Like [`Server::tick`], and learns how unix time has moved against the monotonic clock.
     pub fn sync_clock(&mut self, io: &dyn Io) {
-        let mono_ns = io.mono_ns();
+        let mono_ns = self.tick(io);
         self.unix_offset_us = io.unix_us().saturating_sub(mono_ns / 1000);
-        self.tick(io);
+        self.now.unix_us = mono_ns / 1000 + self.unix_offset_us;
     }
 
     /// A client has connected. `Err` is what to tell it before closing.

@@ -14,7 +14,7 @@ use crate::ae::signal::ignore_hangups;
 use crate::ae::{Reactor, Signals};
 use crate::base::checksum::crc64;
 use crate::base::rng::Rng;
-use crate::base::time::Clock;
+use crate::base::time::{Clock, Stopwatch};
 use crate::base::{alloc, errno};
 use crate::config::cmdline::{self, CommandLine, Start};
 use crate::config::file::{self, Disk};
@@ -279,7 +279,7 @@ fn open_outside(config: &mut Config, launch: Launch, supervisor: Supervisor) -> 
         aof_rewrite: config.aof_rewrite_cpulist.lossy().into(),
     };
     let mut os = Os {
-        clock: Clock::system(),
+        watch: Stopwatch::new(Clock::system(), crate::server::procfs::counter_is_steady()),
         doors: Doors::new(reactor),
         bio: Bio::new(waker, cpus),
         signals: Some(signals),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::ae::Signals;
 use crate::base::alloc;
-use crate::base::time::Clock;
+use crate::base::time::{Clock, Stopwatch};
 use crate::exec::conn::Token;
 use crate::exec::io::Io;
 use crate::exec::server::Server;
@@ -22,7 +22,7 @@ const CPU_CHECK_NS: u64 = 50_000;
 
 /// See the head of the file.
 pub struct Os {
-    pub clock: Clock,
+    pub watch: Stopwatch,
     pub doors: Doors,
     pub signals: Option<Signals>,
     pub bio: Bio,
@@ -85,8 +85,7 @@ impl TurnMeter {
         self.started_ns = now_ns;
     }
 
-    fn end(&mut self, server: &mut Server, clock: &Clock) {
-        let now_ns = clock.mono_ns();
+    fn end(&mut self, server: &mut Server, now_ns: u64, clock: &Clock) {
         let wall_ns = now_ns.saturating_sub(self.started_ns);
         let turns = &mut server.stats.turns;
         turns.count += 1;
@@ -113,7 +112,7 @@ pub fn run(server: &mut Server, os: &mut Os) -> i32 {
     let mut ready = Vec::new();
     let mut meter = TurnMeter::default();
     let mut quiet = Quiet::default();
-    let mut next_cron_ns = os.clock.mono_ns();
+    let mut next_cron_ns = os.watch.mono_ns();
     meter.begin(next_cron_ns);
     loop {
         before_sleep(server, &mut World { os, net: &mut net });
@@ -121,12 +120,14 @@ pub fn run(server: &mut Server, os: &mut Os) -> i32 {
             net.flush(server, os);
             return code;
         }
-        meter.end(server, &os.clock);
-        let timeout = sleep_for(server, os.clock.mono_ns(), next_cron_ns);
+        let now_ns = os.watch.mono_ns();
+        meter.end(server, now_ns, os.watch.clock());
+        let timeout = sleep_for(server, now_ns, next_cron_ns);
         if let Err(e) = os.doors.reactor.wait(Some(timeout), &mut ready) {
             log::warn!("The event loop can't wait: {e}");
             return 1;
         }
+        os.watch.sync();
         server.sync_clock(os);
         meter.begin(server.now.mono_ns);
         net.ready(server, os, &ready);
@@ -145,7 +146,7 @@ pub fn run(server: &mut Server, os: &mut Os) -> i32 {
             os.doors.retry();
             server.cron(os);
             quiet.look(server, os);
-            server.stats.cron_us += (os.clock.mono_ns() - start_ns) / 1000;
+            server.stats.cron_us += (os.watch.mono_ns() - start_ns) / 1000;
             next_cron_ns = start_ns + 1_000_000_000 / u64::from(server.hz.max(1));
         }
     }

@@ -28,20 +28,20 @@ pub struct Launch {
     pub pid_file: Option<PathBuf>,
 }
 
-/// The clock behind [`Io::mono_ns`], as INFO and the log name it.
+/// The clock behind [`Io::mono_ns`], as INFO and the log name it: what the processor's counter is held against.
 pub const CLOCK_NAME: &str = "POSIX clock_gettime";
 
 impl Io for Os {
     fn mono_ns(&self) -> u64 {
-        self.clock.mono_ns()
+        self.watch.mono_ns()
     }
 
     fn unix_us(&self) -> u64 {
-        self.clock.unix_us()
+        self.watch.clock().unix_us()
     }
 
     fn thread_cpu_ns(&self) -> u64 {
-        self.clock.thread_cpu_ns()
+        self.watch.clock().thread_cpu_ns()
     }
 
     fn used_memory(&self) -> usize {
@@ -158,7 +158,7 @@ impl Io for Os {
         match how {
             Crash::Segfault => crash::provoke_segfault(),
             Crash::Panic => {
-                let now_s = self.clock.unix_us() / 1_000_000;
+                let now_s = self.watch.clock().unix_us() / 1_000_000;
                 panic!("DEBUG PANIC called at Unix time {now_s}");
             }
             Crash::Assert => panic!("assertion failed: 1 == 2"),

@@ -41,6 +41,12 @@ pub fn private_dirty() -> u64 {
     smaps_sum("Private_Dirty:")
 }
 
+/// Whether the kernel trusts the processor's tick counter to keep time (x86's TSC), on all its cores alike.
+pub fn counter_is_steady() -> bool {
+    let source = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
+    std::fs::read(source).is_ok_and(|name| name.trim_ascii() == b"tsc")
+}
+
 /// The sum of a field (with its colon) over /proc/self/smaps, in bytes.
 pub fn smaps_sum(field: &str) -> u64 {
     File::open("/proc/self/smaps").map_or(0, |f| sum_kb(BufReader::new(f), field) * 1024)
