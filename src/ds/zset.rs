@@ -309,11 +309,9 @@ impl Ranked {
         &self.members
     }
 
-    /// Of these, what goes when this owner goes: judged by the dict, with which the leaves are shared or not.
+    /// Of these, what goes when this owner goes: what no snapshot shares.
     pub fn freed_by_drop(&self) -> usize {
-        let weight = self.members.weight(Member::heap_bytes);
-        let share = weight.freed_by_drop as f64 / weight.bytes.max(1) as f64;
-        weight.freed_by_drop + (self.marks.bytes() as f64 * share) as usize
+        self.members.weight(Member::heap_bytes).freed_by_drop + self.marks.freed_by_drop()
     }
 
     /// Bytes that writes have left to other owners since this was last asked.

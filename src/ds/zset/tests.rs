@@ -224,7 +224,9 @@ fn a_write_beside_a_snapshot_copies_little_and_a_second_one_nothing() {
         .map(|(i, n)| (n.as_bytes(), i as f64));
     let mut set = Ranked::from_sorted(KEY, sorted);
     assert_eq!(set.take_left_behind(), 0);
+    assert!(set.freed_by_drop() > set.memory_bytes() / 20 * 19);
     let snapshot = set.clone();
+    assert_eq!(set.freed_by_drop(), 0);
     set.update(b"050000", |_| Some(0.5));
     let left = set.take_left_behind();
     assert!((4_000..40_000).contains(&left), "{left} bytes copied");
