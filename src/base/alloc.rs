@@ -57,17 +57,17 @@ thread_local! {
     static DELTA: Cell<i64> = const { Cell::new(0) };
 }
 
-/// jemalloc's size class for a request, in bytes: what the block really takes. Classes are 8, then
-/// multiples of 16 to 128, then four to each doubling. Exact for alignments up to 16; a larger
-/// alignment is looked up, which is rare.
+/// jemalloc's size class for a request, in bytes: what the block really takes. Classes are multiples of 8
+/// to 64 (`.cargo/config.toml` asks for so many), of 16 to 128, then four to each doubling. Exact for
+/// alignments up to 16; a larger alignment is looked up, which is rare.
 #[inline]
 pub fn size_class(size: usize, align: usize) -> usize {
     if align > 16 {
         return aligned_class(size, align);
     }
     let size = size.max(align);
-    if size <= 8 {
-        return 8;
+    if size <= 64 && align <= 8 {
+        return ((size + 7) & !7).max(8);
     }
     if size <= 128 {
         return (size + 15) & !15;
@@ -170,16 +170,16 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// The allocator beneath, in jemalloc's own entry points. For alignments up to 16 the size alone says
-/// enough (every class from 16 on is so aligned), and the plain functions have a fast path that the
-/// ones with flags lack.
+/// The allocator beneath, in jemalloc's own entry points. For alignments up to 8 the size alone says
+/// enough (every class is so aligned), and the plain functions have a fast path that the ones with flags
+/// lack.
 #[cfg(not(system_alloc))]
 mod raw {
     use super::{Layout, c_void, je};
 
     #[inline]
     fn plain(layout: Layout) -> Option<usize> {
-        (layout.align() <= 16).then(|| layout.size().max(layout.align()))
+        (layout.align() <= 8).then_some(layout.size())
     }
 
     #[inline]
@@ -227,7 +227,7 @@ mod raw {
         // SAFETY: the block came from here, and the new size is not zero.
         unsafe {
             match plain(layout) {
-                Some(_) => je::realloc(block.cast(), new_size.max(layout.align())).cast(),
+                Some(_) => je::realloc(block.cast(), new_size).cast(),
                 None => {
                     let flags = je::MALLOCX_ALIGN(layout.align());
                     je::rallocx(block.cast(), new_size, flags).cast()

@@ -353,7 +353,7 @@ mod tests {
                 4, 0, 0, 0, 3, 0, 0, 0, 0xc0, 0x63, 255, 255, 255, 255, 255, 255, 5, 0, 0, 0
             ]
         );
-        assert_eq!(set.memory_bytes(), 32);
+        assert_eq!(set.memory_bytes(), 24);
     }
 
     #[test]
