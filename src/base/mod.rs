@@ -7,6 +7,7 @@ pub mod errno;
 pub mod geohash;
 pub mod glob;
 pub mod longdouble;
+pub mod lzf;
 pub mod number;
 pub mod partial_sort;
 pub mod quoted;
