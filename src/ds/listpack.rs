@@ -114,6 +114,25 @@ impl Listpack {
         entry::check(bytes, deep).map(|()| Listpack::copy_of(bytes))
     }
 
+    /// What stands before and behind a text of this length in a listpack of which it is the only element; `None` for one
+    /// that is so short that it might be an integer.
+    pub fn frame(text_len: usize) -> Option<([u8; HEADER_BYTES + 5], SmallVec<[u8; 6]>)> {
+        if text_len <= 4095 {
+            return None;
+        }
+        let len = u32::try_from(text_len).ok()?;
+        let backlen = entry::backlen(5 + text_len);
+        let total = u32::try_from(HEADER_BYTES + 5 + text_len + backlen.len() + 1).ok()?;
+        let mut head = [0; HEADER_BYTES + 5];
+        head[..4].copy_from_slice(&total.to_le_bytes());
+        head[4] = 1;
+        head[6] = entry::LONG_STRING;
+        head[7..].copy_from_slice(&len.to_le_bytes());
+        let mut tail: SmallVec<[u8; 6]> = backlen.collect();
+        tail.push(END);
+        Some((head, tail))
+    }
+
     /// A copy of a listpack.
     pub fn from_pack(pack: Pack<'_>) -> Listpack {
         Listpack::copy_of(pack.bytes)
@@ -215,6 +234,11 @@ pub struct Pack<'a> {
 }
 
 impl<'a> Pack<'a> {
+    /// Bytes from outside, checked as [`Listpack::from_bytes`] checks them.
+    pub fn parse(bytes: &'a [u8], deep: bool) -> Result<Pack<'a>, Corrupt> {
+        entry::check(bytes, deep).map(|()| Pack { bytes })
+    }
+
     /// These bytes, which came from [`Listpack::bytes`].
     #[inline(always)]
     pub fn of(bytes: &'a [u8]) -> Pack<'a> {

@@ -34,7 +34,7 @@ use bytes::Bytes;
 
 use super::listpack::{Elem, Listpack, Needle};
 use super::tree::{Beside, Leaf, Place, Tree};
-pub use node::{Node, remove_matches};
+pub use node::{Node, Whole, remove_matches};
 
 /// How large a node with several elements may be, whatever the limit on their number.
 const SAFE_BYTES_MAX: usize = 8192;
@@ -152,6 +152,22 @@ impl Quicklist {
             limits: Limits::new(fill.min(i32::from(i16::MAX))),
             depth: depth.min(u32::from(u16::MAX)) as usize,
         }
+    }
+
+    /// A list of these nodes, none of them empty, as they come from a file; those in the middle are compressed.
+    pub fn from_nodes(nodes: impl IntoIterator<Item = Node>, fill: i32, depth: u32) -> Quicklist {
+        let mut list = Quicklist::from_listpack(Listpack::new(), fill, depth);
+        let mut nodes: Vec<Node> = nodes.into_iter().collect();
+        let inner = list.depth..nodes.len().saturating_sub(list.depth);
+        if list.depth > 0 && !inner.is_empty() {
+            for node in &mut nodes[inner] {
+                if let Some(small) = node.compressed() {
+                    *node = small;
+                }
+            }
+        }
+        list.nodes = Tree::from_leaves(nodes);
+        list
     }
 
     /// The listpack, if there is one node, packed, and `fits` says yes to its size in bytes.

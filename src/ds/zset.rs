@@ -65,7 +65,7 @@ impl Ranked {
         }
     }
 
-    /// One of these members, which come in order and differ; its leaves are full.
+    /// One of these members, which come in order; its leaves are full. Of a member that comes twice, the first counts.
     pub fn from_sorted<'a>(
         key: HashKey,
         sorted: impl IntoIterator<Item = (&'a [u8], f64)>,
@@ -74,6 +74,10 @@ impl Ranked {
         let mut marks = Vec::with_capacity(MARKS_MAX);
         let mut packs = Vec::new();
         for (bytes, score) in sorted {
+            let hash = made.members.hash(bytes);
+            let Entry::Vacant(vacant) = made.members.entry(hash, bytes) else {
+                continue;
+            };
             let member = Member::new(score, bytes);
             marks.push(Mark::new(score, member.ptr()));
             if marks.len() == MARKS_MAX {
@@ -81,8 +85,7 @@ impl Ranked {
                 marks.clear();
             }
             made.member_bytes += member.heap_bytes();
-            let twin = made.members.insert(made.members.hash(bytes), member);
-            assert!(twin.is_none(), "members differ");
+            vacant.insert(member);
         }
         if !marks.is_empty() {
             packs.push(Pack::of(&marks));

@@ -306,8 +306,16 @@ impl Hash {
         }
     }
 
+    /// An empty one that is a hash table already.
+    pub fn of_table(rules: &HashRules) -> Hash {
+        Hash {
+            body: Body::Table(Box::new(Table::new(rules.hash_key))),
+            left_behind: 0,
+        }
+    }
+
     /// Makes it a hash table.
-    fn table(&mut self, rules: &HashRules) {
+    pub fn table(&mut self, rules: &HashRules) {
         let mut table = Table::new(rules.hash_key);
         for (field, value) in self.view().iter() {
             let mut digits = itoa::Buffer::new();

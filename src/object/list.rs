@@ -54,11 +54,29 @@ impl List {
         for elem in elems {
             list.push(End::Tail, elem, rules.plain_from);
         }
-        let (limits, count) = (Limits::new(rules.fill), list.len());
-        let small = list.to_listpack(|size| !limits.exceeded(size, count));
+        List::from_quicklist(list).packed(rules)
+    }
+
+    /// A quicklist as it is, from a file.
+    pub fn from_quicklist(list: Quicklist) -> List {
         List {
-            body: small.map_or_else(|| Body::Quick(Box::new(list)), Body::Small),
+            body: Body::Quick(Box::new(list)),
             left_behind: 0,
+        }
+    }
+
+    /// The same as one listpack, if its elements fit.
+    pub fn packed(self, rules: &ListRules) -> List {
+        let small = self.quicklist().and_then(|list| {
+            let (limits, count) = (Limits::new(rules.fill), list.len());
+            list.to_listpack(|size| !limits.exceeded(size, count))
+        });
+        match small {
+            Some(list) => List {
+                body: Body::Small(list),
+                left_behind: 0,
+            },
+            None => self,
         }
     }
 

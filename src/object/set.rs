@@ -464,6 +464,18 @@ impl Set {
         }
     }
 
+    /// Makes it a hash table if it has more members than its form may have, as one from a file can.
+    pub fn settle(&mut self, rules: &SetRules) {
+        let max = match self.body {
+            Body::Intset(_) => rules.intset_entries,
+            Body::Listpack(_) => rules.listpack_entries,
+            Body::Table(_) => return,
+        };
+        if self.len() > max {
+            self.table(rules);
+        }
+    }
+
     /// Makes it a hash table.
     fn table(&mut self, rules: &SetRules) {
         let mut table = Table::new(rules.hash_key);

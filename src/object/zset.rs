@@ -186,6 +186,11 @@ fn insert(pack: &mut Listpack, score: f64, member: &[u8]) {
     pack.insert_all(None, &pair);
 }
 
+/// Whether a member may stand right before another.
+fn in_order(a: (&[u8], f64), b: (&[u8], f64)) -> bool {
+    a.1 < b.1 || a.1 == b.1 && a.0 < b.0
+}
+
 impl Zset {
     /// An empty one for about so many members, the first of which is so long.
     pub fn for_adding(rules: &Rules, members: usize, first_len: usize) -> Zset {
@@ -216,6 +221,56 @@ impl Zset {
             pack.push_back_all(&[Elem::from(member.as_ref()), score_elem(*score, &mut text)]);
         }
         Zset::of(Form::Small(pack))
+    }
+
+    /// One of these members in any order, from a file: a listpack if they fit. `None` if a member comes twice.
+    pub fn from_unsorted(rules: &Rules, mut members: Vec<(&[u8], f64)>) -> Option<Zset> {
+        if !members.is_sorted_by(|a, b| in_order(*a, *b)) {
+            // Both zeros are one score.
+            members
+                .sort_unstable_by(|(a, x), (b, y)| (x + 0.0).total_cmp(&(y + 0.0)).then(a.cmp(b)));
+        }
+        let zset = Zset::from_sorted(rules, &members);
+        let twins = match &zset.form {
+            Form::Large(ranked) => ranked.len() != members.len(),
+            Form::Small(_) => {
+                members.sort_unstable_by_key(|(member, _)| *member);
+                members.windows(2).any(|pair| pair[0].0 == pair[1].0)
+            }
+        };
+        (!twins).then_some(zset)
+    }
+
+    /// A listpack from a file, members and scores by turns: as it is if its members are in order and not too many. `None`
+    /// if there is a member without a score, or a score that is no number.
+    pub fn from_listpack(rules: &Rules, pack: Listpack) -> Option<Zset> {
+        let mut sorted: Vec<(Vec<u8>, f64)> = Vec::new();
+        let mut iter = pack.iter();
+        let (mut in_order_so_far, mut last) = (true, None::<(Elem<'_>, f64)>);
+        while let Some(member) = iter.next() {
+            let score = match iter.next()? {
+                Elem::Int(int) => int as f64,
+                Elem::Str(text) => parse_f64(text)?,
+            };
+            let (mut a, mut b) = (itoa::Buffer::new(), itoa::Buffer::new());
+            in_order_so_far &= last.is_none_or(|(before, before_score)| {
+                in_order(
+                    (before.text(&mut a), before_score),
+                    (member.text(&mut b), score),
+                )
+            });
+            last = Some((member, score));
+        }
+        if in_order_so_far {
+            let mut zset = Zset::of(Form::Small(pack));
+            if zset.len() > rules.entries_max {
+                zset.enlarge(rules);
+            }
+            return Some(zset);
+        }
+        pairs(pack.iter()).for_each(|(member, score)| sorted.push((member.to_vec(), score)));
+        sorted.sort_by(|(a, x), (b, y)| (x + 0.0).total_cmp(&(y + 0.0)).then_with(|| a.cmp(b)));
+        Some(Zset::from_sorted(rules, &sorted))
     }
 
     fn of(form: Form) -> Zset {

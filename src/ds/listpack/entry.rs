@@ -5,6 +5,9 @@ use std::ptr;
 use super::{COUNT_UNKNOWN, Corrupt, END, HEADER_BYTES};
 use crate::base::number::parse_i64;
 
+/// The encoding of a string of any length.
+pub(super) const LONG_STRING: u8 = 0xF0;
+
 /// An element: an integer, or a string that is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Elem<'a> {
@@ -179,7 +182,7 @@ impl<'a> Encoded<'a> {
             }
             _ => {
                 let len = u32::try_from(n).expect("a string of less than 4 GB");
-                head[0] = 0xF0;
+                head[0] = LONG_STRING;
                 head[1..5].copy_from_slice(&len.to_le_bytes());
                 5
             }
@@ -210,11 +213,8 @@ impl<'a> Encoded<'a> {
         unsafe {
             ptr::copy_nonoverlapping(self.head.as_ptr(), to, head_len);
             ptr::copy_nonoverlapping(self.text.as_ptr(), to.add(head_len), self.text.len());
-            let back_len = usize::from(self.back_len);
-            for i in 0..back_len {
-                let seven = (body >> (7 * (back_len - 1 - i))) as u8 & 0x7F;
-                to.add(body + i)
-                    .write(if i == 0 { seven } else { seven | 0x80 });
+            for (i, byte) in backlen(body).enumerate() {
+                to.add(body + i).write(byte);
             }
         }
     }
@@ -231,6 +231,16 @@ fn back_bytes(body: usize) -> usize {
         2097151..=268435454 => 4,
         _ => 5,
     }
+}
+
+/// The bytes of the backlen of an entry whose encoding and data are `body` bytes.
+#[inline(always)]
+pub(super) fn backlen(body: usize) -> impl ExactSizeIterator<Item = u8> {
+    let len = back_bytes(body);
+    (0..len).map(move |i| {
+        let seven = (body >> (7 * (len - 1 - i))) as u8 & 0x7F;
+        if i == 0 { seven } else { seven | 0x80 }
+    })
 }
 
 /// Length of encoding and data of the entry at the start of `at`, however much of it is there.
