@@ -53,5 +53,6 @@ pub mod db;
 pub mod ds;
 pub mod exec;
 pub mod object;
+pub mod rdb;
 pub mod resp;
 pub mod server;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// goes to a module further left.
 const FLOORS: &[&[&str]] = &[
     &["base", "resp", "ds", "ae"],
-    &["object", "config", "db"],
+    &["object", "config", "db", "rdb"],
     &["cmd"],
     &[],
     &["exec", "admin", "server"],
