@@ -17,7 +17,8 @@ use crate::ds::quicklist::{End, Node, Quicklist};
 use crate::ds::tree::Leaf;
 use crate::exec::Call;
 use crate::exec::server::Server;
-use crate::object::{Encoding, Entry, Str, Value, ValueRef};
+use crate::object::{Encoding, Entry, Value, ValueRef};
+use crate::rdb;
 
 fn entry<'a>(call: &'a mut Call<'_>, key: &[u8]) -> Result<&'a Entry, Fault> {
     let db = call.session().db;
@@ -41,7 +42,7 @@ pub fn object(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
         "Value at:{:p} refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}",
         entry.key().as_ptr(),
         entry.encoding().name(),
-        saved_bytes(entry, compressed),
+        rdb::saved_len(entry, compressed),
         entry.access(),
         clock.idle_ms(entry.access()) / 1000,
     );
@@ -51,47 +52,6 @@ pub fn object(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
     };
     call.reply().status(text);
     DONE
-}
-
-/// Bytes that a value would take in an RDB file, without its type.
-fn saved_bytes(entry: &Entry, compressed: bool) -> usize {
-    match entry.value() {
-        ValueRef::Str(text) => saved_string_bytes(text, compressed),
-        _ => entry.memory_bytes(),
-    }
-}
-
-/// The longest text that may be an integer of 32 bits, which is what RDB files have numbers for.
-const SMALL_INT_TEXT: usize = 11;
-/// Texts up to this length are not compressed.
-const UNCOMPRESSED_MAX: usize = 20;
-
-fn saved_string_bytes(text: Str<'_>, compressed: bool) -> usize {
-    let number = text.parse_int().filter(|_| text.len() <= SMALL_INT_TEXT);
-    match number {
-        Some(n) if i8::try_from(n).is_ok() => return 2,
-        Some(n) if i16::try_from(n).is_ok() => return 3,
-        Some(n) if i32::try_from(n).is_ok() => return 5,
-        _ => {}
-    }
-    let plain = length_bytes(text.len()) + text.len();
-    if !compressed || text.len() <= UNCOMPRESSED_MAX {
-        return plain;
-    }
-    match lzf::compress(&text.to_vec()) {
-        Ok(short) => 1 + length_bytes(short.len()) + length_bytes(text.len()) + short.len(),
-        Err(_) => plain,
-    }
-}
-
-/// Bytes of a length in an RDB file.
-fn length_bytes(len: usize) -> usize {
-    match len {
-        0..64 => 1,
-        64..16_384 => 2,
-        _ if u32::try_from(len).is_ok() => 5,
-        _ => 9,
-    }
 }
 
 /// DEBUG SDSLEN key. There are no sds here: key and a small value lie in the entry's allocation, and both
@@ -384,9 +344,9 @@ pub fn populate(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
 mod tests {
     use super::*;
 
-    fn saved(text: &[u8]) -> usize {
+    fn saved(text: &[u8]) -> u64 {
         let entry = Entry::new(b"k", Value::from_text(text), None, 0);
-        saved_bytes(&entry, true)
+        rdb::saved_len(&entry, true)
     }
 
     /// What Redis 7.2.6 answers to DEBUG OBJECT.
