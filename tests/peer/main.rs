@@ -15,6 +15,7 @@ mod pair;
 mod propagate;
 mod protocol;
 mod random;
+mod rdb;
 mod scenes;
 mod settings;
 mod words;
