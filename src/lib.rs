@@ -47,6 +47,7 @@
 pub mod admin;
 pub mod ae;
 pub mod base;
+pub mod check;
 pub mod cmd;
 pub mod config;
 pub mod db;

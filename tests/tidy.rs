@@ -12,7 +12,7 @@ const FLOORS: &[&[&str]] = &[
     &["object", "config", "db", "rdb"],
     &["cmd"],
     &[],
-    &["exec", "admin", "server"],
+    &["exec", "admin", "server", "check"],
 ];
 
 /// What a module never sees, beyond what its floor says.

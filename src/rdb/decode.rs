@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::io::Read;
 
-use super::form::{MODULE_UINT, kind, op};
+use super::form::{kind, module, op};
 use super::source::{Error, Reason, Source};
 use super::value::{self, Rules, module_name};
 use crate::object::Value;
@@ -36,6 +36,49 @@ pub enum Item<'a> {
     /// The text of a function library.
     Function(Cow<'a, [u8]>),
     Key(Key<'a>),
+    /// What a module wrote beside the keys; only where that is skipped.
+    ModuleAux {
+        name: String,
+    },
+    /// A key with a module's value; only where those are skipped.
+    ModuleKey {
+        key: &'a [u8],
+        name: String,
+        expiry_ms: Option<u64>,
+    },
+}
+
+/// What was being read, by the names that redis-check-rdb has for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doing {
+    Start,
+    Kind,
+    Expire,
+    Key,
+    Value,
+    Checksum,
+    Length,
+    Aux,
+    ModuleAux,
+    Function,
+}
+
+impl Doing {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Doing::Start => "start",
+            Doing::Kind => "read-type",
+            Doing::Expire => "read-expire",
+            Doing::Key => "read-key",
+            Doing::Value => "read-object-value",
+            Doing::Checksum => "check-sum",
+            Doing::Length => "read-len",
+            Doing::Aux => "read-aux",
+            Doing::ModuleAux => "read-module-aux",
+            Doing::Function => "read-functions",
+        }
+    }
 }
 
 /// A key of a file.
@@ -81,6 +124,8 @@ pub struct Decoder<R> {
     name: Vec<u8>,
     /// The type of the value that is being read.
     kind: Option<u8>,
+    doing: Doing,
+    skips_modules: bool,
     checksum: Option<Checksum>,
 }
 
@@ -96,8 +141,18 @@ impl<R: Read> Decoder<R> {
             db: 0,
             name: Vec::new(),
             kind: None,
+            doing: Doing::Start,
+            skips_modules: false,
             checksum: None,
         })
+    }
+
+    /// The same, which passes over what modules wrote instead of refusing it.
+    pub fn skipping_modules(self) -> Decoder<R> {
+        Decoder {
+            skips_modules: true,
+            ..self
+        }
     }
 
     /// The file's version.
@@ -110,9 +165,15 @@ impl<R: Read> Decoder<R> {
         self.source.offset()
     }
 
-    /// The key and the type that were being read when an error came, if any.
-    pub fn reading(&self) -> Option<(&[u8], u8)> {
-        Some((&self.name[..], self.kind?))
+    /// What was being read when an error came; and of a value, its type and, if it was read by then, its key.
+    pub fn reading(&self) -> (Doing, Option<u8>, Option<&[u8]>) {
+        let key = (self.doing == Doing::Value).then_some(&self.name[..]);
+        (self.doing, self.kind, key)
+    }
+
+    /// An error at the present place, for those who expect more of a file than that it can be read.
+    pub fn corrupt(&self, what: &'static str) -> Error {
+        self.source.corrupt(what)
     }
 
     /// What became of the checksum, at the end.
@@ -137,13 +198,19 @@ impl<R: Read> Decoder<R> {
         let mut attributes = Attributes::default();
         self.kind = None;
         loop {
+            self.doing = Doing::Kind;
             match self.source.byte()? {
                 op::EOF => {
+                    self.doing = Doing::Checksum;
                     self.checksum = Some(self.read_checksum()?);
                     return Ok(None);
                 }
-                op::EXPIRE_MS => attributes.expiry_ms = expiry(self.source.signed()?),
+                op::EXPIRE_MS => {
+                    self.doing = Doing::Expire;
+                    attributes.expiry_ms = expiry(self.source.signed()?);
+                }
                 op::EXPIRE_S => {
+                    self.doing = Doing::Expire;
                     let seconds = i32::from_le_bytes(self.source.array()?);
                     attributes.expiry_ms = expiry(i64::from(seconds) * 1000);
                 }
@@ -167,6 +234,7 @@ impl<R: Read> Decoder<R> {
         let source = &mut self.source;
         match op {
             op::AUX => {
+                self.doing = Doing::Aux;
                 self.name.clear();
                 let mut digits = itoa::Buffer::new();
                 self.name
@@ -177,34 +245,58 @@ impl<R: Read> Decoder<R> {
                 })
             }
             op::SELECT_DB => {
+                self.doing = Doing::Length;
                 self.db = source.length()?;
                 Ok(Item::SelectDb(self.db))
             }
-            op::RESIZE_DB => Ok(Item::ResizeDb {
-                keys: source.length()?,
-                expiring: source.length()?,
-            }),
-            op::FUNCTION => Ok(Item::Function(source.text()?.into_cow())),
+            op::RESIZE_DB => {
+                self.doing = Doing::Length;
+                Ok(Item::ResizeDb {
+                    keys: source.length()?,
+                    expiring: source.length()?,
+                })
+            }
+            op::FUNCTION => {
+                self.doing = Doing::Function;
+                Ok(Item::Function(source.text()?.into_cow()))
+            }
             op::FUNCTION_PRE_GA => {
                 Err(source.corrupt("Pre-release function format not supported."))
             }
             op::MODULE_AUX => {
+                self.doing = Doing::ModuleAux;
                 let (id, uint, _when) = (source.length()?, source.length()?, source.length()?);
-                match uint {
-                    MODULE_UINT => Err(source.error(Reason::ModuleAux(module_name(id)))),
-                    _ => Err(source.corrupt("bad when_opcode")),
+                if uint != module::UINT {
+                    return Err(source.corrupt("bad when_opcode"));
                 }
+                let name = module_name(id);
+                if !self.skips_modules {
+                    return Err(source.error(Reason::ModuleAux(name)));
+                }
+                skip_module(source)?;
+                Ok(Item::ModuleAux { name })
             }
             kind => Err(source.error(Reason::Kind(kind))),
         }
     }
 
     fn key(&mut self, kind: u8, attributes: Attributes) -> Result<Item<'_>, Error> {
+        self.kind = Some(kind);
+        self.doing = Doing::Key;
         self.name.clear();
         let mut digits = itoa::Buffer::new();
         self.name
             .extend_from_slice(self.source.text()?.bytes(&mut digits));
-        self.kind = Some(kind);
+        self.doing = Doing::Value;
+        if kind == kind::MODULE_2 && self.skips_modules {
+            let id = self.source.length()?;
+            skip_module(&mut self.source)?;
+            return Ok(Item::ModuleKey {
+                key: &self.name,
+                name: module_name(id),
+                expiry_ms: attributes.expiry_ms,
+            });
+        }
         Ok(Item::Key(Key {
             db: self.db,
             key: &self.name,
@@ -227,6 +319,20 @@ impl<R: Read> Decoder<R> {
             Some(_) if stored == 0 => Ok(Checksum::Disabled),
             Some(computed) if computed == stored => Ok(Checksum::Right),
             Some(computed) => Err(self.source.error(Reason::Checksum { computed, stored })),
+        }
+    }
+}
+
+/// Passes over what a module wrote, part by part.
+fn skip_module<R: Read>(source: &mut Source<R>) -> Result<(), Error> {
+    loop {
+        match source.length()? {
+            module::END => return Ok(()),
+            module::SINT | module::UINT => drop(source.length()?),
+            module::FLOAT => drop(source.array::<4>()?),
+            module::DOUBLE => drop(source.array::<8>()?),
+            module::STRING => source.load()?,
+            _ => return Err(source.corrupt("A part of a module's value that is none")),
         }
     }
 }

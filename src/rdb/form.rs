@@ -91,5 +91,13 @@ pub mod kind {
 /// The containers of a quicklist's nodes.
 pub(super) const NODE_PLAIN: u64 = 1;
 pub(super) const NODE_PACKED: u64 = 2;
-/// The part of a module's value that is an unsigned number; it stands before `when` in its AUX data.
-pub(super) const MODULE_UINT: u64 = 2;
+
+/// The parts of what a module wrote.
+pub(super) mod module {
+    pub const END: u64 = 0;
+    pub const SINT: u64 = 1;
+    pub const UINT: u64 = 2;
+    pub const FLOAT: u64 = 3;
+    pub const DOUBLE: u64 = 4;
+    pub const STRING: u64 = 5;
+}

@@ -77,7 +77,7 @@ mod stream;
 mod tests;
 mod value;
 
-pub use decode::{Checksum, Decoder, Item, Key};
+pub use decode::{Checksum, Decoder, Doing, Item, Key};
 pub use dump::{Dump, WrongFooter, encode_dump, saved_len};
 pub use encode::{Format, Info, Replication, Usage, Version, write_file};
 pub use sink::{Progress, SaveError, Sink};

@@ -143,7 +143,7 @@ fn load(file: &[u8]) -> (Databases, Vec<Vec<u8>>) {
                 assert!(twin.is_none());
             }
             Item::Function(text) => libraries.push(text.into_owned()),
-            Item::Aux { .. } | Item::SelectDb(_) | Item::ResizeDb { .. } => {}
+            _ => {}
         }
     }
     assert_eq!(decoder.checksum(), Some(Checksum::Right));

@@ -1,0 +1,3 @@
+//! Programs that look at files while no server runs.
+
+pub mod rdb;
