@@ -34,7 +34,8 @@ use tikv_jemalloc_sys as je;
 #[cfg(not(system_alloc))]
 #[used]
 #[unsafe(export_name = "_rjem_malloc_conf")]
-pub static MALLOC_CONF: Settings = Settings(c"narenas:1,dirty_decay_ms:10000,slab_sizes:8192-8192:16".as_ptr());
+pub static MALLOC_CONF: Settings =
+    Settings(c"narenas:1,dirty_decay_ms:10000,slab_sizes:8192-8192:16".as_ptr());
 
 /// A C string's address, as jemalloc wants its settings.
 #[cfg(not(system_alloc))]
