@@ -36,13 +36,24 @@
 //! 11. **The reply** was written into [`resp::reply`] as the function ran: `+OK`. Before the loop sleeps,
 //!     one write per connection carries it out.
 //!
+//! **The other types** follow the same way through files of their own. A value is small or large. Small ones are a run
+//! of bytes, Redis's own: [`ds::listpack`], [`ds::intset`]. Large ones are trees of counted chunks, so that all that was
+//! said of a snapshot holds for them too: a hash or a set is a [`ds::dict`] like the keyspace itself; a list
+//! ([`ds::quicklist`]), the order of a sorted set ([`ds::zset`]) and a stream ([`ds::stream`]) are each a [`ds::tree`],
+//! whose leaves they define. Which form a value has, and when it changes, its face decides ([`object::list`],
+//! [`object::set`], [`object::zset`], [`object::hash`]); the commands in [`cmd`] see only the face. Bitmaps, HyperLogLog
+//! ([`ds::hyperloglog`]) and places ([`base::geohash`]) are strings and sorted sets, read in their own way. Commands that
+//! wait for what is not there yet are parked by [`exec::blocking`].
+//!
+//! **The file.** [`rdb`] knows the format that all of this has on disk.
+//!
 //! What goes on beside requests: [`server::cron`] runs `hz` times a second, [`db::expire`] finds keys
 //! whose time is over without sampling, [`db::evict`] chooses what goes when memory is short,
 //! [`server::bio`] does on other threads what has no state to share. The server commands stand in
 //! [`admin`], built like the data commands, except that they see the whole server.
 //!
 //! An import only ever goes down this list or stays on its floor: `base`, `resp`, `ds`, `ae`; `object`,
-//! `config`, `db`; `cmd`; `exec`, `admin`, `server`. `tests/tidy.rs` keeps it so.
+//! `config`, `db`, `rdb`; `cmd`; `exec`, `admin`, `server`. `tests/tidy.rs` keeps it so.
 
 pub mod admin;
 pub mod ae;
