@@ -42,6 +42,18 @@ pub struct KeyStats {
 /// From this effort on, freeing a value is the freeing thread's work.
 pub const FREE_EFFORT_MAX: usize = 64;
 
+/// Who waits for a key.
+#[derive(Debug, Default)]
+pub struct Queue {
+    /// Oldest first.
+    pub tokens: VecDeque<Token>,
+    /// How many of them the end of the key wakes as well.
+    pub for_end: usize,
+}
+
+/// Who waits for which key of which database.
+pub type Waiting = HashMap<(u32, Bytes), Queue>;
+
 /// See the head of the file.
 pub struct Keys<'a> {
     /// Number of the selected database.
@@ -61,7 +73,7 @@ pub struct Keys<'a> {
     pub list_plain_from: usize,
     pub rng: &'a mut Rng,
     /// Who waits for which key.
-    pub waiting: &'a HashMap<(u32, Bytes), VecDeque<Token>>,
+    pub waiting: &'a Waiting,
     /// Entries that are dear to free end here.
     pub free: &'a mut Vec<Entry>,
     /// Hashes known beforehand, in the order of the arguments.
@@ -354,10 +366,12 @@ impl Keys<'_> {
             None => clock.fresh(),
         };
         let db = self.dbs.db_mut(self.index);
-        // Whoever waits for the end of the container there has to know.
-        let (waited_for, mut replaces) = (!self.waiting.is_empty(), false);
+        // Whoever waits for the end of what is there has to know.
+        let (waited_for, mut replaced) = (!self.waiting.is_empty(), None);
         let (stored, outcome) = db.update(hash, key, self.now_ms, access, |old| {
-            replaces = waited_for && old.is_some_and(|old| old.type_of() != Type::String);
+            if waited_for {
+                replaced = old.map(Entry::type_of);
+            }
             f(old)
         });
         if let Some(entry) = stored.expired {
@@ -376,8 +390,8 @@ impl Keys<'_> {
         }
         if stored.created {
             self.created(self.index, key);
-        } else if replaces && matches!(outcome, Ok(true)) {
-            self.signal_ready(self.index, key);
+        } else if let (Some(was), Ok(true)) = (replaced, &outcome) {
+            self.signal_gone(self.index, key, was);
         }
         outcome
     }
@@ -410,6 +424,19 @@ impl Keys<'_> {
         }
     }
 
+    /// What a key held, of type `was`, is no more: whoever waits for that end may go on.
+    fn signal_gone(&mut self, index: u32, key: &[u8], was: Type) {
+        // Nobody ever waits for one of the others.
+        if self.waiting.is_empty() || !matches!(was, Type::List | Type::Zset | Type::Stream) {
+            return;
+        }
+        let place = (index, Bytes::copy_from_slice(key));
+        let waits = self.waiting.get(&place).is_some_and(|q| q.for_end > 0);
+        if waits && !self.unit.ready.contains(&place) {
+            self.unit.ready.push(place);
+        }
+    }
+
     /// Deletes a key; the entry if it was there and its time not over.
     pub fn take(&mut self, key: &[u8]) -> Option<Entry> {
         self.take_from(self.index, key)
@@ -430,9 +457,7 @@ impl Keys<'_> {
             self.discard(entry);
             return None;
         }
-        if !self.waiting.is_empty() {
-            self.signal_ready(index, key);
-        }
+        self.signal_gone(index, key, entry.type_of());
         Some(entry)
     }
 

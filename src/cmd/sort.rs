@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 
 use crate::base::collate;
 use crate::base::number::{parse_f64, parse_i64};
+use crate::base::partial_sort::partial_sort;
 use crate::base::quoted::is_space;
 use crate::cmd::fault::{CmdResult, DONE, Fault, NOT_INTEGER, SYNTAX, WRONG_TYPE};
 use crate::cmd::keys::Keys;
@@ -375,16 +376,23 @@ impl Elements {
         }
     }
 
-    fn sort(&mut self, query: &Query<'_>) {
+    /// Sorts, as far as `wanted`. The order of what is equal is Redis's: the old one, unless weights are compared and
+    /// only a part is wanted.
+    fn sort(&mut self, query: &Query<'_>, wanted: &Range<usize>) {
         let mut all = std::mem::take(&mut self.all);
-        all.sort_by(|a, b| {
+        let mut compare = |a: &Element, b: &Element| {
             let order = self.cmp(a, b, query);
             if query.descending {
                 order.reverse()
             } else {
                 order
             }
-        });
+        };
+        if query.by.is_some() && *wanted != (0..all.len()) {
+            partial_sort(&mut all, wanted.clone(), &mut compare);
+        } else {
+            all.sort_by(compare);
+        }
         self.all = all;
     }
 }
@@ -506,7 +514,7 @@ fn run(cx: &mut Ctx<'_>, key: &[u8], mut query: Query<'_>) -> CmdResult {
     if !query.keep_order {
         // Whatever was found, all is looked up before an error is told.
         weigh(cx, &mut elements, &query)?;
-        elements.sort(&query);
+        elements.sort(&query, &range);
     }
     let chosen = &elements.all[range];
     match query.store {

@@ -6,12 +6,13 @@
 //! unit of its own, until one of them finds nothing again. A command that gives up at its deadline
 //! replies what [`OnTimeout`] says. CLIENT PAUSE parks commands as well, before they run at all.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
 use crate::cmd::Args;
 use crate::cmd::fault::{Block, OnTimeout};
+pub use crate::cmd::keys::Waiting;
 use crate::exec::call::Outcome;
 use crate::exec::conn::{Parked, Token, Why};
 use crate::exec::gate::Checked;
@@ -19,9 +20,6 @@ use crate::exec::io::Io;
 use crate::exec::server::Server;
 use crate::exec::table::Resolved;
 use crate::resp::reply::Reply;
-
-/// Who waits for which key: (database, key) to tokens, oldest first.
-pub type Waiting = HashMap<(u32, Bytes), VecDeque<Token>>;
 
 /// All who wait.
 #[derive(Debug, Default)]
@@ -45,8 +43,9 @@ impl Blocked {
                 .entry((db, Bytes::copy_from_slice(key)))
                 .or_default();
             // The same key may be named twice; it is served once.
-            if !queue.contains(&token) {
-                queue.push_back(token);
+            if !queue.tokens.contains(&token) {
+                queue.tokens.push_back(token);
+                queue.for_end += usize::from(block.wake_on_delete);
             }
         }
         if let Some(deadline) = block.deadline {
@@ -59,8 +58,10 @@ impl Blocked {
         for key in &block.keys {
             let place = (db, Bytes::copy_from_slice(key));
             if let Some(queue) = self.keys.get_mut(&place) {
-                queue.retain(|&t| t != token);
-                if queue.is_empty() {
+                let before = queue.tokens.len();
+                queue.tokens.retain(|&t| t != token);
+                queue.for_end -= usize::from(block.wake_on_delete && queue.tokens.len() < before);
+                if queue.tokens.is_empty() {
                     self.keys.remove(&place);
                 }
             }
@@ -98,15 +99,8 @@ pub fn reply_timeout(reply: &mut Reply, on_timeout: OnTimeout) {
 impl Server {
     /// How many different keys somebody waits for in a way that their end wakes too (XREADGROUP).
     pub fn keys_awaited_to_go(&self) -> usize {
-        let wakes = |token: &Token| match self.conns.get(*token).and_then(|c| c.parked.as_deref()) {
-            Some(Parked {
-                why: Why::Keys(block),
-                ..
-            }) => block.wake_on_delete,
-            _ => false,
-        };
         let queues = self.blocked.keys.values();
-        queues.filter(|queue| queue.iter().any(wakes)).count()
+        queues.filter(|queue| queue.for_end > 0).count()
     }
 
     /// Takes a connection out of whatever it waits for.
@@ -176,7 +170,7 @@ impl Server {
         let Some(queue) = self.blocked.keys.get(place) else {
             return;
         };
-        for token in queue.clone() {
+        for token in queue.tokens.clone() {
             let Some(Parked {
                 why: Why::Keys(block),
                 ..

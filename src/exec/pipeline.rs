@@ -252,7 +252,9 @@ impl Server {
             if let Resolved::Command(id) = resolved {
                 let command = self.table.get(id);
                 name_elements |= command.spec.elements.is_some();
-                last.1 = command.parent.is_none().then_some(id);
+                // (A container's name alone does not say which of its subcommands comes next.)
+                let says_all = command.parent.is_none() && command.subs.is_empty();
+                last.1 = says_all.then_some(id);
                 self.hint(command, &argv, &mut scratch.hints);
             }
             scratch.prepared.push((resolved, first));

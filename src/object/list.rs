@@ -48,9 +48,11 @@ impl List {
         }
     }
 
-    /// A list of these elements, one listpack if they fit.
+    /// A list of these elements, one listpack if they fit. If not, its nodes are of Redis's built-in size and not
+    /// compressed: SORT, who wants this, does not ask for what is configured.
     pub fn of<'a>(elems: impl IntoIterator<Item = NewElem<'a>>, rules: &ListRules) -> List {
-        let mut list = Quicklist::from_listpack(Listpack::new(), rules.fill, rules.depth);
+        const BUILT_IN_FILL: i32 = -2;
+        let mut list = Quicklist::from_listpack(Listpack::new(), BUILT_IN_FILL, 0);
         for elem in elems {
             list.push(End::Tail, elem, rules.plain_from);
         }

@@ -35,6 +35,11 @@ impl Coverage {
         Coverage { good }
     }
 
+    /// Does not ask for an option that the peer does not have.
+    pub fn forget(&mut self, name: &'static str, option: &str) {
+        self.good.remove(&(name, Some(option.to_string())));
+    }
+
     /// Counts a request, and those of its options whose work its reply shows.
     pub fn note(&mut self, request: &Request, reply: &Value) {
         let queued = matches!(reply, Value::Status(s) if s == b"QUEUED");

@@ -6,8 +6,9 @@
 //! been tested too little.
 
 use redstart::base::rng::Rng;
-use redstart::cmd::spec::{Arg, ArgType, Spec};
+use redstart::cmd::spec::{Arg, ArgType, Flags, Spec};
 
+use crate::typed;
 use crate::words;
 
 /// A command and the options of its row that it uses, as paths of argument names.
@@ -85,18 +86,38 @@ pub struct Generator {
     /// Each row as often as it is to be drawn.
     lots: Vec<usize>,
     /// Unix time in seconds at the start, so that absolute times are of today.
-    now_s: u64,
-    /// Set for a peer of 7.0: it wants an argument more of COMMAND GETKEYS, and a HELLO that fails in the
-    /// middle has done its first half.
+    pub now_s: u64,
+    /// Set for a peer of 7.0: it wants an argument more of COMMAND GETKEYS, a HELLO that fails in the
+    /// middle has done its first half, ZRANK has no option, and the
+    /// lowest of integers is no index.
     pub for_70: bool,
+    /// Keys and arguments are drawn by data type.
+    typed: bool,
+    /// The last new ID of a stream's entry.
+    stream_clock: u64,
     /// The path of an option that the request under construction must have.
     wanted: Option<String>,
+    /// Where the request under construction has a count of keys, and how many it has.
+    numkeys_at: Option<usize>,
+    keys_drawn: u64,
 }
 
 impl Generator {
     /// Draws from `rows` under a seed.
     pub fn new(seed: u64, rows: Vec<Spec>, now_s: u64) -> Self {
-        let lots = |(i, row): (usize, &Spec)| std::iter::repeat_n(i, words::weight(row.name));
+        Self::weighted(seed, rows, now_s, words::weight)
+    }
+
+    /// The same for the data types, each with keys of its own.
+    pub fn typed(seed: u64, rows: Vec<Spec>, now_s: u64) -> Self {
+        Generator {
+            typed: true,
+            ..Self::weighted(seed, rows, now_s, typed::weight)
+        }
+    }
+
+    fn weighted(seed: u64, rows: Vec<Spec>, now_s: u64, weight: fn(&str) -> usize) -> Self {
+        let lots = |(i, row): (usize, &Spec)| std::iter::repeat_n(i, weight(row.name));
         let lots = rows.iter().enumerate().flat_map(lots).collect();
         Generator {
             rng: Rng::new(seed),
@@ -104,7 +125,11 @@ impl Generator {
             lots,
             now_s,
             for_70: false,
+            typed: false,
+            stream_clock: 100,
             wanted: None,
+            numkeys_at: None,
+            keys_drawn: 0,
         }
     }
 
@@ -134,8 +159,12 @@ impl Generator {
     /// A command of this row.
     pub fn request(&mut self, row: &Spec) -> Request {
         let mut request = self.build(row);
-        let fragile = self.for_70 && row.name == "hello";
-        if words::may_break(row.name) && !fragile && self.one_in(25) {
+        let fragile = self.for_70 && matches!(row.name, "hello" | "zrank" | "zrevrank" | "lset");
+        if words::may_break(row.name)
+            && !fragile
+            && !row.flags.has(Flags::BLOCKING)
+            && self.one_in(25)
+        {
             self.break_it(&mut request);
         }
         request
@@ -165,10 +194,21 @@ impl Generator {
             request.options = options_in_form(row, &request.args);
             return request;
         }
+        (self.numkeys_at, self.keys_drawn) = (None, 0);
         for arg in row.args {
             self.arg(row, arg, "", &mut request);
         }
+        if let Some(at) = self.numkeys_at {
+            let wrong = u64::from(self.one_in(40));
+            request.args[at] = (self.keys_drawn + wrong).to_string().into_bytes();
+        }
         words::make_harmless(&mut request);
+        if self.for_70 && matches!(row.name, "zrank" | "zrevrank") {
+            request.args.truncate(3);
+        }
+        if self.typed {
+            typed::mend(&mut self.rng, &mut request, &mut self.stream_clock);
+        }
         request
     }
 
@@ -212,10 +252,13 @@ impl Generator {
         if is_option(arg, &path) {
             out.options.push(path.clone());
         }
-        let times = if arg.multiple {
-            1 + self.rng.below(3)
-        } else {
-            1
+        let times = match arg.name {
+            // One for each key.
+            "weight" => self.keys_drawn,
+            "id" | "ID" if path.starts_with("/streams/") => self.keys_drawn,
+            "key" if path.starts_with("/streams/") && !self.one_in(3) => 1,
+            _ if arg.multiple => 1 + self.rng.below(3),
+            _ => 1,
         };
         for i in 0..times {
             if let Some(token) = arg.token
@@ -244,12 +287,26 @@ impl Generator {
                 }
                 return;
             }
-            ArgType::Key => self.pick(words::KEYS),
-            ArgType::Pattern => match words::pattern(row.name) {
-                Some(list) => self.pick(list),
-                None => self.pick(words::PATTERNS),
-            },
-            ArgType::Double => self.pick(words::DOUBLES),
+            ArgType::Key => {
+                self.keys_drawn += u64::from(arg.multiple);
+                self.key(row, arg)
+            }
+            _ if self.typed && typed::is_id(row, arg.name) => {
+                typed::id(&mut self.rng, row, arg.name, &mut self.stream_clock).into_bytes()
+            }
+            ArgType::Pattern => {
+                let typed = typed::pattern(row, arg.name).filter(|_| self.typed);
+                let list = typed.or_else(|| words::pattern(row.name));
+                self.pick(list.unwrap_or(words::PATTERNS))
+            }
+            ArgType::Double => {
+                let typed = typed::double(row, arg.name).filter(|_| self.typed);
+                self.pick(typed.unwrap_or(words::DOUBLES))
+            }
+            ArgType::Integer if arg.name == "numkeys" => {
+                self.numkeys_at = Some(out.args.len());
+                Vec::new()
+            }
             ArgType::UnixTime => self.time(arg.name.contains("milli"), self.now_s),
             ArgType::Integer => self.integer(row, arg),
             ArgType::String => self.string(row, arg, out),
@@ -257,7 +314,17 @@ impl Generator {
         out.args.push(text);
     }
 
+    fn key(&mut self, row: &Spec, arg: &Arg) -> Vec<u8> {
+        match self.typed {
+            true => typed::key(&mut self.rng, row, arg.name).into(),
+            false => self.pick(words::KEYS),
+        }
+    }
+
     fn integer(&mut self, row: &Spec, arg: &Arg) -> Vec<u8> {
+        if let Some(list) = typed::integer(row, arg.name).filter(|_| self.typed) {
+            return self.pick(list);
+        }
         if let Some(list) = words::integer(row.name, arg.name) {
             return self.pick(list);
         }
@@ -295,7 +362,9 @@ impl Generator {
                 self.row_name()
             };
         }
-        match words::string(row.name, arg.name) {
+        let typed = typed::string(row, arg.name).filter(|_| self.typed);
+        match typed.or_else(|| words::string(row.name, arg.name)) {
+            Some(_) if self.typed && self.one_in(60) => self.binary(100),
             Some(list) => self.pick(list),
             None if self.one_in(8) => self.binary(300),
             None => self.pick(words::VALUES),

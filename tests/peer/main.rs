@@ -18,4 +18,6 @@ mod random;
 mod rdb;
 mod scenes;
 mod settings;
+mod typed;
+mod types;
 mod words;

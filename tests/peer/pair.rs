@@ -194,6 +194,20 @@ impl Pair {
         (ours == theirs).then_some(ours)
     }
 
+    /// Waits until so many clients wait on each server.
+    pub fn until_blocked(&mut self, count: usize) {
+        let line = format!("blocked_clients:{count}\r\n");
+        for conn in &mut self.conns {
+            conn.awaited = line.clone();
+            loop {
+                let info = conn.call(&["INFO", "clients"]);
+                if String::from_utf8_lossy(info.as_bytes().unwrap_or_default()).contains(&line) {
+                    break;
+                }
+            }
+        }
+    }
+
     /// Says goodbye and waits until both servers have closed: they know then that it is gone.
     pub fn quit(mut self) {
         for conn in &mut self.conns {
