@@ -53,7 +53,7 @@
 //! [`admin`], built like the data commands, except that they see the whole server.
 //!
 //! An import only ever goes down this list or stays on its floor: `base`, `resp`, `ds`, `ae`; `object`,
-//! `config`, `db`, `rdb`; `cmd`; `exec`, `admin`, `server`. `tests/tidy.rs` keeps it so.
+//! `config`, `db`, `rdb`; `cmd`; `exec`, `admin`, `server`, `check`. `tests/tidy.rs` keeps it so.
 
 pub mod admin;
 pub mod ae;

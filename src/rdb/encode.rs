@@ -119,7 +119,7 @@ pub fn write_file<'a, W: Write>(
     let mut compressor = Compressor::new();
     let compressor = format.compress.then_some(&mut compressor);
     let mut sink = Sink::new(to, compressor, format.checksum).watched(progress);
-    write!(Bytes(&mut sink), "REDIS{:04}", format.version.number())?;
+    sink.raw(format!("REDIS{:04}", format.version.number()).as_bytes())?;
     aux_fields(&mut sink, info)?;
     for library in functions {
         sink.byte(op::FUNCTION)?;
@@ -141,23 +141,6 @@ pub fn write_file<'a, W: Write>(
     sink.raw(&checksum.to_le_bytes())?;
     let written = sink.written();
     Ok((sink.finish()?, written))
-}
-
-/// A sink as the formatting macros want it.
-struct Bytes<'s, 'c, W>(&'s mut Sink<'c, W>);
-
-impl<W: Write> Write for Bytes<'_, '_, W> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        match self.0.raw(bytes) {
-            Ok(()) => Ok(bytes.len()),
-            Err(SaveError::Io(error)) => Err(error),
-            Err(error @ SaveError::Cancelled) => Err(std::io::Error::other(error)),
-        }
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 fn aux_fields<W: Write>(sink: &mut Sink<'_, W>, info: &Info<'_>) -> Done {

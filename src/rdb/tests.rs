@@ -651,7 +651,8 @@ proptest! {
             steps += 1;
             prop_assert!(steps <= whole, "it goes round");
         };
-        if file.len() < whole {
+        // A flip may make it an old version, which needs no checksum.
+        if file.len() < whole && flips.is_empty() {
             prop_assert!(end.is_err());
         }
     }
