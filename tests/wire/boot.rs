@@ -354,6 +354,31 @@ fn systemd_is_told() {
 }
 
 #[test]
+fn upstart_is_told_by_a_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = command(dir.path(), &["--supervised", "upstart", "--port", "0"]);
+    command.args(["--unixsocket", &path(&dir, "socket")]);
+    let mut child = command.env("UPSTART_JOB", "redis").spawn().unwrap();
+    let mut server = Server {
+        lines: BufReader::new(child.stdout.take().unwrap()),
+        child,
+        log: String::new(),
+        port: 0,
+    };
+    assert!(server.says("supervised by upstart, will stop to signal readiness"));
+    let stat = format!("/proc/{}/stat", server.child.id());
+    let stopped = |stat: String| stat.rsplit(')').next().is_some_and(|s| s.starts_with(" T"));
+    let give_up = Instant::now() + PATIENCE;
+    while !stopped(fs::read_to_string(&stat).unwrap()) {
+        assert!(Instant::now() < give_up, "it runs on:\n{}", server.log);
+        std::thread::yield_now();
+    }
+    send_signal("-CONT", server.child.id());
+    assert!(server.says("Ready to accept connections unix"));
+    assert_eq!(server.end_by("-TERM"), Some(0));
+}
+
+#[test]
 fn a_daemon_leaves_its_number_and_its_log() {
     let dir = tempfile::tempdir().unwrap();
     let (pid_file, log, sock) = (path(&dir, "pid"), path(&dir, "log"), path(&dir, "s"));
