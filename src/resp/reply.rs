@@ -115,6 +115,29 @@ impl Header {
     }
 }
 
+/// Numbers from here on have more than eight digits.
+const SHORT_END: i64 = 100_000_000;
+
+/// A header like [`Header`] for a number of one digit to eight (not 0), made in registers: its bytes, and how many of
+/// them count.
+#[inline]
+fn short_header(prefix: u8, n: u64) -> ([u8; 16], usize) {
+    // Halves, quarters, single digits: each step parts all groups at once. The divisions are multiplications that are
+    // exact for numbers of four digits and two.
+    let halves = (n / 10_000) | ((n % 10_000) << 32);
+    let upper = ((halves * 10_486) >> 20) & 0x0000_007f_0000_007f;
+    let quarters = upper | (halves - 100 * upper) << 16;
+    let upper = ((quarters * 103) >> 10) & 0x000f_000f_000f_000f;
+    let digits = upper | (quarters - 10 * upper) << 8;
+    // The first digit is the lowest byte; zeros that come first go.
+    let zeros = digits.trailing_zeros() / 8;
+    let text = (digits | 0x3030_3030_3030_3030) >> (8 * zeros);
+    let len = 8 - zeros as usize;
+    let ending = u128::from(u16::from_le_bytes(*b"\r\n")) << (8 * (len + 1));
+    let line = u128::from(prefix) | u128::from(text) << 8 | ending;
+    (line.to_le_bytes(), len + 3)
+}
+
 // --- What commands write ---------------------------------------------------------------------------------------
 
 impl Reply {
@@ -188,7 +211,7 @@ impl Reply {
     pub fn int(&mut self, n: i64) {
         match n {
             0..=9 => self.raw(&[b':', b'0' + n as u8, b'\r', b'\n']),
-            _ => self.line(b':', itoa::Buffer::new().format(n).as_bytes()),
+            _ => self.number(b':', n),
         }
     }
 
@@ -354,8 +377,21 @@ impl Reply {
         match n {
             0..=9 => self.raw(&[prefix, digit(n), b'\r', b'\n']),
             10..=99 => self.raw(&[prefix, digit(n / 10), digit(n % 10), b'\r', b'\n']),
-            _ => self.raw(Header::new(prefix, n as i64).as_bytes()),
+            _ => self.number(prefix, n as i64),
         }
+    }
+
+    #[inline]
+    fn number(&mut self, prefix: u8, n: i64) {
+        if !(1..SHORT_END).contains(&n) {
+            return self.raw(Header::new(prefix, n).as_bytes());
+        }
+        let (bytes, len) = short_header(prefix, n as u64);
+        self.room(bytes.len());
+        let end = self.tail.len() + len;
+        // All of it and then cut: to copy a number of bytes that is known beforehand takes no call.
+        self.tail.extend_from_slice(&bytes);
+        self.tail.truncate(end);
     }
 
     fn map_header(&self, n: usize) -> (u8, usize) {
@@ -666,7 +702,11 @@ impl Reply {
             held => (held * 4).min(TAIL_MAX),
         };
         let capacity = wanted.max(self.tail.len() + n);
-        self.tail.reserve_exact(capacity - self.tail.len());
+        if self.tail.is_empty() {
+            self.tail = Vec::with_capacity(capacity);
+        } else {
+            self.tail.reserve_exact(capacity - self.tail.len());
+        }
     }
 
     /// Moves the tail into the queue.
@@ -739,6 +779,24 @@ mod tests {
             "+OK\r\n+QUEUED\r\n-ERR a  b\r\n:-1\r\n:7\r\n:1234567890123\r\n$0\r\n\r\n$3\r\n-12\r\n$3\r\n1-2\r\n\
              _\r\n_\r\n*123\r\n%2\r\n~10\r\n>3\r\n#t\r\n#f\r\n,3.25\r\n,-inf\r\n(123\r\n=6\r\ntxt:hi\r\n"
         );
+    }
+
+    #[test]
+    fn numbers_of_all_lengths() {
+        let powers = (0..19).map(|n| 10i64.pow(n));
+        let around = powers.flat_map(|p| [p - 1, p, p + 1, p / 7 * 5, p * 3, -p, 1 - p]);
+        for n in around.chain([i64::MIN, i64::MAX]).chain(0..20_000) {
+            let mut reply = Reply::new();
+            reply.int(n);
+            if let Ok(len) = usize::try_from(n) {
+                reply.array(len);
+            }
+            let mut want = format!(":{n}\r\n");
+            if n >= 0 {
+                want += &format!("*{n}\r\n");
+            }
+            assert_eq!(reply.to_vec(), want.as_bytes(), "{n}");
+        }
     }
 
     #[test]
