@@ -77,11 +77,26 @@ pub enum Needs {
 /// All commands. Made once at the start.
 pub struct Table {
     commands: Vec<Command>,
-    index: Vec<(u64, u16)>,
+    index: Vec<Slot>,
     names: HashMap<Vec<u8>, CommandId>,
 }
 
 const EMPTY: u16 = u16::MAX;
+
+/// A place in the index: the first eight bytes of a name and its length, and the command's number.
+#[derive(Clone, Copy)]
+struct Slot {
+    head: u64,
+    len: u32,
+    id: u16,
+}
+
+const NO_SLOT: Slot = Slot {
+    head: 0,
+    len: 0,
+    id: EMPTY,
+};
+
 /// Slots of the index: several times the number of commands, so that a probe rarely goes on.
 const INDEX_SLOTS: usize = 2048;
 
@@ -100,7 +115,7 @@ impl Table {
         rows.sort_by_key(|(s, _)| s.name);
         let mut table = Table {
             commands: Vec::new(),
-            index: vec![(0, EMPTY); INDEX_SLOTS],
+            index: vec![NO_SLOT; INDEX_SLOTS],
             names: HashMap::new(),
         };
         for (spec, run) in rows {
@@ -135,10 +150,14 @@ impl Table {
     fn add_name(&mut self, name: &[u8], id: CommandId) {
         let name = name.to_ascii_lowercase();
         let (head, mut at) = place(&name);
-        while self.index[at].1 != EMPTY {
+        while self.index[at].id != EMPTY {
             at = (at + 1) % INDEX_SLOTS;
         }
-        self.index[at] = (head, id as u16);
+        self.index[at] = Slot {
+            head,
+            len: name.len() as u32,
+            id: id as u16,
+        };
         self.names.insert(name, id);
     }
 
@@ -158,7 +177,7 @@ impl Table {
         }
         // Renaming happens at the start, a few times: the index is made anew.
         let names: Vec<_> = self.names.drain().collect();
-        self.index.fill((0, EMPTY));
+        self.index.fill(NO_SLOT);
         for (name, id) in names {
             self.add_name(&name, id);
         }
@@ -170,12 +189,16 @@ impl Table {
     pub fn find(&self, name: &[u8]) -> Option<CommandId> {
         let (head, mut at) = place(name);
         loop {
-            let (h, id) = self.index[at];
-            if id == EMPTY {
+            let slot = self.index[at];
+            if slot.id == EMPTY {
                 return None;
             }
-            if h == head {
-                let id = id as usize;
+            if slot.head == head && slot.len as usize == name.len() {
+                let id = slot.id as usize;
+                if name.len() <= 8 {
+                    // The head is all of it.
+                    return Some(id);
+                }
                 let known = self.commands[id].spec.name.as_bytes();
                 if known.eq_ignore_ascii_case(name) {
                     return Some(id);
@@ -266,13 +289,37 @@ pub enum Resolved {
 /// The first eight bytes of the lower-cased name, and where in the index its search begins.
 #[inline]
 fn place(name: &[u8]) -> (u64, usize) {
-    let mut head = [0u8; 8];
-    let n = name.len().min(8);
-    head[..n].copy_from_slice(&name[..n]);
-    // Lower-cases letters; other bytes may change too, which the full comparison sorts out.
-    let head = u64::from_le_bytes(head) | 0x2020_2020_2020_2020;
+    let head = lower_case(head(name));
     let mixed = (head ^ name.len() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     (head, (mixed >> 53) as usize)
+}
+
+/// The first eight bytes, zeros behind a shorter name.
+#[inline]
+fn head(name: &[u8]) -> u64 {
+    if let Some(all) = name.first_chunk() {
+        return u64::from_le_bytes(*all);
+    }
+    if let (Some(first), Some(last)) = (name.first_chunk(), name.last_chunk()) {
+        // The two overlap, and where they do they say the same.
+        let at = 8 * (name.len() - size_of::<u32>());
+        return u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << at;
+    }
+    name.iter()
+        .rev()
+        .fold(0, |head, &byte| head << 8 | u64::from(byte))
+}
+
+/// Eight bytes with their ASCII capitals made small, all at once.
+#[inline]
+fn lower_case(bytes: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let low = bytes & (0x7f * ONES);
+    // The top bit of a byte is set where its low seven bits reach 'A', and where they are beyond 'Z'.
+    let from_a = low + (0x80 - u64::from(b'A')) * ONES;
+    let beyond_z = low + (0x7f - u64::from(b'Z')) * ONES;
+    let capital = (from_a ^ beyond_z) & !bytes & (0x80 * ONES);
+    bytes | capital >> 2
 }
 
 fn needs(name: &str) -> Needs {
@@ -447,6 +494,15 @@ mod tests {
                 "{}",
                 c.spec.name
             );
+        }
+        // As short as a head, and one bit off a letter.
+        assert_eq!(table.find(b"G@T"), None);
+        assert_eq!(table.find(b"\x07et"), None);
+        assert_eq!(table.find(b"get\0"), None);
+        for byte in 0..=u8::MAX {
+            let bytes = u64::from_le_bytes([byte; 8]);
+            let small = u64::from_le_bytes([byte.to_ascii_lowercase(); 8]);
+            assert_eq!(lower_case(bytes), small, "{byte}");
         }
         assert_eq!(table.find(b""), None);
         assert_eq!(table.find(b"g\0t"), None);
