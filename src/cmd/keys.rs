@@ -518,6 +518,7 @@ impl Keys<'_> {
     }
 
     /// The same in another database.
+    #[inline]
     pub fn signal_modified_in(&mut self, index: u32, key: &[u8]) {
         self.watch.touch(self.dbs, index, key);
     }

@@ -408,7 +408,12 @@ impl EntryMut<'_> {
         &mut self,
         change: impl FnOnce(&mut C) -> R,
     ) -> Option<(R, bool)> {
-        if let Some(mut container) = C::unpacked(C::of(self.record.value())?) {
+        if self.record.type_of() != C::TYPE {
+            return None;
+        }
+        if C::PACKS
+            && let Some(mut container) = C::of(self.record.value()).and_then(C::unpacked)
+        {
             let result = change(&mut container);
             let is_empty = container.is_empty();
             // An empty one is about to go with its key.

@@ -207,15 +207,14 @@ impl Entry {
     /// The value.
     #[inline]
     pub fn value(&self) -> ValueRef<'_> {
-        let shape = self.shape();
-        let at = self.at(shape.value_at());
+        let at = self.value_at();
         // SAFETY: the tag says what lies there; text and heap pointer stay put while the entry is borrowed.
         unsafe {
-            match shape.tag {
+            match self.tag() {
                 n @ 0..=TAG_INT_MAX => ValueRef::Str(Str::Int(read_int(at, n as usize))),
                 tag @ TAG_EMBSTR..TAG_HEAP => {
-                    let start = at.add(varint_bytes(shape.text_len));
-                    embedded(tag, std::slice::from_raw_parts(start, shape.text_len))
+                    let (len, len_bytes) = read_varint(at);
+                    embedded(tag, std::slice::from_raw_parts(at.add(len_bytes), len))
                 }
                 TAG_HEAP_STR => ValueRef::Str(Str::Big(&*at.cast::<Shared<BigStr>>())),
                 TAG_HEAP_LIST => ValueRef::List(&*at.cast::<Shared<List>>()),
@@ -244,6 +243,7 @@ impl Entry {
     }
 
     /// The type of the value.
+    #[inline]
     pub fn type_of(&self) -> Type {
         match self.tag() {
             0..=TAG_RAW | TAG_HEAP_STR => Type::String,
@@ -370,7 +370,7 @@ impl Entry {
             left_behind += self.shape().class();
             *self = self.rebuilt(self.packed());
         }
-        let at = self.at(self.shape().value_at());
+        let at = self.value_at();
         // SAFETY: the tag says what lies there; the entry is unique, and `self` is borrowed as long as this is.
         let (heap, copied) = unsafe {
             match self.tag() {
@@ -552,6 +552,19 @@ impl Entry {
     #[inline]
     fn expiry_bytes(&self) -> usize {
         Shape::of_form(self.form()).expiry_bytes()
+    }
+
+    /// Where the value begins. What [`Shape::value_at`] says too, for those who need nothing else of the shape.
+    #[inline]
+    fn value_at(&self) -> *mut u8 {
+        let at = HEAD_BYTES + self.expiry_bytes();
+        // SAFETY: a length lies there.
+        let (len, len_bytes) = unsafe { read_varint(self.at(at)) };
+        let end = at + len_bytes + len;
+        self.at(match self.tag() {
+            TAG_HEAP.. => end.next_multiple_of(ALIGN),
+            _ => end,
+        })
     }
 
     #[inline]

@@ -367,6 +367,7 @@ impl Clone for Hash {
 
 impl Container for Hash {
     const TYPE: Type = Type::Hash;
+    const PACKS: bool = true;
     type Ref<'a> = HashRef<'a>;
 
     fn into_heap(self) -> Heap {

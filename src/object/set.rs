@@ -528,6 +528,7 @@ impl Set {
 
 impl Container for Set {
     const TYPE: Type = Type::Set;
+    const PACKS: bool = true;
     type Ref<'a> = SetRef<'a>;
 
     fn into_heap(self) -> Heap {

@@ -167,6 +167,9 @@ pub trait Container: Clone + Send + Sync + 'static {
         None
     }
 
+    /// Whether small ones lie inside their keys' allocations.
+    const PACKS: bool = false;
+
     /// A copy of one that lies inside its key's allocation, to be changed; `None` if it does not.
     fn unpacked(_: Self::Ref<'_>) -> Option<Self> {
         None
