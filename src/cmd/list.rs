@@ -154,7 +154,7 @@ fn push(cx: &mut Ctx<'_>, mut args: Args<'_>, end: End, only_there: bool) -> Cmd
     let (len, _) = cx
         .keys
         .change_or_make(key, List::new, |list: &mut List, _| {
-            list.grow_for(elems.iter().map(|e| e.len()).sum(), elems.len(), &rules);
+            list.grow_for(elems.iter().map(|e| e.len()), &rules);
             for text in elems {
                 let own = args.shared(text);
                 list.push(end, NewElem { text, own }, &rules);
@@ -402,7 +402,7 @@ fn lset(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
     let rules = rules(&cx.keys);
     let own = args.shared(text);
     let replaced = cx.keys.change(key, |list: &mut List, _| {
-        list.grow_for(text.len(), 1, &rules);
+        list.grow_for([text.len()], &rules);
         let at = place(index, list.len()).ok_or(OUT_OF_RANGE)?;
         list.replace(at, NewElem { text, own }, &rules);
         list.shrunk(&rules);
@@ -452,7 +452,7 @@ fn linsert(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
     let own = args.shared(text);
     let inserted = cx.keys.change(key, |list: &mut List, _| {
         // Whether it will be inserted or not.
-        list.grow_for(text.len(), 1, &rules);
+        list.grow_for([text.len()], &rules);
         let at = list.find(&Needle::new(pivot))?;
         list.insert(at, before, NewElem { text, own }, &rules);
         Some(list.len())

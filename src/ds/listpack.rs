@@ -494,7 +494,8 @@ impl Listpack {
         if new.len() > gap {
             return self.put(HEADER_BYTES, 0, 0, &[new]);
         }
-        let count = self.count_field().to_le_bytes();
+        // The greatest count says that there are more.
+        let count = self.count_field().saturating_add(1).to_le_bytes();
         self.set_gap(gap - new.len());
         // SAFETY: the gap is part of the allocation; header and entry are written over the end of it and over the old
         // header.
@@ -504,7 +505,32 @@ impl Listpack {
             start.add(4).cast::<[u8; 2]>().write(count);
             new.write(start.add(HEADER_BYTES));
         }
-        self.count_one_more();
+    }
+
+    /// Takes the last element out, after `f` has read it. `None` if there is none.
+    #[inline]
+    pub fn pop_back<R>(&mut self, f: impl FnOnce(Elem<'_>) -> R) -> Option<R> {
+        let pos = self.last()?;
+        let at = pos.0 as usize;
+        let (elem, bytes) = entry::decode(&self.inner()[at..])?;
+        let result = f(elem);
+        let (left, total) = (at + 1, self.total_bytes());
+        let count = self.count_field();
+        // The block's size follows from what is in it. While it stays the same, and half of it is full, nothing moves.
+        let class = size_class(self.gap() + total, 1);
+        let stays = size_class(self.gap() + left, 1) == class && left * 2 > class;
+        if !stays || left + bytes != total || count == COUNT_UNKNOWN {
+            self.remove(pos);
+            return Some(result);
+        }
+        // SAFETY: the entry that lay here had at least one byte.
+        unsafe {
+            let start = self.start();
+            start.add(at).write(END);
+            set_total(start, left);
+        }
+        self.set_count(usize::from(count).saturating_sub(1));
+        Some(result)
     }
 
     #[inline]

@@ -34,7 +34,7 @@ use bytes::Bytes;
 
 use super::listpack::{Elem, Listpack, Needle};
 use super::tree::{Beside, Leaf, Place, Tree};
-pub use node::{Node, Whole, remove_matches};
+pub use node::{Node, Whole, pop_elem, remove_matches};
 
 /// How large a node with several elements may be, whatever the limit on their number.
 const SAFE_BYTES_MAX: usize = 8192;

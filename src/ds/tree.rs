@@ -60,6 +60,7 @@ pub trait Leaf: Clone {
     /// The number of elements. A leaf left empty by an edit is removed.
     fn len(&self) -> usize;
     /// True if there are none.
+    #[inline]
     fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -12,7 +12,7 @@ use crate::base::alloc::size_class;
 use crate::ds::cow::Shared;
 use crate::ds::listpack::{Elem, Listpack, Needle};
 pub use crate::ds::quicklist::{End, Item, NewElem};
-use crate::ds::quicklist::{Limits, Quicklist};
+use crate::ds::quicklist::{Limits, Quicklist, pop_elem};
 
 /// What the configuration says of lists.
 #[derive(Clone, Copy, Debug)]
@@ -171,12 +171,17 @@ impl List {
 
     // ---- Encodings ----
 
-    /// To be called before elements are added, or replaced: `bytes` of text, in `count` of them.
+    /// To be called before elements of these lengths are added, or replace others.
     #[inline]
-    pub fn grow_for(&mut self, bytes: usize, count: usize, rules: &ListRules) {
+    pub fn grow_for<T>(&mut self, lens: T, rules: &ListRules)
+    where
+        T: IntoIterator<Item = usize, IntoIter: ExactSizeIterator>,
+    {
         let Body::Small(lp) = &mut self.body else {
             return;
         };
+        let lens = lens.into_iter();
+        let (count, bytes): (usize, usize) = (lens.len(), lens.sum());
         let size = lp.total_bytes().saturating_add(bytes);
         if Limits::new(rules.fill).exceeded(size, lp.len() + count) {
             let lp = std::mem::take(lp);
@@ -188,12 +193,18 @@ impl List {
     /// To be called after elements were taken away or replaced.
     #[inline]
     pub fn shrunk(&mut self, rules: &ListRules) {
+        if let Body::Quick(list) = &self.body
+            && list.node_count() == 1
+        {
+            self.pack_up(rules);
+        }
+    }
+
+    /// Makes a list of one node a listpack if it is short enough.
+    fn pack_up(&mut self, rules: &ListRules) {
         let Body::Quick(list) = &mut self.body else {
             return;
         };
-        if list.node_count() != 1 {
-            return;
-        }
         let limits = Limits::new(rules.fill);
         let count = list.len();
         if let Some(lp) = list.to_listpack(|size| limits.half_kept(size, count)) {
@@ -223,13 +234,7 @@ impl List {
             Body::Small(lp) => lp,
             Body::Quick(list) => return list.pop(end, f),
         };
-        let pos = match end {
-            End::Head => lp.first(),
-            End::Tail => lp.last(),
-        }?;
-        let result = f(Item::Elem(lp.get(pos)?));
-        lp.remove(pos);
-        Some(result)
+        pop_elem(lp, end, f)
     }
 
     /// Puts an element before or behind element `index`, which is there.

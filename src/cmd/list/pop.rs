@@ -324,7 +324,7 @@ impl Moved {
     }
 
     fn push(&self, list: &mut List, end: End, rules: &super::ListRules) {
-        list.grow_for(self.weight, 1, rules);
+        list.grow_for([self.weight], rules);
         let (text, own) = (self.text(), self.own.clone());
         list.push(end, NewElem { text, own }, rules);
     }

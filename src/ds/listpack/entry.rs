@@ -211,6 +211,13 @@ impl<'a> Encoded<'a> {
         let body = head_len + self.text.len();
         // SAFETY: the three parts make up `len()` bytes.
         unsafe {
+            if head_len == 1 && body <= 127 {
+                // Nearly every element is so short: no loop, and one copy.
+                to.write(self.head[0]);
+                ptr::copy_nonoverlapping(self.text.as_ptr(), to.add(1), self.text.len());
+                to.add(body).write(body as u8);
+                return;
+            }
             ptr::copy_nonoverlapping(self.head.as_ptr(), to, head_len);
             ptr::copy_nonoverlapping(self.text.as_ptr(), to.add(head_len), self.text.len());
             for (i, byte) in backlen(body).enumerate() {

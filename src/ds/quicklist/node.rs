@@ -195,14 +195,7 @@ impl Node {
             *self = Node::Packed(Listpack::new());
             return Some(result);
         }
-        let lp = self.packed();
-        let pos = match end {
-            End::Head => lp.first(),
-            End::Tail => lp.last(),
-        }?;
-        let result = f(Item::Elem(lp.get(pos)?));
-        lp.remove(pos);
-        Some(result)
+        pop_elem(self.packed(), end, f)
     }
 
     /// Inserts an element as number `at`.
@@ -322,6 +315,18 @@ impl Lzf {
         }
         Node::Packed(Listpack::from_bytes(&raw, false).expect("our own compression"))
     }
+}
+
+/// Takes the element at an end of a listpack out, after `f` has read it.
+#[inline]
+pub fn pop_elem<R>(lp: &mut Listpack, end: End, f: impl FnOnce(Item<'_>) -> R) -> Option<R> {
+    if end == End::Tail {
+        return lp.pop_back(|elem| f(Item::Elem(elem)));
+    }
+    let pos = lp.first()?;
+    let result = f(Item::Elem(lp.get(pos)?));
+    lp.remove(pos);
+    Some(result)
 }
 
 impl Leaf for Node {
