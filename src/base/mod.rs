@@ -3,6 +3,7 @@ pub mod alloc;
 pub mod checksum;
 pub mod collate;
 pub mod double;
+pub mod equal;
 pub mod errno;
 pub mod geohash;
 pub mod glob;

@@ -13,6 +13,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use crate::base::equal::equal;
 use crate::cmd::Args;
 use crate::cmd::keys::KeyHint;
 use crate::cmd::session::Marks;
@@ -20,9 +21,9 @@ use crate::config::Config;
 use crate::exec::conn::{Big, Conn, Token};
 use crate::exec::io::Io;
 use crate::exec::server::Server;
-use crate::exec::table::{Command, CommandId, Resolved, Table};
+use crate::exec::table::{Command, CommandId, Resolved};
 use crate::object::{Entry, ValueRef};
-use crate::resp::request::{Argv, Batch, Limits, Parser, ProtocolError, Step};
+use crate::resp::request::{Batch, Limits, Parser, ProtocolError, Step};
 
 /// Commands parsed ahead of the one that runs. Enough to hide a memory access behind the others,
 /// few enough for their cache lines to stay in the first-level cache.
@@ -34,10 +35,21 @@ const AHEAD_MAX: usize = 4096;
 /// Keys of a single command that are fetched ahead.
 const KEYS_MAX: usize = 64;
 
+/// Arguments of a batch whose places are kept for the next one.
+const ARGS_KEPT: usize = 4096;
+
 /// Memory reused from batch to batch.
 #[derive(Default)]
 pub struct Scratch {
     batch: Batch,
+    /// The arguments of all its commands. Empty between batches.
+    args: Vec<&'static [u8]>,
+    ahead: Ahead,
+}
+
+/// What is known of a batch before it runs.
+#[derive(Default)]
+struct Ahead {
     hints: Vec<KeyHint>,
     hashes: Vec<u64>,
     /// For each command of the batch: what it calls and where its hints begin.
@@ -146,7 +158,7 @@ impl Server {
     /// Runs the complete commands at the front of `buf`, at most a turn's worth. What is to be kept of
     /// `buf`: from the first command that did not run to its end, or to where a big argument begins.
     fn run_input(&mut self, io: &mut dyn Io, token: Token, buf: &[u8]) -> Range<usize> {
-        let mut scratch = std::mem::take(&mut self.batch);
+        let mut scratch = self.batch.take().unwrap_or_default();
         let (mut used, mut end) = (0, buf.len());
         let mut ran = 0;
         self.mark_pending(token, false);
@@ -188,7 +200,7 @@ impl Server {
             }
         }
         scratch.batch.clear();
-        self.batch = scratch;
+        self.batch = Some(scratch);
         used..end
     }
 
@@ -202,19 +214,21 @@ impl Server {
         buf: &[u8],
     ) -> Option<usize> {
         self.running_bytes = buf.len();
-        self.prepare(token, scratch, buf);
-        let mut argv: SmallVec<[&[u8]; 16]> = SmallVec::new();
-        for i in 0..scratch.batch.len() {
-            argv.clear();
-            argv.extend(scratch.batch.argv(i, buf).iter());
-            let (resolved, hint) = scratch.prepared[i];
-            let args = Args::new(&argv, scratch.batch.bigs());
-            self.request(io, token, args, resolved, &scratch.hints[hint as usize..]);
+        let Scratch { batch, args, ahead } = scratch;
+        let mut all: Vec<&[u8]> = std::mem::take(args);
+        all.extend(batch.all(buf).iter());
+        self.prepare(token, batch, &all, ahead);
+        let mut stopped_at = None;
+        for (i, &(resolved, hint)) in ahead.prepared.iter().enumerate() {
+            let args = Args::new(&all[batch.span(i)], batch.bigs());
+            self.request(io, token, args, resolved, &ahead.hints[hint as usize..]);
             if self.exiting.is_some() || !self.conns.get(token).is_some_and(Conn::may_run) {
-                return Some(scratch.batch.end(i));
+                stopped_at = Some(batch.end(i));
+                break;
             }
         }
-        None
+        *args = emptied(all);
+        stopped_at
     }
 
     /// A big argument begins with `data`; the network reads the rest straight behind it.
@@ -234,19 +248,19 @@ impl Server {
     }
 
     /// Looks up the commands of a batch, and fetches the memory that their keys live in.
-    fn prepare(&mut self, token: Token, scratch: &mut Scratch, buf: &[u8]) {
-        scratch.hints.clear();
-        scratch.prepared.clear();
+    fn prepare(&self, token: Token, batch: &Batch, all: &[&[u8]], ahead: &mut Ahead) {
+        ahead.hints.clear();
+        ahead.prepared.clear();
         let mut last: (&[u8], Option<CommandId>) = (b"", None);
         let mut name_elements = false;
-        for i in 0..scratch.batch.len() {
-            let first = scratch.hints.len() as u32;
-            let argv = scratch.batch.argv(i, buf);
-            let name = argv.get(0).unwrap_or(b"");
+        for i in 0..batch.len() {
+            let first = ahead.hints.len() as u32;
+            let argv = &all[batch.span(i)];
+            let name = argv[0];
             // A batch is mostly one command many times.
             let resolved = match last.1 {
-                Some(id) if last.0 == name => Resolved::Command(id),
-                _ => resolve(&self.table, &argv),
+                Some(id) if equal(last.0, name) => Resolved::Command(id),
+                _ => self.table.resolve(argv),
             };
             last = (name, None);
             if let Resolved::Command(id) = resolved {
@@ -255,29 +269,30 @@ impl Server {
                 // (A container's name alone does not say which of its subcommands comes next.)
                 let says_all = command.parent.is_none() && command.subs.is_empty();
                 last.1 = says_all.then_some(id);
-                self.hint(command, &argv, &mut scratch.hints);
+                self.hint(command, argv, &mut ahead.hints);
             }
-            scratch.prepared.push((resolved, first));
+            ahead.prepared.push((resolved, first));
         }
         let db = self.conns.get(token).map_or(0, |c| c.session.db);
-        if scratch.hints.len() > 1 {
-            self.prefetch(db, scratch);
+        if ahead.hints.len() > 1 {
+            self.prefetch(db, ahead);
         }
-        if name_elements {
-            self.prefetch_elements(db, scratch, buf);
+        // (One command with one element has nothing to fetch together.)
+        if name_elements && all.len() > 4 {
+            self.prefetch_elements(db, batch, all, ahead);
         }
     }
 
     /// The second stage, for commands on elements of large collections: by now the keys are at hand, and what their
     /// elements lead to is fetched as the keys were.
-    fn prefetch_elements(&self, db: u32, scratch: &mut Scratch, buf: &[u8]) {
+    fn prefetch_elements(&self, db: u32, batch: &Batch, all: &[&[u8]], ahead: &mut Ahead) {
         let keyspace = self.dbs.db(db);
         let mut collection: (u64, Option<ValueRef<'_>>) = (0, None);
-        scratch.hashes.clear();
-        for (i, &(resolved, hint)) in scratch.prepared.iter().enumerate() {
-            let argv = scratch.batch.argv(i, buf);
+        ahead.hashes.clear();
+        for (i, &(resolved, hint)) in ahead.prepared.iter().enumerate() {
+            let argv = &all[batch.span(i)];
             let (Resolved::Command(id), Some(key), Some(hint)) =
-                (resolved, argv.get(1), scratch.hints.get(hint as usize))
+                (resolved, argv.get(1), ahead.hints.get(hint as usize))
             else {
                 continue;
             };
@@ -285,22 +300,22 @@ impl Server {
                 continue;
             };
             if i == 0 || hint.hash != collection.0 {
-                fetch_elements(collection.1, &mut scratch.hashes);
+                fetch_elements(collection.1, &mut ahead.hashes);
                 let value = keyspace.get(hint.hash, key).map(Entry::value);
                 collection = (hint.hash, value.filter(|v| v.is_worth_prefetching()));
             }
             if collection.1.is_some() {
                 let elements = (usize::from(first)..argv.len()).step_by(usize::from(step));
                 let elements = elements.take(KEYS_MAX).filter_map(|at| argv.get(at));
-                scratch.hashes.extend(elements.map(|e| self.dbs.hash(e)));
+                ahead.hashes.extend(elements.map(|e| self.dbs.hash(e)));
             }
         }
-        fetch_elements(collection.1, &mut scratch.hashes);
+        fetch_elements(collection.1, &mut ahead.hashes);
     }
 
     /// Adds the keys of a request to the hints.
     #[inline]
-    fn hint(&self, command: &Command, argv: &Argv<'_>, hints: &mut Vec<KeyHint>) {
+    fn hint(&self, command: &Command, argv: &[&[u8]], hints: &mut Vec<KeyHint>) {
         let Some((first, last, step)) = command.legacy_keys else {
             return;
         };
@@ -309,7 +324,8 @@ impl Server {
         } else {
             last
         };
-        for at in (first..=last).step_by(step.max(1) as usize).take(KEYS_MAX) {
+        let (mut at, mut left) = (first, KEYS_MAX);
+        while at <= last && left > 0 {
             let Some(key) = argv.get(at as usize) else {
                 break;
             };
@@ -317,22 +333,28 @@ impl Server {
                 at: key.as_ptr(),
                 hash: self.dbs.hash(key),
             });
+            at += step.max(1);
+            left -= 1;
         }
     }
 
-    fn prefetch(&self, db: u32, scratch: &mut Scratch) {
-        scratch.hashes.clear();
-        scratch.hashes.extend(scratch.hints.iter().map(|h| h.hash));
+    fn prefetch(&self, db: u32, ahead: &mut Ahead) {
+        let keyspace = self.dbs.db(db);
+        if !keyspace.is_large() {
+            return;
+        }
+        ahead.hashes.clear();
+        ahead.hashes.extend(ahead.hints.iter().map(|h| h.hash));
         // Pipelines push to one list, count on one counter.
-        scratch.hashes.dedup();
-        self.dbs.db(db).prefetch(&scratch.hashes);
+        ahead.hashes.dedup();
+        keyspace.prefetch(&ahead.hashes);
     }
 
     /// Several connections have sent something: fetches what the first command of each will look up,
     /// before any of them runs. Whoever sends many at once has them fetched with its own batch.
     pub fn fetch_ahead<'a>(&mut self, inputs: impl Iterator<Item = (Token, &'a [u8])>) {
-        let mut scratch = std::mem::take(&mut self.batch);
-        scratch.hints.clear();
+        let mut scratch = self.batch.take().unwrap_or_default();
+        scratch.ahead.hints.clear();
         let mut database = None;
         for (token, data) in inputs {
             let Some(conn) = self.conns.get(token) else {
@@ -352,18 +374,18 @@ impl Server {
             let limits = limits(&self.config, conn);
             Parser::new().parse(data, &mut scratch.batch, &limits, 1);
             if !scratch.batch.is_empty() {
-                let argv = scratch.batch.argv(0, data);
-                if let Resolved::Command(id) = resolve(&self.table, &argv) {
-                    self.hint(self.table.get(id), &argv, &mut scratch.hints);
+                let argv: SmallVec<[&[u8]; 16]> = scratch.batch.argv(0, data).iter().collect();
+                if let Resolved::Command(id) = self.table.resolve(&argv) {
+                    self.hint(self.table.get(id), &argv, &mut scratch.ahead.hints);
                 }
             }
         }
         if let Some(db) = database
-            && scratch.hints.len() > 1
+            && scratch.ahead.hints.len() > 1
         {
-            self.prefetch(db, &mut scratch);
+            self.prefetch(db, &mut scratch.ahead);
         }
-        self.batch = scratch;
+        self.batch = Some(scratch);
     }
 
     /// The input is not RESP: the client hears why, and the connection ends.
@@ -394,14 +416,15 @@ fn fetch_elements(collection: Option<ValueRef<'_>>, hashes: &mut Vec<u64>) {
     hashes.clear();
 }
 
-/// What a request calls, subcommand included.
+/// The memory that a batch's arguments were listed in, for the next batch: they are gone, so it is nobody's loan.
 #[inline]
-fn resolve(table: &Table, argv: &Argv<'_>) -> Resolved {
-    let name = argv.get(0).unwrap_or(b"");
-    match argv.get(1) {
-        Some(sub) => table.resolve(&[name, sub]),
-        None => table.resolve(&[name]),
+fn emptied(mut args: Vec<&[u8]>) -> Vec<&'static [u8]> {
+    args.clear();
+    if args.capacity() > ARGS_KEPT {
+        return Vec::new();
     }
+    // Collecting a vector's own iterator goes on with its memory.
+    args.into_iter().map(|_| -> &[u8] { &[] }).collect()
 }
 
 /// What a connection may send.

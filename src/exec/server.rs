@@ -169,7 +169,7 @@ pub struct Server {
     pub clients_limit: usize,
     /// Entries that were replaced or removed and are dear to free.
     pub to_free: Vec<Entry>,
-    pub batch: crate::exec::pipeline::Scratch,
+    pub batch: Option<Box<crate::exec::pipeline::Scratch>>,
     pub evict_pool: crate::db::evict::Pool,
     pub expire_cycle: crate::db::expire::Cycle,
     /// Elements of a list from this size on have a node of their own (DEBUG QUICKLIST-PACKED-THRESHOLD).
@@ -247,7 +247,7 @@ impl Server {
             clients_memory: 0,
             clients_limit: 0,
             to_free: Vec::new(),
-            batch: Default::default(),
+            batch: None,
             evict_pool: Default::default(),
             expire_cycle: Default::default(),
             list_plain_from: 1 << 30,

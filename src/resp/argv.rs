@@ -60,13 +60,27 @@ impl Batch {
     /// The arguments of command `i` (at least one), the name first. `buf` is the buffer that was parsed.
     #[inline]
     pub fn argv<'a>(&'a self, i: usize, buf: &'a [u8]) -> Argv<'a> {
-        let args = &self.args[self.cmds[i].args.clone()];
         Argv {
-            args,
+            args: &self.args[self.span(i)],
+            ..self.all(buf)
+        }
+    }
+
+    /// The arguments of all commands, one behind the other; [`Batch::span`] tells whose are which.
+    #[inline]
+    pub fn all<'a>(&'a self, buf: &'a [u8]) -> Argv<'a> {
+        Argv {
+            args: &self.args,
             buf,
             scratch: &self.scratch,
             bigs: &self.bigs,
         }
+    }
+
+    /// Where the arguments of command `i` are among all.
+    #[inline]
+    pub fn span(&self, i: usize) -> Range<usize> {
+        self.cmds[i].args.clone()
     }
 
     /// The big arguments of the batch.
@@ -75,6 +89,7 @@ impl Batch {
     }
 
     /// Where command `i` ends in the buffer.
+    #[inline]
     pub fn end(&self, i: usize) -> usize {
         self.cmds[i].end
     }
@@ -102,12 +117,15 @@ impl Batch {
     }
 
     /// Forgets the commands. Done by `Parser::parse` too; on its own it lets go of big arguments.
+    #[inline]
     pub fn clear(&mut self) {
         self.cmds.clear();
         self.args.clear();
-        self.args.shrink_to(BATCH_ARGS_KEPT);
         self.scratch.clear();
-        self.scratch.shrink_to(BATCH_SCRATCH_KEPT);
+        if self.args.capacity() > BATCH_ARGS_KEPT || self.scratch.capacity() > BATCH_SCRATCH_KEPT {
+            self.args.shrink_to(BATCH_ARGS_KEPT);
+            self.scratch.shrink_to(BATCH_SCRATCH_KEPT);
+        }
         self.bigs.clear();
         self.consumed = 0;
         self.blank_line = false;

@@ -181,6 +181,13 @@ impl Parser {
         batch.clear();
         let mut at = 0;
         while (at < buf.len() || self.place.is_some()) && batch.cmds.len() < max_cmds {
+            if self.place.is_none()
+                && let Some(end) = short_array(buf, at, batch)
+            {
+                at = end;
+                batch.consumed = end;
+                continue;
+            }
             let found = match buf.get(at) {
                 _ if self.place.is_some() => self.multibulk(buf, at, batch, limits),
                 Some(b'*') => self.multibulk(buf, at, batch, limits),
@@ -423,6 +430,49 @@ fn array_header(buf: &[u8], at: usize, limits: &Limits) -> Result<Option<Line>, 
         return Err(ProtocolError::MultibulkUnauthenticated);
     }
     Ok(Some(line))
+}
+
+/// Adds the array that begins at `at` to the batch, if it is as nearly every request: up to nine arguments, whose
+/// lengths have two digits at most, all there. No limit is so low that it would have to be asked. Gives where it ends.
+#[inline]
+fn short_array(buf: &[u8], at: usize, batch: &mut Batch) -> Option<usize> {
+    let &[b'*', count @ b'1'..=b'9', b'\r', _] = buf.get(at..)?.first_chunk()? else {
+        return None;
+    };
+    let first = batch.args.len();
+    let mut pos = at + 4;
+    for _ in b'0'..count {
+        let Some(arg) = short_bulk(buf, pos) else {
+            batch.args.truncate(first);
+            return None;
+        };
+        batch.args.push(arg);
+        pos = arg.start + arg.len + 2;
+    }
+    batch.cmds.push(Cmd {
+        args: first..batch.args.len(),
+        end: pos,
+        inline: false,
+    });
+    Some(pos)
+}
+
+/// The bulk string that begins at `pos`, if its length has one digit or two and it is all there.
+#[inline(always)]
+fn short_bulk(buf: &[u8], pos: usize) -> Option<Arg> {
+    let &[b'$', a, b, c, _, _] = buf.get(pos..)?.first_chunk()? else {
+        return None;
+    };
+    let (a, d) = (a.wrapping_sub(b'0'), b.wrapping_sub(b'0'));
+    let (start, len) = if a <= 9 && b == b'\r' {
+        (pos + 4, usize::from(a))
+    } else if (1..=9).contains(&a) && d <= 9 && c == b'\r' {
+        (pos + 5, usize::from(a) * 10 + usize::from(d))
+    } else {
+        return None;
+    };
+    // The two bytes of the line end are not looked at.
+    (start + len + 2 <= buf.len()).then_some(Arg { start, len })
 }
 
 #[inline]

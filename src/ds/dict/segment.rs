@@ -28,6 +28,7 @@
 
 use super::group::{Bits, GROUP, matches, used};
 use super::record::{Handle, HashKey, Record, check_size, prefetch_read};
+use crate::base::equal::equal;
 use crate::ds::cow::Count;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::marker::PhantomData;
@@ -176,24 +177,6 @@ impl Shape {
 pub(super) fn tag_of(hash: u64) -> u8 {
     (hash as u8).max(1)
 }
-
-/// Whether two keys are equal, without a call for the lengths that most have.
-#[inline(always)]
-fn same(a: &[u8], b: &[u8]) -> bool {
-    if a.len() != b.len() {
-        return false;
-    }
-    if a.len() <= 2 * WORD
-        && let (Some(a0), Some(a1)) = (a.first_chunk::<WORD>(), a.last_chunk::<WORD>())
-        && let (Some(b0), Some(b1)) = (b.first_chunk::<WORD>(), b.last_chunk::<WORD>())
-    {
-        // The two words overlap in a key of less than 16 bytes.
-        return a0 == b0 && a1 == b1;
-    }
-    a == b
-}
-
-const WORD: usize = size_of::<u64>();
 
 /// A pointer to a segment, and its shape in the upper 16 bits: 5 of groups, 6 of base, 4 of skew, 1 of
 /// half. It is a bare reference: whoever holds it in a page counts it.
@@ -476,7 +459,7 @@ impl<R: Record> Seg<R> {
             for i in Bits(mask) {
                 let index = group * GROUP + i;
                 // SAFETY: a tag that is not 0 says that the slot holds a record.
-                if self.bits(index) == stored && same(unsafe { &*self.slot(index) }.key(), key) {
+                if self.bits(index) == stored && equal(unsafe { &*self.slot(index) }.key(), key) {
                     return Some(index);
                 }
             }
