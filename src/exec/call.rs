@@ -19,7 +19,7 @@ use crate::exec::conn::{Parked, Token, Why};
 use crate::exec::io::Io;
 use crate::exec::running::RunningArgs;
 use crate::exec::server::Server;
-use crate::exec::table::{CommandId, Run};
+use crate::exec::table::{CommandId, Needs, Run};
 
 const CONTAINER_ALONE: Fault = Fault::new("ERR wrong number of arguments");
 
@@ -34,6 +34,7 @@ pub enum Outcome {
 
 impl Server {
     /// Runs a command of a client as a unit of its own.
+    #[inline(always)]
     pub fn call_top(
         &mut self,
         io: &mut dyn Io,
@@ -63,15 +64,15 @@ impl Server {
         hints: &[KeyHint],
         spent_us: u64,
     ) -> Outcome {
-        let table = self.table.clone();
-        let command = table.get(id);
+        let command = self.table.get(id);
+        let (run, flags, needs) = (command.run, command.flags, command.needs);
         let outer_dirty = std::mem::take(&mut self.unit.dirty);
         self.unit.logging = Logging::Verbatim;
         let outer = self.stats.command_under_way.replace(id);
         let outer_args = std::mem::replace(&mut self.running, RunningArgs::of(args.argv()));
         self.nesting += 1;
         let start_ns = self.now.mono_ns;
-        let result = self.run(io, token, command.run, args, hints);
+        let result = self.run(io, token, run, args, hints);
         self.nesting -= 1;
         self.running = outer_args;
         self.stats.command_under_way = outer;
@@ -106,13 +107,16 @@ impl Server {
         }
         // After the command, which knows what of its arguments is secret.
         if !self.monitors.is_empty()
-            && !command.flags.has(Flags::SKIP_MONITOR | Flags::ADMIN)
+            && !flags.has(Flags::SKIP_MONITOR | Flags::ADMIN)
             && spent_us == 0
         {
             self.feed_monitors(token, &args);
         }
         self.slowlog.redacted.clear();
-        self.log_call(token, id, &args, dirty);
+        let logging = std::mem::take(&mut self.unit.logging);
+        if self.unit.wanted && needs != Needs::Exec {
+            self.log_call(token, logging, &args, dirty);
+        }
         if self.nesting > 0 && !self.unit.events.is_empty() {
             // Before the next command of the unit can publish anything.
             self.deliver_events();
@@ -198,10 +202,12 @@ impl Server {
         }
     }
 
+    /// Counts a call that took `ns`.
+    #[inline(always)]
     pub fn count_call(&mut self, token: Token, id: CommandId, args: &Args<'_>, ns: u64) {
         let us = ns / 1000;
         self.stats.total_commands += 1;
-        self.stats.commands[id].called(ns, self.config.latency_tracking);
+        self.stats.commands[id].called(ns, us, self.config.latency_tracking);
         if let Some(conn) = self.conns.get_mut(token) {
             conn.commands += 1;
         }
@@ -209,6 +215,16 @@ impl Server {
             self.stats.active_command_us += us;
             self.stats.turns.max_command_us = self.stats.turns.max_command_us.max(us);
         }
+        let monitored_from = self.config.latency_monitor_threshold;
+        let slow = self.config.slowlog_log_slower_than;
+        if monitored_from > 0 || (slow >= 0 && us >= slow as u64) {
+            self.note_slow(token, id, args, us);
+        }
+    }
+
+    /// Shows a call to the latency monitor and to the slow log.
+    #[cold]
+    fn note_slow(&mut self, token: Token, id: CommandId, args: &Args<'_>, us: u64) {
         let threshold = self.config.latency_monitor_threshold;
         if threshold > 0 && us / 1000 >= threshold {
             let fast = self.table.get(id).flags.has(Flags::FAST);
@@ -221,13 +237,8 @@ impl Server {
     }
 
     /// Adds the command itself to the unit, unless it has spoken for itself.
-    fn log_call(&mut self, token: Token, id: CommandId, args: &Args<'_>, dirty: u64) {
-        let forced = self.unit.logging == Logging::Forced;
-        let logging = std::mem::take(&mut self.unit.logging);
-        if !self.unit.wanted || logging == Logging::Rewritten || (dirty == 0 && !forced) {
-            return;
-        }
-        if self.table.get(id).needs == super::table::Needs::Exec {
+    fn log_call(&mut self, token: Token, logging: Logging, args: &Args<'_>, dirty: u64) {
+        if logging == Logging::Rewritten || (dirty == 0 && logging != Logging::Forced) {
             return;
         }
         let Some(conn) = self.conns.get(token) else {
@@ -243,6 +254,7 @@ impl Server {
     }
 
     /// The unit is over: its changes are counted, logged and announced.
+    #[inline]
     pub fn end_unit(&mut self, io: &mut dyn Io) {
         self.dirty += std::mem::take(&mut self.unit.dirty);
         if self.unit.wanted {
@@ -261,15 +273,17 @@ impl Server {
     }
 
     /// Pushes that waited for the running command's reply follow it now.
+    #[inline]
     pub fn flush_late(&mut self, token: Token) {
         if let Some(conn) = self.conns.get_mut(token)
-            && let Some(late) = conn.late.take()
+            && conn.late.is_some()
         {
-            conn.write_push(|reply| reply.append(*late));
+            conn.write_late();
         }
     }
 
     /// After a request of whatever end: reply modes, output limits, and a place in the write list.
+    #[inline]
     pub fn end_request(&mut self, token: Token) {
         let Some(conn) = self.conns.get_mut(token) else {
             return;
@@ -277,25 +291,23 @@ impl Server {
         if conn.parked.is_some() {
             return;
         }
-        let marks = &mut conn.session.marks;
+        let marks = conn.session.marks;
         if marks.has(Marks::REPLY_OFF | Marks::REPLY_SKIP | Marks::REPLY_SKIP_NEXT) {
-            let silent = marks.has(Marks::REPLY_OFF | Marks::REPLY_SKIP);
-            let next = marks.has(Marks::REPLY_SKIP_NEXT);
-            let closing = marks.has(Marks::CLOSE_AFTER_REPLY);
-            marks.set(Marks::REPLY_SKIP_NEXT, false);
-            marks.set(Marks::REPLY_SKIP, next);
-            if silent || next {
-                conn.reply.truncate(conn.kept);
-            }
-            if closing && conn.reply.is_empty() {
+            conn.silence();
+            if conn.session.marks.has(Marks::CLOSE_AFTER_REPLY) && conn.reply.is_empty() {
                 // Nothing to write, so that no write would close it.
                 self.doom(token);
                 return;
             }
         }
         conn.kept = conn.reply.mark();
-        self.wants_write(token);
-        self.check_output(token);
+        let over = conn.is_over_first_buffer();
+        if conn.has_new_output() {
+            self.pending_writes.push(token);
+        }
+        if over {
+            self.check_output(token);
+        }
     }
 
     fn park_or_give_up(

@@ -33,6 +33,12 @@ impl Conn {
         }
     }
 
+    /// True if its output may be held against the limits.
+    #[inline]
+    pub fn is_over_first_buffer(&self) -> bool {
+        self.reply.len() > FIRST_BUFFER || self.soft_limit_since.is_some()
+    }
+
     /// Bytes held for what was received and not yet run.
     pub fn input_memory(&self) -> usize {
         self.input.capacity()
@@ -232,10 +238,9 @@ impl Server {
         let Some(conn) = self.conns.get_mut(token) else {
             return;
         };
-        if conn.reply.len() <= FIRST_BUFFER && conn.soft_limit_since.is_none() {
-            return;
+        if conn.is_over_first_buffer() {
+            self.check_output_limits(token);
         }
-        self.check_output_limits(token);
     }
 
     fn check_output_limits(&mut self, token: Token) {

@@ -133,6 +133,14 @@ impl Conn {
                 .has(Marks::CLOSE_AFTER_REPLY | Marks::CLOSE_ASAP)
     }
 
+    /// True if it has output and is not in the list of those with output; it is said to be from now on.
+    #[inline]
+    pub fn has_new_output(&mut self) -> bool {
+        let new = !self.write_queued && !self.reply.is_empty();
+        self.write_queued |= new;
+        new
+    }
+
     /// Writes a push. CLIENT REPLY OFF and SKIP do not silence it, only the reply around it.
     pub fn write_push(&mut self, write: impl FnOnce(&mut Reply)) {
         if self.session.marks.has(Marks::REPLY_OFF | Marks::REPLY_SKIP) {
@@ -140,6 +148,27 @@ impl Conn {
         }
         write(&mut self.reply);
         self.kept = self.reply.mark();
+    }
+
+    /// Writes the pushes that waited for a command's reply.
+    #[cold]
+    pub fn write_late(&mut self) {
+        if let Some(late) = self.late.take() {
+            self.write_push(|reply| reply.append(*late));
+        }
+    }
+
+    /// Takes back the reply of a request that is to have none, by what CLIENT REPLY said.
+    #[cold]
+    pub fn silence(&mut self) {
+        let marks = &mut self.session.marks;
+        let silent = marks.has(Marks::REPLY_OFF | Marks::REPLY_SKIP);
+        let next = marks.has(Marks::REPLY_SKIP_NEXT);
+        marks.set(Marks::REPLY_SKIP_NEXT, false);
+        marks.set(Marks::REPLY_SKIP, next);
+        if silent || next {
+            self.reply.truncate(self.kept);
+        }
     }
 
     /// True while it waits for keys.

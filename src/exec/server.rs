@@ -340,11 +340,7 @@ impl Server {
     /// The connection has output: it will be written before the loop sleeps.
     #[inline]
     pub fn wants_write(&mut self, token: Token) {
-        if let Some(conn) = self.conns.get_mut(token)
-            && !conn.write_queued
-            && !conn.reply.is_empty()
-        {
-            conn.write_queued = true;
+        if self.conns.get_mut(token).is_some_and(Conn::has_new_output) {
             self.pending_writes.push(token);
         }
     }

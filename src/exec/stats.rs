@@ -24,23 +24,27 @@ pub struct CommandStats {
 }
 
 impl CommandStats {
-    /// Counts a call that took `ns`.
+    /// Counts a call that took `ns`, or so many whole `us`.
     #[inline]
-    pub fn called(&mut self, ns: u64, tracked: bool) {
+    pub fn called(&mut self, ns: u64, us: u64, tracked: bool) {
         self.calls += 1;
-        self.us += ns / 1000;
+        self.us += us;
         if tracked {
             self.record(ns);
         }
     }
 
+    #[inline]
     fn record(&mut self, ns: u64) {
-        let histogram = self.latency.get_or_insert_with(|| {
-            let (low, high) = LATENCY_NS;
-            Box::new(Histogram::new_with_bounds(low, high, 2).expect("constant bounds are valid"))
-        });
+        let histogram = self.latency.get_or_insert_with(new_histogram);
         histogram.saturating_record(ns.clamp(LATENCY_NS.0, LATENCY_NS.1));
     }
+}
+
+#[cold]
+fn new_histogram() -> Box<Histogram<u64>> {
+    let (low, high) = LATENCY_NS;
+    Box::new(Histogram::new_with_bounds(low, high, 2).expect("constant bounds are valid"))
 }
 
 /// A figure per second, from samples of the last 16 tenths of a second.
