@@ -352,7 +352,7 @@ fn memory(page: &mut Page, server: &Server, figures: &MemoryFigures) {
     page.line("mem_allocator", &server.process.allocator);
     page.line("active_defrag_running", 0);
     page.line("lazyfree_pending_objects", server.lazyfree_pending);
-    page.line("lazyfreed_objects", server.lazyfreed);
+    page.line("lazyfreed_objects", server.stats.lazyfreed);
 }
 
 /// The name of a configured choice.

@@ -181,9 +181,8 @@ pub struct Server {
     /// DEBUG REPLYBUFFER RESIZING, and PEAK-RESET-TIME in ms.
     pub reply_buffer_resizing: bool,
     pub reply_buffer_peak_reset_ms: i64,
-    /// Pending and finished work of the freeing thread.
+    /// Values and keys that wait for the freeing thread.
     pub lazyfree_pending: usize,
-    pub lazyfreed: u64,
     /// Memory at the end of start-up, for MEMORY STATS.
     pub startup_memory: usize,
 }
@@ -256,7 +255,6 @@ impl Server {
             reply_buffer_resizing: true,
             reply_buffer_peak_reset_ms: PEAK_RESET_MS,
             lazyfree_pending: 0,
-            lazyfreed: 0,
             startup_memory: 0,
             config,
         }

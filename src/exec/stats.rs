@@ -115,6 +115,8 @@ impl ClientPeaks {
 /// See the head of the file. All but `commands` are plain counters.
 #[derive(Debug, Default)]
 pub struct Stats {
+    /// Values and keys that the freeing thread has freed.
+    pub lazyfreed: u64,
     pub commands: Vec<CommandStats>,
     /// Error replies by their first word.
     pub errors: HashMap<String, u64>,

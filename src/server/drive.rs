@@ -212,7 +212,7 @@ fn sleep_for(server: &Server, now_ns: u64, next_cron_ns: u64) -> Duration {
 fn finished_jobs(server: &mut Server, os: &mut Os) {
     // Purging gives nothing back that anybody waits for.
     while os.bio.next_finished().is_some() {}
-    server.lazyfreed += os.bio.take_freed_items() as u64;
+    server.stats.lazyfreed += os.bio.take_freed_items() as u64;
     server.lazyfree_pending = os.bio.unfreed_items();
 }
 

@@ -332,7 +332,7 @@ impl TestServer {
             }
             before_sleep(&mut self.server, &mut self.world);
             self.world.jobs.run_all();
-            self.server.lazyfreed += self.world.jobs.take_freed_items() as u64;
+            self.server.stats.lazyfreed += self.world.jobs.take_freed_items() as u64;
             self.server.lazyfree_pending = self.world.jobs.unfreed_items();
             if self.world.again.is_empty() && self.server.resumable.is_empty() {
                 return;

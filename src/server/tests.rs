@@ -248,7 +248,7 @@ fn a_flush_gives_the_keys_to_the_freeing_thread_and_tells_who_watches() {
     assert_eq!(world.call(client, &["FLUSHDB", "ASYNC"]), "+OK\r\n");
     assert_eq!(world.call(client, &["DBSIZE"]), ":0\r\n");
     assert!(world.server.watch.is_dirty(77) && !world.server.watch.is_dirty(78));
-    assert_eq!(world.server.lazyfreed, 1000);
+    assert_eq!(world.server.stats.lazyfreed, 1000);
     assert_eq!(world.server.dirty, 1000);
     // An empty one is logged as well: replicas may hold what we do not.
     world.call(client, &["FLUSHALL"]);
