@@ -11,6 +11,7 @@ mod protocol;
 use std::ops::RangeInclusive;
 
 use crate::admin::config::rewrite_file;
+use crate::admin::persistence::FAILED;
 use crate::base::{errno, glob, number};
 use crate::cmd::fault::{Fault, NOT_INTEGER};
 use crate::cmd::spec::{Flags, Group, Spec};
@@ -66,6 +67,7 @@ static SUBCOMMANDS: &[Subcommand] = &[
     ("protocol", 3..=3, protocol::protocol),
     ("quicklist", 3..=4, inspect::quicklist),
     ("quicklist-packed-threshold", 3..=3, packed_threshold),
+    ("reload", 2..=ANY, reload),
     ("replicate", 3..=ANY, replicate),
     ("replybuffer", 4..=4, reply_buffer),
     ("restart", 2..=ANY, restart),
@@ -73,6 +75,7 @@ static SUBCOMMANDS: &[Subcommand] = &[
     ("segfault", 2..=ANY, |call, _| crash(call, Crash::Segfault)),
     ("set-active-expire", 3..=3, set_active_expire),
     ("set-disable-deny-scripts", 3..=3, set_disable_deny_scripts),
+    ("set-skip-checksum-validation", 3..=3, set_skip_checksum),
     ("sleep", 3..=3, sleep),
     ("stringmatch-len", 4..=4, stringmatch_len),
     ("stringmatch-test", 2..=2, stringmatch_test),
@@ -129,7 +132,11 @@ fn restart(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
             );
             return Err(failed);
         }
-        if call.server.begin_shutdown(ShutdownFlags::NOW).is_err() {
+        if call
+            .server
+            .begin_shutdown(call.io, ShutdownFlags::NOW)
+            .is_err()
+        {
             log::warn!("Can't restart: error preparing for shutdown");
             return Err(failed);
         }
@@ -230,6 +237,39 @@ fn packed_threshold(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
         0 => PACKED_THRESHOLD_DEFAULT,
         size => size,
     };
+    done(call)
+}
+
+/// DEBUG RELOAD [MERGE] [NOFLUSH] [NOSAVE]: saves and loads again. Without saving it loads the file that is there; without
+/// emptying, the file's keys come to those in memory, and with MERGE they may replace some.
+fn reload(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
+    let (mut merge, mut flush, mut save) = (false, true, true);
+    for word in &args.argv()[2..] {
+        match () {
+            () if is_word(word, "merge") => merge = true,
+            () if is_word(word, "noflush") => flush = false,
+            () if is_word(word, "nosave") => save = false,
+            () => {
+                return Err(Fault::new(
+                    "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.",
+                ));
+            }
+        }
+    }
+    if save && !call.server.save_now(call.io) {
+        return Err(FAILED);
+    }
+    if !call.server.reload(call.io, flush, merge) {
+        return Err(Fault::new(
+            "ERR Error trying to load the RDB dump, check server logs.",
+        ));
+    }
+    done(call)
+}
+
+/// DEBUG SET-SKIP-CHECKSUM-VALIDATION 0|1: payloads and files with wrong checksums are taken.
+fn set_skip_checksum(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
+    call.server.persistence.skip_checksum = is_on(args.argv()[2]);
     done(call)
 }
 

@@ -7,6 +7,7 @@
 //! can print it too.
 
 use std::fmt::{Display, Write};
+use std::sync::atomic::Ordering;
 
 use hdrhistogram::Histogram;
 
@@ -14,6 +15,7 @@ use crate::admin::memory::Overhead;
 use crate::cmd::spec::{Acl, Arg, Flags, Group, Spec};
 use crate::cmd::{Args, CmdResult, DONE, Row, is_word};
 use crate::exec::io::MemoryFigures;
+use crate::exec::persistence::Loading;
 use crate::exec::server::Server;
 use crate::exec::stats::CommandStats;
 use crate::exec::{Call, ServerFn};
@@ -364,36 +366,40 @@ fn choice_name<C: crate::config::Choice>(choice: C) -> &'static str {
         .map_or("unknown", |(name, _)| name)
 }
 
-/// The figures of a server that has not saved and keeps no log.
+/// The figures of saves and loads; no log is kept.
 fn persistence(page: &mut Page, server: &Server, _: &MemoryFigures) {
+    let p = &server.persistence;
+    let saving = p.saving.as_ref();
+    let (processed, total) = saving.map_or((0, 0), |s| (s.progress.keys(), s.keys));
+    let copied = match saving {
+        Some(_) => server.dbs.copied_for_snapshots(),
+        None => 0,
+    };
     page.line("loading", u8::from(server.loading));
     page.line("async_loading", 0);
-    page.lines(
-        &[
-            "current_cow_peak",
-            "current_cow_size",
-            "current_cow_size_age",
-        ],
-        0,
-    );
-    page.line("current_fork_perc", "0.00");
-    page.lines(
-        &["current_save_keys_processed", "current_save_keys_total"],
-        0,
-    );
+    page.line("current_cow_peak", copied);
+    page.line("current_cow_size", copied);
+    page.line("current_cow_size_age", 0);
+    let percent = match total {
+        0 => 0.0,
+        _ => processed as f64 / total as f64 * 100.0,
+    };
+    page.line("current_fork_perc", format_args!("{percent:.2}"));
+    page.line("current_save_keys_processed", processed);
+    page.line("current_save_keys_total", total);
     page.line("rdb_changes_since_last_save", server.dirty);
-    page.line("rdb_bgsave_in_progress", 0);
+    page.line("rdb_bgsave_in_progress", u8::from(saving.is_some()));
     page.line("rdb_last_save_time", server.last_save_s);
-    page.line("rdb_last_bgsave_status", "ok");
-    page.lines(
-        &["rdb_last_bgsave_time_sec", "rdb_current_bgsave_time_sec"],
-        -1,
-    );
-    page.lines(&["rdb_saves", "rdb_last_cow_size"], 0);
-    page.lines(
-        &["rdb_last_load_keys_expired", "rdb_last_load_keys_loaded"],
-        0,
-    );
+    let status = if p.error.is_some() { "err" } else { "ok" };
+    page.line("rdb_last_bgsave_status", status);
+    let seconds = |s: Option<u64>| s.map_or(-1, |s| s as i64);
+    page.line("rdb_last_bgsave_time_sec", seconds(p.took_s));
+    let since_s = saving.map(|s| server.now.s().saturating_sub(s.started_s));
+    page.line("rdb_current_bgsave_time_sec", seconds(since_s));
+    page.line("rdb_saves", p.saves);
+    page.line("rdb_last_cow_size", p.copied_bytes);
+    page.line("rdb_last_load_keys_expired", p.keys_expired);
+    page.line("rdb_last_load_keys_loaded", p.keys_loaded);
     page.lines(
         &[
             "aof_enabled",
@@ -411,6 +417,36 @@ fn persistence(page: &mut Page, server: &Server, _: &MemoryFigures) {
     page.line("aof_last_write_status", "ok");
     page.line("aof_last_cow_size", 0);
     page.lines(&["module_fork_in_progress", "module_fork_last_cow_size"], 0);
+    if let Some(loading) = &p.loading {
+        progress_of(page, server, loading);
+    }
+    // Ours: why the last save failed.
+    if let Some(why) = &p.error {
+        page.line("rdb_last_bgsave_error", safe(why));
+    }
+}
+
+/// How far a load has come.
+fn progress_of(page: &mut Page, server: &Server, loading: &Loading) {
+    let total = loading.total_bytes;
+    let loaded = loading.progress.bytes.load(Ordering::Relaxed);
+    let elapsed_s = server.now.s().saturating_sub(loading.started_s);
+    let percent = match total {
+        0 => 100.0,
+        _ => loaded as f64 / total as f64 * 100.0,
+    };
+    // At the beginning nobody knows.
+    let eta_s = match elapsed_s {
+        0 => 1,
+        _ => elapsed_s.saturating_mul(total.saturating_sub(loaded)) / (loaded + 1),
+    };
+    let then = &loading.progress.used_memory_then;
+    page.line("loading_start_time", loading.started_s);
+    page.line("loading_total_bytes", total);
+    page.line("loading_rdb_used_mem", then.load(Ordering::Relaxed));
+    page.line("loading_loaded_bytes", loaded);
+    page.line("loading_loaded_perc", format_args!("{percent:.2}"));
+    page.line("loading_eta_seconds", eta_s);
 }
 
 fn stats(page: &mut Page, server: &Server, _: &MemoryFigures) {
@@ -467,7 +503,8 @@ fn stats(page: &mut Page, server: &Server, _: &MemoryFigures) {
     page.line("pubsub_patterns", server.pubsub.patterns.len());
     page.line("pubsubshard_channels", server.pubsub.shards.len());
     // It never forks.
-    page.lines(&["latest_fork_usec", "total_forks"], 0);
+    page.line("latest_fork_usec", server.persistence.snapshot_us);
+    page.line("total_forks", server.persistence.snapshots);
     page.lines(&["migrate_cached_sockets", "slave_expires_tracked_keys"], 0);
     page.lines(&["active_defrag_hits", "active_defrag_misses"], 0);
     page.lines(&["active_defrag_key_hits", "active_defrag_key_misses"], 0);

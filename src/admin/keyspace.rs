@@ -54,6 +54,7 @@ fn flushall(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
     check_mode(&args)?;
     call.server
         .flush_databases(0..call.server.dbs.count() as u32);
+    call.server.save_emptied(call.io);
     call.server.unit.logging = Logging::Forced;
     call.reply().ok();
     DONE

@@ -10,12 +10,14 @@ pub mod config;
 pub mod connection;
 pub mod debug;
 pub mod digest;
+pub mod dump;
 pub mod info;
 pub mod keyspace;
 pub mod latency;
 pub mod lolwut;
 pub mod memory;
 pub mod monitor;
+pub mod persistence;
 pub mod pubsub;
 pub mod server;
 pub mod slowlog;
@@ -34,12 +36,14 @@ pub fn rows() -> impl Iterator<Item = &'static Row<ServerFn>> {
         config::ROWS,
         connection::ROWS,
         debug::ROWS,
+        dump::ROWS,
         info::ROWS,
         keyspace::ROWS,
         latency::ROWS,
         lolwut::ROWS,
         memory::ROWS,
         monitor::ROWS,
+        persistence::ROWS,
         pubsub::ROWS,
         server::ROWS,
         slowlog::ROWS,

@@ -82,7 +82,7 @@ fn shutdown(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
             "ERR SHUTDOWN without NOW or ABORT isn't allowed for DENY BLOCKING client",
         ));
     }
-    if call.server.begin_shutdown(flags).is_err() {
+    if call.server.begin_shutdown(call.io, flags).is_err() {
         return Err(Fault::new("ERR Errors trying to SHUTDOWN. Check logs."));
     }
     call.session().marks.set(Marks::CLOSE_AFTER_REPLY, true);

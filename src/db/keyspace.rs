@@ -571,6 +571,12 @@ impl Databases {
         let copied = |db: &Keyspace| db.table.copied_bytes().saturating_sub(db.copied_before);
         self.held.bytes(self.dbs.iter().map(copied).sum())
     }
+
+    /// Bytes that were copied or left behind because of the snapshots alive, or of the last ones that were.
+    pub fn copied_for_snapshots(&self) -> usize {
+        let copied = |db: &Keyspace| db.table.copied_bytes().saturating_sub(db.copied_before);
+        self.held.all_left_behind() + self.dbs.iter().map(copied).sum::<usize>()
+    }
 }
 
 /// About the memory of a database: its table, and so many entries of the size of a few.

@@ -61,6 +61,11 @@ impl Held {
         (left_behind + copied).saturating_sub(let_go)
     }
 
+    /// Bytes that writers have left behind since the first of the snapshots.
+    pub(super) fn all_left_behind(&self) -> usize {
+        self.0.left_behind.load(Ordering::Relaxed)
+    }
+
     /// Enters a snapshot into the account; with the first it begins anew.
     fn enter(&self) -> Guard {
         if !self.is_live() {

@@ -18,6 +18,9 @@ use crate::exec::table::{CommandId, Needs, Resolved};
 
 const NOAUTH: Fault = Fault::new("NOAUTH Authentication required.");
 const LOADING: Fault = Fault::new("LOADING Redis is loading the dataset in memory");
+const MISCONF: Fault = Fault::new(
+    "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that may modify the data set are disabled, because this instance is configured to report errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB error.",
+);
 const MONITOR_KEYS: Fault = Fault::new("ERR Replica can't interact with the keyspace");
 const NO_MULTI: Fault = Fault::new("ERR Command not allowed inside a transaction");
 
@@ -216,6 +219,13 @@ impl Server {
             if short && (any.has(Flags::DENYOOM) || queueing) {
                 return refuse(OOM);
             }
+        }
+        if self.persistence.error.is_some()
+            && (flags.has(Flags::WRITE) || command.needs == Needs::Ping)
+            && !marks.has(Marks::MASTER)
+            && self.writes_are_unsafe()
+        {
+            return refuse(MISCONF);
         }
         if resp2_subscriber && !matches!(command.needs, Needs::Ping | Needs::Pubsub | Needs::Leave)
         {

@@ -1,7 +1,9 @@
 //! The second door: what a command must ask of the outside and wait for, because its reply says
 //! how it went. The process implements it with the operating system, tests with values.
 
+use std::io::{Read, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::config::{Config, Text};
 
@@ -80,6 +82,8 @@ pub trait Io {
     fn read_file(&mut self, path: &Path) -> std::io::Result<Vec<u8>>;
     /// Replaces a file so that a crash leaves the old or the new one.
     fn replace_file(&mut self, path: &Path, text: &[u8]) -> std::io::Result<()>;
+    /// The disk, for the data's files.
+    fn disk(&self) -> Arc<dyn Disk>;
     /// Holds the loop (DEBUG SLEEP).
     fn sleep_us(&mut self, us: u64);
     /// Bytes in transparent huge pages (LATENCY DOCTOR). The kernel walks all pages for it.
@@ -109,4 +113,27 @@ pub enum Crash {
         executable: String,
         delay_ms: u64,
     },
+}
+
+/// Where files are: what a job on another thread touches them through. `server/disk.rs` has the one of the
+/// operating system, and one that fails and forgets for tests.
+pub trait Disk: Send + Sync {
+    /// A new, empty file, in place of any of that name.
+    fn create(&self, path: &Path) -> std::io::Result<Box<dyn NewFile>>;
+    /// An existing file from its beginning, and its length.
+    fn open(&self, path: &Path) -> std::io::Result<(Box<dyn Read + Send>, u64)>;
+    /// Gives a file another name, in place of any that has it.
+    fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()>;
+    fn unlink(&self, path: &Path) -> std::io::Result<()>;
+    /// Makes the names in a directory outlast a crash.
+    fn sync_dir(&self, dir: &Path) -> std::io::Result<()>;
+}
+
+/// A file that is being written.
+pub trait NewFile: Write + Send {
+    /// Makes what was written outlast a crash.
+    fn sync(&mut self) -> std::io::Result<()>;
+    /// Has this part of the file on its way to the disk, so that little is left for [`NewFile::sync`]. A failure
+    /// shows there.
+    fn write_back(&mut self, from: u64, len: u64);
 }

@@ -15,6 +15,7 @@ pub mod latency;
 pub mod maxmemory;
 pub mod multi;
 pub mod notify;
+pub mod persistence;
 pub mod pipeline;
 pub mod pubsub;
 pub mod running;

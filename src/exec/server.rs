@@ -15,6 +15,7 @@ use crate::exec::blocking::Blocked;
 use crate::exec::conn::{Conn, Conns, Peer, Token};
 use crate::exec::io::{Io, ProcessFacts};
 use crate::exec::latency::LatencyMonitor;
+use crate::exec::persistence::{Errand, Persistence, Work};
 use crate::exec::pubsub::PubSub;
 use crate::exec::running::RunningArgs;
 use crate::exec::slowlog::SlowLog;
@@ -34,6 +35,8 @@ pub enum Effect {
         what: Box<dyn Any + Send>,
         items: usize,
     },
+    /// Do this on another thread and hand back what it gives, see [`Server::errand_done`].
+    Start(Errand, Work),
     /// Accept no more connections and end the process with this status.
     Exit(i32),
 }
@@ -43,6 +46,7 @@ impl std::fmt::Debug for Effect {
         match self {
             Effect::Close(t) => write!(f, "Close({t:?})"),
             Effect::Free { items, .. } => write!(f, "Free({items})"),
+            Effect::Start(errand, _) => write!(f, "Start({errand:?})"),
             Effect::Exit(code) => write!(f, "Exit({code})"),
         }
     }
@@ -145,6 +149,7 @@ pub struct Server {
     /// Changes since the last save (`rdb_changes_since_last_save`).
     pub dirty: u64,
     pub last_save_s: u64,
+    pub persistence: Persistence,
     pub shutdown: Option<Shutdown>,
     /// A signal or SHUTDOWN asked for the end.
     pub exiting: Option<i32>,
@@ -232,6 +237,7 @@ impl Server {
             nesting: 0,
             dirty: 0,
             last_save_s: now.s(),
+            persistence: Persistence::default(),
             shutdown: None,
             exiting: None,
             loading: false,

@@ -50,10 +50,13 @@ pub struct Format {
 }
 
 impl Format {
-    /// As the configuration wants it, in version 11.
+    /// As the configuration wants it.
     pub fn of(config: &Config) -> Format {
         Format {
-            version: Version::V11,
+            version: match config.rdb_version {
+                10 => Version::V10,
+                _ => Version::V11,
+            },
             compress: config.rdbcompression,
             checksum: config.rdbchecksum,
         }
@@ -134,6 +137,7 @@ pub fn write_file<'a, W: Write>(
         sink.length(expiring[index as usize] as u64)?;
         while let Some(entry) = walk.next() {
             write_key(&mut sink, entry, usage, format.version)?;
+            sink.pace()?;
         }
     }
     sink.byte(op::EOF)?;

@@ -3,6 +3,7 @@
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::form;
 use crate::base::checksum::Crc64;
@@ -30,9 +31,35 @@ pub struct Progress {
     cancelled: AtomicBool,
     keys: AtomicU64,
     bytes: AtomicU64,
+    /// `rdb-key-save-delay`
+    key_delay_us: i64,
 }
 
+/// A saver that pauses looks so often whether it is still wanted.
+const PAUSE_US: u64 = 10_000;
+
 impl Progress {
+    /// Of a saver that pauses at each key for so many µs; if they are negative, for one µs at every so many keys.
+    pub fn with_delay(key_delay_us: i64) -> Progress {
+        Progress {
+            key_delay_us,
+            ..Progress::default()
+        }
+    }
+
+    fn pause(&self, keys: u64) {
+        let every = self.key_delay_us.min(-1).unsigned_abs();
+        let mut left_us = match self.key_delay_us {
+            us @ 1.. => us.unsigned_abs(),
+            _ => u64::from(keys.is_multiple_of(every)),
+        };
+        while left_us > 0 && !self.is_cancelled() {
+            let us = left_us.min(PAUSE_US);
+            std::thread::sleep(Duration::from_micros(us));
+            left_us -= us;
+        }
+    }
+
     /// Asks the saver to give up. It does so before it writes its next buffer.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
@@ -122,6 +149,22 @@ impl<'c, W: Write> Sink<'c, W> {
     #[inline]
     pub fn count_key(&mut self) {
         self.keys += 1;
+    }
+
+    /// After each key: pauses if the saver is to be slow.
+    #[inline]
+    pub fn pace(&mut self) -> Done {
+        match self.progress {
+            Some(progress) if progress.key_delay_us != 0 => {
+                progress.keys.store(self.keys, Ordering::Relaxed);
+                progress.pause(self.keys);
+                match progress.is_cancelled() {
+                    true => Err(SaveError::Cancelled),
+                    false => Ok(()),
+                }
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Bytes so far.

@@ -4,6 +4,7 @@ use std::any::Any;
 
 use crate::exec::conn::Token;
 use crate::exec::io::Io;
+use crate::exec::persistence::{Errand, Work};
 use crate::exec::server::{Effect, Server};
 
 /// The world as the phases act on it: sockets and threads in the process, values in tests.
@@ -16,6 +17,8 @@ pub trait Outside {
     fn flush(&mut self, server: &mut Server);
     /// Closes a connection that the server has let go of.
     fn close(&mut self, token: Token);
+    /// Starts a job on another thread.
+    fn start(&mut self, errand: Errand, work: Work);
     /// Drops a value where there is time for it; `items` is its effort.
     fn free(&mut self, what: Box<dyn Any + Send>, items: usize);
 }
@@ -84,6 +87,7 @@ fn carry_out(server: &mut Server, world: &mut dyn Outside) {
                 server.conns.remove(token);
             }
             Effect::Free { what, items } => world.free(what, items),
+            Effect::Start(errand, work) => world.start(errand, work),
             Effect::Exit(code) => server.exiting = Some(code),
         }
     }

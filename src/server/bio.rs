@@ -103,6 +103,16 @@ pub enum Outcome {
     Panicked(String),
 }
 
+impl Outcome {
+    /// What the job gave, or the message of its panic.
+    pub fn into_result(self) -> Result<JobResult, String> {
+        match self {
+            Outcome::Done(result) => Ok(result),
+            Outcome::Panicked(message) => Err(message),
+        }
+    }
+}
+
 impl fmt::Debug for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {

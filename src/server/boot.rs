@@ -124,11 +124,18 @@ fn serve(start: &Start, args: Vec<OsString>) -> Step<i32> {
         log::debug!("jemalloc-bg-thread: {why}");
     }
     server.startup_memory = os.used_memory();
-    say_ready(&server.config, &os);
+    log::info!("Server initialized");
+    server.begin_loading(&mut os).map_err(|()| 1)?;
+    if !server.loading {
+        say_ready(&server.config, &os);
+    }
     process::set_cpu_affinity(&server.config.server_cpulist.lossy());
     // That it could not be set is in the log, and no reason to stop.
     let _ = os.apply(Setting::OomScoreAdj, &server.config);
     let status = drive::run(&mut server, &mut os);
+    if server.persistence.load_failed {
+        return Err(status);
+    }
     shutdown::leave(&mut os);
     Ok(status)
 }
@@ -359,8 +366,8 @@ fn open_doors(config: &Config, os: &mut Os) -> Step<()> {
     Ok(())
 }
 
-fn say_ready(config: &Config, os: &Os) {
-    log::info!("Server initialized");
+/// Tells everybody that clients may come.
+pub fn say_ready(config: &Config, os: &Os) {
     if config.port != 0 {
         log::info!("Ready to accept connections tcp");
     }

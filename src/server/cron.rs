@@ -34,6 +34,8 @@ impl Server {
             self.log_keys();
         }
         self.clients_cron();
+        self.load_cron();
+        self.save_cron(io);
         if self.active_expire && !self.loading {
             self.expire_cycle(io, expire::Kind::Slow);
         }

@@ -12,9 +12,11 @@ use crate::base::alloc;
 use crate::base::time::{Clock, Stopwatch};
 use crate::exec::conn::Token;
 use crate::exec::io::Io;
+use crate::exec::persistence::{Errand, Work};
 use crate::exec::server::Server;
 use crate::server::before_sleep::{Outside, before_sleep};
 use crate::server::bio::{Bio, JobResult, Jobs, Lane};
+use crate::server::boot::say_ready;
 use crate::server::net::{Doors, Net};
 
 /// CPU time is read from the kernel at most this often; turns in between are bounded by it.
@@ -54,6 +56,14 @@ impl Outside for World<'_> {
 
     fn close(&mut self, token: Token) {
         self.net.close(&mut self.os.doors, token);
+    }
+
+    fn start(&mut self, errand: Errand, work: Work) {
+        let lane = match errand {
+            Errand::Save => Lane::Save,
+            Errand::Load => Lane::Load,
+        };
+        self.os.bio.start(lane, work);
     }
 
     fn free(&mut self, what: Box<dyn Any + Send>, items: usize) {
@@ -210,8 +220,19 @@ fn sleep_for(server: &Server, now_ns: u64, next_cron_ns: u64) -> Duration {
 }
 
 fn finished_jobs(server: &mut Server, os: &mut Os) {
-    // Purging gives nothing back that anybody waits for.
-    while os.bio.next_finished().is_some() {}
+    while let Some(finished) = os.bio.next_finished() {
+        let errand = match finished.lane {
+            Lane::Save => Errand::Save,
+            Lane::Load => Errand::Load,
+            // Purging gives nothing back that anybody waits for.
+            _ => continue,
+        };
+        let outcome = finished.outcome.into_result();
+        server.errand_done(os, errand, outcome);
+        if errand == Errand::Load && server.exiting.is_none() {
+            say_ready(&server.config, os);
+        }
+    }
     server.stats.lazyfreed += os.bio.take_freed_items() as u64;
     server.lazyfree_pending = os.bio.unfreed_items();
 }
@@ -226,7 +247,7 @@ fn stop(server: &mut Server, os: &mut Os) {
     } else {
         server.config.shutdown_on_sigterm
     };
-    if let Err(why) = server.begin_shutdown(flags) {
+    if let Err(why) = server.begin_shutdown(os, flags) {
         log::warn!("{why}");
         if let Some(signals) = &os.signals {
             signals.forget();

@@ -4,11 +4,13 @@ use std::ffi::{CStr, OsString};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{alloc, errno};
 use crate::config::{Choice, Config, OomScoreAdj, Text, file};
-use crate::exec::io::{Crash, Io, MemoryFigures, ProcessFacts, Setting};
+use crate::exec::io::{Crash, Disk, Io, MemoryFigures, ProcessFacts, Setting};
+use crate::server::disk::RealDisk;
 use crate::server::drive::Os;
 use crate::server::log::{self as server_log, Verbosity};
 use crate::server::proc_title::{self, TitleVars};
@@ -122,6 +124,10 @@ impl Io for Os {
 
     fn replace_file(&mut self, path: &Path, text: &[u8]) -> io::Result<()> {
         file::replace(path, text)
+    }
+
+    fn disk(&self) -> Arc<dyn Disk> {
+        Arc::new(RealDisk)
     }
 
     fn sleep_us(&mut self, us: u64) {

@@ -9,6 +9,7 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,11 +18,13 @@ use crate::base::time::Clock;
 use crate::cmd::session::Marks;
 use crate::config::{Config, Text};
 use crate::exec::conn::{Peer, Token};
-use crate::exec::io::{Crash, Io, MemoryFigures, ProcessFacts, Setting};
+use crate::exec::io::{Crash, Disk, Io, MemoryFigures, ProcessFacts, Setting};
+use crate::exec::persistence::{Errand, Work};
 use crate::exec::server::Server;
 use crate::exec::table::Table;
 use crate::server::before_sleep::{Outside, before_sleep};
-use crate::server::bio::{InlineJobs, Jobs};
+use crate::server::bio::{InlineJobs, Jobs, Lane};
+use crate::server::test_disk::TestDisk;
 
 /// When a test's world begins: unix time in µs.
 pub const BEGINNING_US: u64 = 1_700_000_000_000_000;
@@ -33,6 +36,8 @@ pub struct TestIo {
     /// Memory in use, and all else that [`Io::memory`] tells.
     pub figures: MemoryFigures,
     pub files: BTreeMap<PathBuf, Vec<u8>>,
+    /// Where the data is saved.
+    pub disk: TestDisk,
     /// Directories in which nothing can be written.
     pub read_only: Vec<PathBuf>,
     /// Settings that were to be applied, and which of them can't be.
@@ -48,6 +53,7 @@ impl Default for TestIo {
             clock: Clock::manual(BEGINNING_US),
             figures: MemoryFigures::default(),
             files: BTreeMap::new(),
+            disk: TestDisk::default(),
             read_only: Vec::new(),
             applied: Vec::new(),
             refuses: |_, _| false,
@@ -114,6 +120,10 @@ impl Io for TestIo {
         Ok(())
     }
 
+    fn disk(&self) -> Arc<dyn Disk> {
+        Arc::new(self.disk.clone())
+    }
+
     fn sleep_us(&mut self, us: u64) {
         self.clock.advance(Duration::from_micros(us));
     }
@@ -154,6 +164,8 @@ struct World {
     /// What arrived at the server's end and was not yet read.
     unread: BTreeMap<Token, Vec<u8>>,
     again: Vec<Token>,
+    /// Jobs wait.
+    jobs_held: bool,
 }
 
 impl Outside for World {
@@ -188,6 +200,14 @@ impl Outside for World {
 
     fn close(&mut self, token: Token) {
         self.unread.remove(&token);
+    }
+
+    fn start(&mut self, errand: Errand, work: Work) {
+        let lane = match errand {
+            Errand::Save => Lane::Save,
+            Errand::Load => Lane::Load,
+        };
+        self.jobs.start(lane, work);
     }
 
     fn free(&mut self, what: Box<dyn Any + Send>, items: usize) {
@@ -331,13 +351,56 @@ impl TestServer {
                 self.next_cron_ns += 1_000_000_000 / u64::from(self.server.hz.max(1));
             }
             before_sleep(&mut self.server, &mut self.world);
-            self.world.jobs.run_all();
+            if !self.world.jobs_held {
+                self.run_jobs();
+            }
             self.server.stats.lazyfreed += self.world.jobs.take_freed_items() as u64;
             self.server.lazyfree_pending = self.world.jobs.unfreed_items();
             if self.world.again.is_empty() && self.server.resumable.is_empty() {
                 return;
             }
         }
+    }
+
+    /// Jobs of other threads wait until [`TestServer::let_jobs_run`].
+    pub fn hold_jobs(&mut self) {
+        self.world.jobs_held = true;
+    }
+
+    /// They run now, and from now on.
+    pub fn let_jobs_run(&mut self) {
+        self.world.jobs_held = false;
+        self.turn();
+    }
+
+    fn run_jobs(&mut self) {
+        let World { io, jobs, .. } = &mut self.world;
+        jobs.run_all();
+        while let Some(finished) = jobs.next_finished() {
+            let errand = match finished.lane {
+                Lane::Save => Errand::Save,
+                Lane::Load => Errand::Load,
+                _ => continue,
+            };
+            let outcome = finished.outcome.into_result();
+            self.server.errand_done(io, errand, outcome);
+        }
+    }
+
+    /// The process ends here and now, and another one starts on the same disk; it has begun to load.
+    pub fn restart(&mut self) -> Result<(), ()> {
+        let config = self.server.config.clone();
+        let mut io = std::mem::take(&mut self.world.io);
+        let mut server = Server::new(config, crate::admin::table(), 1, &io);
+        let begun = server.begin_loading(&mut io);
+        self.server = server;
+        self.next_cron_ns = io.mono_ns();
+        self.world = World {
+            io,
+            jobs_held: self.world.jobs_held,
+            ..World::default()
+        };
+        begun
     }
 
     /// Hands the server what has arrived on a connection, as the network does.

@@ -1,0 +1,101 @@
+//! What the server knows of its saves and loads.
+//!
+//! A save or a load in the background is a job on another thread ([`Work`]), started by an effect and ended by
+//! a value; in between, both sides share a few counters. The jobs themselves are in `server/save.rs` and
+//! `server/load.rs`.
+
+use std::any::Any;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::{Arc, Mutex};
+
+use crate::base::lzf::Compressor;
+use crate::rdb::Progress;
+
+/// What a job is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// Writing a snapshot to its file.
+    Save,
+    /// Reading a file into a keyspace.
+    Load,
+}
+
+/// A job: it owns all it needs. Whoever made it knows what it gives.
+pub type Work = Box<dyn FnOnce() -> Box<dyn Any + Send> + Send>;
+
+/// A background save under way.
+pub struct Saving {
+    pub progress: Arc<Progress>,
+    /// Held while the job puts its file in place, so that a save that was given up cannot replace a later one.
+    pub commit: Arc<Mutex<()>>,
+    /// The file it writes.
+    pub temp: PathBuf,
+    pub started_s: u64,
+    pub keys: u64,
+    /// Changes that it saves.
+    pub dirty_before: u64,
+}
+
+impl Saving {
+    /// Gives it up: once this returns, it will not put its file in place.
+    pub fn cancel(&self) {
+        // A poisoned lock is that of a job that panicked: it is over.
+        let _placing = self.commit.lock();
+        self.progress.cancel();
+    }
+}
+
+/// How far a load has come.
+#[derive(Debug, Default)]
+pub struct LoadProgress {
+    pub bytes: AtomicU64,
+    pub keys_loaded: AtomicU64,
+    pub keys_expired: AtomicU64,
+    /// Memory that the writer of the file had in use.
+    pub used_memory_then: AtomicU64,
+    /// `key-load-delay`, which may change on the way.
+    pub key_delay_us: AtomicI64,
+}
+
+/// A load under way.
+pub struct Loading {
+    pub progress: Arc<LoadProgress>,
+    pub total_bytes: u64,
+    pub started_s: u64,
+    pub started_ns: u64,
+}
+
+/// See the head of the file.
+#[derive(Default)]
+pub struct Persistence {
+    pub saving: Option<Saving>,
+    /// BGSAVE SCHEDULE, or a BGSAVE inside a transaction: to be done as soon as may be.
+    pub scheduled: bool,
+    /// Why the last save failed, if it did.
+    pub error: Option<String>,
+    /// Unix time of the last try of a background save, in seconds.
+    pub tried_s: u64,
+    /// How long the last one took.
+    pub took_s: Option<u64>,
+    /// Saves that were begun (`rdb_saves`).
+    pub saves: u64,
+    /// Background saves that were begun; each name of a temporary file has its number.
+    pub serial: u64,
+    /// Bytes copied because of the last one.
+    pub copied_bytes: usize,
+    /// What its start took of the loop's time, in µs.
+    pub snapshot_us: u64,
+    /// Snapshots taken (`total_forks`).
+    pub snapshots: u64,
+    pub loading: Option<Loading>,
+    /// Of the last load.
+    pub keys_loaded: u64,
+    pub keys_expired: u64,
+    /// The file could not be loaded: the process ends without goodbyes.
+    pub load_failed: bool,
+    /// DEBUG SET-SKIP-CHECKSUM-VALIDATION.
+    pub skip_checksum: bool,
+    /// What DUMP compresses with.
+    pub compressor: Option<Box<Compressor>>,
+}

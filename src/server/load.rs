@@ -1,0 +1,394 @@
+//! Loading: a file becomes the data.
+//!
+//! At the start a job reads the file into databases of its own, while the loop lives and tells clients how far it is;
+//! they are then put in place in one swap. DEBUG RELOAD does the same and waits. What a file has for a key that is
+//! there, and whether a key whose time is over is worth keeping, is decided here; [`crate::rdb`] reads.
+
+use std::any::Any;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use crate::base::{errno, number};
+use crate::cmd::keys::access_clock;
+use crate::config::SanitizeDumpPayload;
+use crate::db::keyspace::Databases;
+use crate::exec::io::Io;
+use crate::exec::persistence::{Errand, LoadProgress, Loading};
+use crate::exec::server::{Effect, Server};
+use crate::object::{AccessClock, Entry};
+use crate::rdb::{Checksum, Decoder, Item, Key, Reason, Rules};
+
+/// So many empty keys are named in the log.
+const EMPTY_KEYS_NAMED: u64 = 10;
+
+/// A file that counts what is read of it.
+struct Counted {
+    file: Box<dyn Read + Send>,
+    progress: Arc<LoadProgress>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.progress
+            .bytes
+            .fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
+/// How a file is read.
+struct Reader {
+    file: Counted,
+    rules: Rules,
+    checked: bool,
+    now_ms: u64,
+    clock: AccessClock,
+    /// A key that is there already is replaced, and is no mistake.
+    merge: bool,
+}
+
+/// Why not; the log has it.
+#[derive(Debug)]
+struct Unloadable;
+
+impl Reader {
+    /// Reads all into the databases.
+    fn read_into(self, dbs: &mut Databases) -> Result<(), Unloadable> {
+        let progress = self.file.progress.clone();
+        let mut into = Into {
+            dbs,
+            progress: &progress,
+            now_ms: self.now_ms,
+            clock: self.clock,
+            merge: self.merge,
+            empty_keys: 0,
+        };
+        let mut decoder = Decoder::new(self.file, self.rules, self.checked).map_err(tell)?;
+        loop {
+            match decoder.next() {
+                Ok(None) => break,
+                Ok(Some(Item::Key(key))) => into.key(key)?,
+                Ok(Some(item)) => into.item(&item)?,
+                Err(error) => return Err(tell(error)),
+            }
+        }
+        if decoder.checksum() == Some(Checksum::Disabled) {
+            log::info!("RDB file was saved with checksum disabled: no check performed.");
+        }
+        if into.empty_keys > 0 {
+            log::info!(
+                "Done loading RDB, keys loaded: {}, keys expired: {}, empty keys skipped: {}.",
+                progress.keys_loaded.load(Ordering::Relaxed),
+                progress.keys_expired.load(Ordering::Relaxed),
+                into.empty_keys
+            );
+        } else {
+            log::info!(
+                "Done loading RDB, keys loaded: {}, keys expired: {}.",
+                progress.keys_loaded.load(Ordering::Relaxed),
+                progress.keys_expired.load(Ordering::Relaxed)
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Tells the log what is wrong with a file, as Redis does.
+fn tell(error: crate::rdb::Error) -> Unloadable {
+    match &error.reason {
+        Reason::Signature | Reason::Version(_) | Reason::ModuleAux(_) | Reason::Module(_) => {
+            log::warn!("{}", error.reason);
+        }
+        Reason::Checksum { computed, stored } => {
+            log::warn!(
+                "Wrong RDB checksum expected: ({computed:x}) but got ({stored:x}). Aborting now."
+            );
+            log::warn!("{}", internal(&error));
+        }
+        Reason::ShortRead | Reason::Io(_) => {
+            log::warn!("Short read or OOM loading DB. Unrecoverable error, aborting now.");
+            log::warn!("{}", internal(&error));
+        }
+        _ => {
+            log::warn!("{}", internal(&error));
+            log::warn!("Terminating server after rdb file reading failure.");
+        }
+    }
+    Unloadable
+}
+
+fn internal(error: &crate::rdb::Error) -> String {
+    format!(
+        "Internal error in RDB reading offset {} -> {}",
+        error.offset, error.reason
+    )
+}
+
+/// Where the things of a file go.
+struct Into<'a> {
+    dbs: &'a mut Databases,
+    progress: &'a LoadProgress,
+    now_ms: u64,
+    clock: AccessClock,
+    merge: bool,
+    empty_keys: u64,
+}
+
+impl Into<'_> {
+    fn item(&mut self, item: &Item<'_>) -> Result<(), Unloadable> {
+        match item {
+            Item::Aux { name, value } => self.aux(name, value),
+            Item::SelectDb(db) if *db >= self.dbs.count() as u64 => {
+                log::warn!(
+                    "FATAL: Data file was created with a Redis server configured to handle more than {} databases. Exiting",
+                    self.dbs.count()
+                );
+                return Err(Unloadable);
+            }
+            Item::Function(_) => {
+                log::warn!("Failed loading library, this version has no functions yet");
+                return Err(Unloadable);
+            }
+            // (What modules wrote is only ever skipped for `redis-check-rdb`.)
+            Item::SelectDb(_)
+            | Item::ResizeDb { .. }
+            | Item::Key(_)
+            | Item::ModuleAux { .. }
+            | Item::ModuleKey { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn aux(&mut self, name: &[u8], value: &[u8]) {
+        let (shown_name, shown) = (
+            String::from_utf8_lossy(name),
+            String::from_utf8_lossy(value),
+        );
+        let number = number::parse_i64(value).unwrap_or(0);
+        match &*shown_name.to_ascii_lowercase() {
+            _ if name.starts_with(b"%") => log::info!("RDB '{shown_name}': {shown}"),
+            "redis-ver" => log::info!("Loading RDB produced by version {shown}"),
+            "ctime" => {
+                let age_s = (self.now_ms / 1000) as i64 - number;
+                log::info!("RDB age {} seconds", age_s.max(0));
+            }
+            "used-mem" => {
+                log::info!(
+                    "RDB memory usage when created {:.2} Mb",
+                    number as f64 / (1024.0 * 1024.0)
+                );
+                let bytes = u64::try_from(number).unwrap_or(0);
+                let then = &self.progress.used_memory_then;
+                then.store(bytes, Ordering::Relaxed);
+            }
+            "aof-preamble" if number != 0 => log::info!("RDB has an AOF tail"),
+            "aof-base" if number != 0 => log::info!("RDB is base AOF"),
+            "repl-stream-db" | "repl-id" | "repl-offset" | "lua" | "redis-bits"
+            | "aof-preamble" | "aof-base" => {}
+            _ => log::debug!("Unrecognized RDB AUX field: '{shown_name}'"),
+        }
+    }
+
+    fn key(&mut self, key: Key<'_>) -> Result<(), Unloadable> {
+        let Some(value) = key.value else {
+            if self.empty_keys < EMPTY_KEYS_NAMED {
+                log::info!(
+                    "rdbLoadObject skipping empty key: {}",
+                    String::from_utf8_lossy(key.key)
+                );
+            }
+            self.empty_keys += 1;
+            pause(&self.progress.key_delay_us, self.empty_keys);
+            return Ok(());
+        };
+        let progress = self.progress;
+        if key.expiry_ms.is_some_and(|at| at < self.now_ms) {
+            progress.keys_expired.fetch_add(1, Ordering::Relaxed);
+            pause(&progress.key_delay_us, 0);
+            return Ok(());
+        }
+        let access = self
+            .clock
+            .restored(key.idle_s, key.frequency)
+            .unwrap_or_else(|| self.clock.fresh());
+        let entry = Entry::new(key.key, value, key.expiry_ms, access);
+        let hash = self.dbs.hash(key.key);
+        // Databases that do not exist were refused when they were selected; without a number it is the first.
+        let Ok(index) = u32::try_from(key.db) else {
+            return Err(Unloadable);
+        };
+        let db = self.dbs.db_mut(index);
+        if !self.merge && db.get(hash, key.key).is_some() {
+            log::warn!(
+                "RDB has duplicated key '{}' in DB {}",
+                String::from_utf8_lossy(key.key),
+                key.db
+            );
+            return Err(Unloadable);
+        }
+        db.insert(hash, entry);
+        let loaded = progress.keys_loaded.fetch_add(1, Ordering::Relaxed);
+        pause(&progress.key_delay_us, loaded);
+        Ok(())
+    }
+}
+
+/// `key-load-delay`: so many µs at each key, or, if negative, one µs at every so many keys.
+fn pause(delay_us: &AtomicI64, keys: u64) {
+    let us = match delay_us.load(Ordering::Relaxed) {
+        0 => return,
+        us @ 1.. => us.unsigned_abs(),
+        us => u64::from(keys.is_multiple_of(us.unsigned_abs())),
+    };
+    if us > 0 {
+        std::thread::sleep(Duration::from_micros(us));
+    }
+}
+
+/// The end of a load in the background.
+type Loaded = Result<Databases, Unloadable>;
+
+impl Server {
+    /// What the configuration says of reading files.
+    fn reader(&self, file: Counted, merge: bool) -> Reader {
+        let config = &self.config;
+        let deep = config.sanitize_dump_payload == SanitizeDumpPayload::Yes;
+        Reader {
+            file,
+            rules: Rules::new(config, self.dbs.hash_key(), self.list_plain_from, deep),
+            checked: config.rdbchecksum && !self.persistence.skip_checksum,
+            now_ms: self.now.ms(),
+            clock: access_clock(config, self.now.ms()),
+            merge,
+        }
+    }
+
+    /// Opens the file; `None` if there is none.
+    fn open_file(&mut self, io: &mut dyn Io) -> Result<Option<(Counted, u64)>, Unloadable> {
+        let config = &self.config;
+        let path = config.dir.as_path().join(config.dbfilename.as_path());
+        match io.disk().open(&path) {
+            Ok((file, len)) => {
+                let progress = Arc::new(LoadProgress::default());
+                let delay = i64::from(config.key_load_delay);
+                progress.key_delay_us.store(delay, Ordering::Relaxed);
+                Ok(Some((Counted { file, progress }, len)))
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => {
+                log::warn!(
+                    "Fatal error: can't open the RDB file {} for reading: {}",
+                    Path::new(config.dbfilename.as_path()).display(),
+                    errno::text(&e)
+                );
+                Err(Unloadable)
+            }
+        }
+    }
+
+    /// Begins to load the data at the start, if there is a file of it. The error, which the log has, is that the process
+    /// cannot start.
+    pub fn begin_loading(&mut self, io: &mut dyn Io) -> Result<(), ()> {
+        let Some((file, total_bytes)) = self.open_file(io).map_err(|Unloadable| fatal())? else {
+            return Ok(());
+        };
+        self.loading = true;
+        self.persistence.loading = Some(Loading {
+            progress: file.progress.clone(),
+            total_bytes,
+            started_s: self.now.s(),
+            started_ns: io.mono_ns(),
+        });
+        let reader = self.reader(file, false);
+        let mut dbs = Databases::new(self.dbs.count(), self.dbs.hash_key());
+        let work = move || -> Box<dyn Any + Send> {
+            let loaded: Loaded = reader.read_into(&mut dbs).map(|()| dbs);
+            Box::new(loaded)
+        };
+        self.effects
+            .push(Effect::Start(Errand::Load, Box::new(work)));
+        Ok(())
+    }
+
+    /// The load in the background is over.
+    pub(super) fn load_done(
+        &mut self,
+        io: &mut dyn Io,
+        outcome: Result<Box<dyn Any + Send>, String>,
+    ) {
+        let Some(loading) = self.persistence.loading.take() else {
+            return;
+        };
+        self.loading = false;
+        let loaded = outcome
+            .ok()
+            .and_then(|value| value.downcast::<Loaded>().ok())
+            .and_then(|loaded| loaded.ok());
+        match loaded {
+            Some(dbs) => {
+                self.dbs = dbs;
+                self.note_loaded(&loading.progress);
+                let took_ns = io.mono_ns() - loading.started_ns;
+                log::info!("DB loaded from disk: {:.3} seconds", took_ns as f64 / 1e9);
+            }
+            None => {
+                fatal();
+                self.persistence.load_failed = true;
+                self.exiting = Some(1);
+            }
+        }
+    }
+
+    fn note_loaded(&mut self, progress: &LoadProgress) {
+        self.persistence.keys_loaded = progress.keys_loaded.load(Ordering::Relaxed);
+        self.persistence.keys_expired = progress.keys_expired.load(Ordering::Relaxed);
+    }
+
+    /// While the data is loaded: what may change on the way is passed on.
+    pub fn load_cron(&self) {
+        if let Some(loading) = &self.persistence.loading {
+            let delay = i64::from(self.config.key_load_delay);
+            let told = &loading.progress.key_delay_us;
+            told.store(delay, Ordering::Relaxed);
+        }
+    }
+
+    /// DEBUG RELOAD: loads the file and waits. With `flush` it replaces the data; without, it comes to it, and `merge`
+    /// says that it may replace keys. False if it failed: the data is then as it was, or has some of the file's if it was
+    /// to come to it.
+    pub fn reload(&mut self, io: &mut dyn Io, flush: bool, merge: bool) -> bool {
+        let Ok(Some((file, _))) = self.open_file(io) else {
+            return false;
+        };
+        let progress = file.progress.clone();
+        let reader = self.reader(file, merge);
+        let loaded = if flush {
+            let mut dbs = Databases::new(self.dbs.count(), self.dbs.hash_key());
+            let loaded = reader.read_into(&mut dbs);
+            if loaded.is_ok() {
+                for index in 0..self.dbs.count() as u32 {
+                    self.watch.touch_flushed(index, &self.dbs);
+                }
+                let old = std::mem::replace(&mut self.dbs, dbs);
+                let keys = old.len();
+                self.free_later(Box::new(old), keys);
+            }
+            loaded
+        } else {
+            reader.read_into(&mut self.dbs)
+        };
+        self.note_loaded(&progress);
+        if loaded.is_ok() {
+            log::info!("DB reloaded by DEBUG RELOAD");
+        }
+        loaded.is_ok()
+    }
+}
+
+fn fatal() {
+    log::warn!("Fatal error loading the DB, check server logs. Exiting.");
+}

@@ -1,0 +1,360 @@
+//! Saving: the data in one file, by a thread from a snapshot or by the loop itself.
+//!
+//! ```text
+//! SAVE, SHUTDOWN, FLUSHALL, DEBUG RELOAD     the loop runs the job and waits
+//! BGSAVE, save points                        the loop takes a snapshot, which costs it some µs, and
+//!                                            hears of the outcome as of any event
+//! ```
+//! The job writes a temporary file, syncs it, renames it, and syncs the directory: whatever fails, or whenever
+//! the power does, the file of that name is the old one or the new one. Nothing forks: where Redis tells the
+//! number of the saving child, this tells that of the process.
+//!
+//! A save may be given up (SHUTDOWN, FLUSHALL), and then must not replace a later file: the file is put in place under
+//! the lock by which [`Saving::cancel`] passes.
+
+use std::any::Any;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::admin::info::REDIS_VERSION;
+use crate::base::errno;
+use crate::cmd::keys::access_clock;
+use crate::db::snapshot::Snapshot;
+use crate::exec::io::{Disk, Io, NewFile};
+use crate::exec::persistence::{Errand, Saving};
+use crate::exec::server::{Effect, Server};
+use crate::rdb::{Format, Info, Progress, SaveError, Usage, write_file};
+
+/// With `rdb-save-incremental-fsync`, so many bytes at a time are sent on their way to the disk.
+const WRITE_BACK_BYTES: u64 = 4 * 1024 * 1024;
+/// A background save that failed is tried again by a save point after so many seconds.
+const RETRY_S: u64 = 5;
+
+/// Why there is no new file.
+#[derive(Debug)]
+pub enum Failure {
+    Cancelled,
+    /// It failed with this, which the log has.
+    Failed(String),
+}
+
+/// Everything that a save needs.
+struct Task {
+    snapshot: Snapshot,
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    temp: PathBuf,
+    target: PathBuf,
+    created_s: u64,
+    used_memory: u64,
+    usage: Usage,
+    format: Format,
+    incremental: bool,
+    progress: Arc<Progress>,
+    commit: Arc<Mutex<()>>,
+}
+
+impl Task {
+    /// Writes the file and puts it in place.
+    fn run(self) -> Result<(), Failure> {
+        let Task {
+            disk,
+            dir,
+            temp,
+            target,
+            commit,
+            progress,
+            ..
+        } = &self;
+        let (disk, dir, temp, target) = (disk.clone(), dir.clone(), temp.clone(), target.clone());
+        let (commit, progress) = (commit.clone(), progress.clone());
+        let file = {
+            let _placing = commit.lock().unwrap_or_else(PoisonError::into_inner);
+            if progress.is_cancelled() {
+                return Err(Failure::Cancelled);
+            }
+            disk.create(&temp).map_err(|e| {
+                let why = format!(
+                    "Failed opening the temp RDB file {} (in server root dir {}) for saving: {}",
+                    name_of(&temp),
+                    dir.display(),
+                    errno::text(&e)
+                );
+                failed(why)
+            })?
+        };
+        let written = self.write(file);
+        let placing = commit.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = match written {
+            Ok(()) if progress.is_cancelled() => Err(Failure::Cancelled),
+            Ok(()) => disk.rename(&temp, &target).map_err(|e| {
+                failed(format!(
+                    "Error moving temp DB file {} on the final destination {} (in server root dir {}): {}",
+                    name_of(&temp),
+                    name_of(&target),
+                    dir.display(),
+                    errno::text(&e)
+                ))
+            }),
+            Err(failure) => Err(failure),
+        };
+        if done.is_err() {
+            // It may be gone with whoever gave the save up.
+            let _ = disk.unlink(&temp);
+        }
+        drop(placing);
+        done?;
+        disk.sync_dir(&dir).map_err(|e| {
+            failed(format!(
+                "Failed to fsync directory while saving DB: {}",
+                errno::text(&e)
+            ))
+        })?;
+        log::info!("DB saved on disk");
+        Ok(())
+    }
+
+    fn write(self, file: Box<dyn NewFile>) -> Result<(), Failure> {
+        let wrong = |what: &str, e: &io::Error| {
+            failed(format!(
+                "Write error while saving DB to the disk({what}): {}",
+                errno::text(e)
+            ))
+        };
+        let info = Info {
+            redis_version: REDIS_VERSION,
+            created_s: self.created_s,
+            used_memory: self.used_memory,
+            replication: None,
+            aof_base: false,
+        };
+        let out = Writing {
+            file,
+            written: 0,
+            on_its_way: 0,
+            incremental: self.incremental,
+        };
+        let (snapshot, libraries) = (self.snapshot, std::iter::empty());
+        let done = write_file(
+            out,
+            snapshot,
+            libraries,
+            &info,
+            self.usage,
+            self.format,
+            &self.progress,
+        );
+        match done {
+            Ok((mut out, _)) => out.file.sync().map_err(|e| wrong("fsync", &e)),
+            Err(SaveError::Cancelled) => Err(Failure::Cancelled),
+            Err(SaveError::Io(e)) => Err(wrong("rdbSaveRio", &e)),
+        }
+    }
+}
+
+/// Notes a failure in the log.
+fn failed(why: String) -> Failure {
+    log::warn!("{why}");
+    Failure::Failed(why)
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// A file that goes to the disk while it is written.
+struct Writing {
+    file: Box<dyn NewFile>,
+    written: u64,
+    on_its_way: u64,
+    incremental: bool,
+}
+
+impl Write for Writing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.written += written as u64;
+        let behind = self.written - self.on_its_way;
+        if self.incremental && behind >= WRITE_BACK_BYTES {
+            self.file.write_back(self.on_its_way, behind);
+            self.on_its_way = self.written;
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Server {
+    fn save_task(&mut self, io: &dyn Io, temp: &str, progress: Progress) -> Task {
+        let config = &self.config;
+        let dir = config.dir.as_path().to_path_buf();
+        Task {
+            temp: dir.join(temp),
+            target: dir.join(config.dbfilename.as_path()),
+            dir,
+            disk: io.disk(),
+            created_s: self.now.s(),
+            used_memory: io.used_memory() as u64,
+            usage: Usage::of(config, access_clock(config, self.now.ms())),
+            format: Format::of(config),
+            incremental: config.rdb_save_incremental_fsync,
+            progress: Arc::new(progress),
+            commit: Arc::default(),
+            snapshot: self.dbs.snapshot(),
+        }
+    }
+
+    /// Saves while everybody waits. False if it failed; the log says why.
+    pub fn save_now(&mut self, io: &mut dyn Io) -> bool {
+        let delay = Progress::with_delay(self.config.rdb_key_save_delay);
+        let temp = format!("temp-{}.rdb", self.process.pid);
+        let result = self.save_task(io, &temp, delay).run();
+        match result {
+            Ok(()) => {
+                self.dirty = 0;
+                self.last_save_s = io.unix_us() / 1_000_000;
+                self.persistence.error = None;
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Begins a save in the background. False if one is under way.
+    pub fn save_in_background(&mut self, io: &mut dyn Io) -> bool {
+        if self.persistence.saving.is_some() {
+            return false;
+        }
+        let start_ns = io.mono_ns();
+        let p = &mut self.persistence;
+        p.saves += 1;
+        p.serial += 1;
+        p.scheduled = false;
+        p.tried_s = self.now.s();
+        let temp = format!("temp-{}-{}.rdb", self.process.pid, p.serial);
+        let delay = Progress::with_delay(self.config.rdb_key_save_delay);
+        let task = self.save_task(io, &temp, delay);
+        self.persistence.saving = Some(Saving {
+            progress: task.progress.clone(),
+            commit: task.commit.clone(),
+            temp: task.temp.clone(),
+            started_s: self.now.s(),
+            keys: self.dbs.len() as u64,
+            dirty_before: self.dirty,
+        });
+        self.effects.push(Effect::Start(
+            Errand::Save,
+            Box::new(move || Box::new(task.run())),
+        ));
+        let took_us = (io.mono_ns() - start_ns) / 1000;
+        self.persistence.snapshot_us = took_us;
+        self.persistence.snapshots += 1;
+        self.latency_sample("fork", took_us / 1000);
+        log::info!("Background saving started by pid {}", self.process.pid);
+        true
+    }
+
+    /// A job is over: what it gave, or the message of its panic.
+    pub fn errand_done(
+        &mut self,
+        io: &mut dyn Io,
+        errand: Errand,
+        outcome: Result<Box<dyn Any + Send>, String>,
+    ) {
+        match errand {
+            Errand::Save => {
+                let result = outcome.map_or_else(
+                    |panic| Err(Failure::Failed(panic)),
+                    |value| match value.downcast() {
+                        Ok(result) => *result,
+                        Err(_) => unreachable!("a save gives its result"),
+                    },
+                );
+                self.save_done(io, result);
+            }
+            Errand::Load => self.load_done(io, outcome),
+        }
+    }
+
+    fn save_done(&mut self, io: &dyn Io, result: Result<(), Failure>) {
+        let Some(saving) = self.persistence.saving.take() else {
+            return;
+        };
+        let now_s = io.unix_us() / 1_000_000;
+        let p = &mut self.persistence;
+        p.took_s = Some(now_s.saturating_sub(saving.started_s));
+        p.copied_bytes = self.dbs.copied_for_snapshots();
+        match result {
+            Ok(()) if !saving.progress.is_cancelled() => {
+                log::info!(
+                    "Copy-on-write for RDB: {} MB copied",
+                    p.copied_bytes / (1024 * 1024)
+                );
+                log::info!("Background saving terminated with success");
+                self.dirty = self.dirty.saturating_sub(saving.dirty_before);
+                self.last_save_s = now_s;
+                p.error = None;
+            }
+            Ok(()) | Err(Failure::Cancelled) => log::warn!("Background saving cancelled"),
+            Err(Failure::Failed(why)) => {
+                log::warn!("Background saving error");
+                p.error = Some(why);
+            }
+        }
+    }
+
+    /// Gives up the save that is under way, if one is.
+    pub fn cancel_save(&mut self) {
+        if let Some(saving) = &self.persistence.saving {
+            saving.cancel();
+        }
+    }
+
+    /// Save points, and what was scheduled.
+    pub fn save_cron(&mut self, io: &mut dyn Io) {
+        if self.loading || self.persistence.saving.is_some() {
+            return;
+        }
+        let now_s = self.now.s();
+        let p = &self.persistence;
+        let may_try = p.error.is_none() || now_s.saturating_sub(p.tried_s) > RETRY_S;
+        let since_s = now_s.saturating_sub(self.last_save_s);
+        let due = self
+            .config
+            .save
+            .iter()
+            .find(|&&(seconds, changes)| self.dirty >= changes && since_s > seconds);
+        match due {
+            Some((seconds, changes)) if may_try => {
+                log::info!("{changes} changes in {seconds} seconds. Saving...");
+                self.save_in_background(io);
+            }
+            _ if p.scheduled && may_try => {
+                self.save_in_background(io);
+            }
+            _ => {}
+        }
+    }
+
+    /// All data is gone: a save under way is in vain, and the file has to say so too.
+    pub fn save_emptied(&mut self, io: &mut dyn Io) {
+        self.cancel_save();
+        if !self.config.save.is_empty() && self.save_now(io) {
+            self.unit.dirty = 0;
+        }
+    }
+
+    /// Writes must be refused: the last save failed, and nobody would notice (`stop-writes-on-bgsave-error`).
+    pub fn writes_are_unsafe(&self) -> bool {
+        self.persistence.error.is_some()
+            && self.config.stop_writes_on_bgsave_error
+            && !self.config.save.is_empty()
+    }
+}

@@ -1,0 +1,174 @@
+//! A disk in memory, for tests: it fails at a chosen call, and a crash takes what was not made durable.
+//!
+//! A file's bytes are durable once it was synced, its name once the directory was; until then both may be lost, and
+//! here they always are. (A real disk may also keep some of it: what holds in the worst case holds in the others.)
+
+use std::collections::BTreeMap;
+use std::io::{self, Cursor, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::exec::io::{Disk, NewFile};
+
+/// A file: what a reader sees, and what a crash leaves.
+#[derive(Debug, Default)]
+struct Bytes {
+    seen: Vec<u8>,
+    durable: Vec<u8>,
+}
+
+type Inode = Arc<Mutex<Bytes>>;
+
+#[derive(Debug, Default)]
+struct State {
+    names: BTreeMap<PathBuf, Inode>,
+    durable_names: BTreeMap<PathBuf, Inode>,
+    calls: usize,
+    fails: Option<(usize, i32)>,
+}
+
+/// See the head of the file. Clones are the same disk.
+#[derive(Clone, Debug, Default)]
+pub struct TestDisk(Arc<Mutex<State>>);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl TestDisk {
+    /// The call after the next `skip` ones fails with this number of error.
+    pub fn fail_after(&self, skip: usize, errno: i32) {
+        let mut state = lock(&self.0);
+        state.fails = Some((state.calls + skip, errno));
+    }
+
+    /// Nothing fails any more. True if something was about to: the calls did not suffice.
+    pub fn heal(&self) -> bool {
+        let mut state = lock(&self.0);
+        let waits = state.fails.is_some_and(|(at, _)| at >= state.calls);
+        state.fails = None;
+        waits
+    }
+
+    /// Power is lost: what was not made durable is gone.
+    pub fn crash(&self) {
+        let mut state = lock(&self.0);
+        state.names = state.durable_names.clone();
+        for inode in state.names.values() {
+            let mut bytes = lock(inode);
+            bytes.seen = bytes.durable.clone();
+        }
+    }
+
+    /// The bytes of a file.
+    pub fn read(&self, path: &Path) -> Option<Vec<u8>> {
+        let state = lock(&self.0);
+        state.names.get(path).map(|inode| lock(inode).seen.clone())
+    }
+
+    /// Puts a file there, durably.
+    pub fn put(&self, path: &Path, bytes: &[u8]) {
+        let inode: Inode = Arc::new(Mutex::new(Bytes {
+            seen: bytes.into(),
+            durable: bytes.into(),
+        }));
+        let mut state = lock(&self.0);
+        state.durable_names.insert(path.into(), inode.clone());
+        state.names.insert(path.into(), inode);
+    }
+
+    /// The names of all files.
+    pub fn names(&self) -> Vec<PathBuf> {
+        lock(&self.0).names.keys().cloned().collect()
+    }
+
+    /// Counts a call, which may be the one that fails.
+    fn call(&self) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = lock(&self.0);
+        let at = state.calls;
+        state.calls += 1;
+        match state.fails {
+            Some((fails_at, errno)) if at == fails_at => Err(io::Error::from_raw_os_error(errno)),
+            _ => Ok(state),
+        }
+    }
+}
+
+fn missing() -> io::Error {
+    io::Error::from_raw_os_error(libc::ENOENT)
+}
+
+impl Disk for TestDisk {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile>> {
+        let inode = Inode::default();
+        self.call()?.names.insert(path.into(), inode.clone());
+        let disk = self.clone();
+        Ok(Box::new(TestFile { disk, inode }))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<(Box<dyn Read + Send>, u64)> {
+        let state = self.call()?;
+        let inode = state.names.get(path).ok_or_else(missing)?;
+        let bytes = lock(inode).seen.clone();
+        let len = bytes.len() as u64;
+        Ok((Box::new(Cursor::new(bytes)), len))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.call()?;
+        let inode = state.names.remove(from).ok_or_else(missing)?;
+        state.names.insert(to.into(), inode);
+        Ok(())
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.call()?;
+        state.names.remove(path).map(|_| ()).ok_or_else(missing)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.call()?;
+        let inside = |path: &PathBuf| path.parent() == Some(dir);
+        let State {
+            names,
+            durable_names,
+            ..
+        } = &mut *state;
+        durable_names.retain(|path, _| !inside(path));
+        durable_names.extend(
+            names
+                .iter()
+                .filter(|(path, _)| inside(path))
+                .map(|(path, inode)| (path.clone(), inode.clone())),
+        );
+        Ok(())
+    }
+}
+
+struct TestFile {
+    disk: TestDisk,
+    inode: Inode,
+}
+
+impl Write for TestFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _state = self.disk.call()?;
+        lock(&self.inode).seen.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl NewFile for TestFile {
+    fn sync(&mut self) -> io::Result<()> {
+        let _state = self.disk.call()?;
+        let mut bytes = lock(&self.inode);
+        bytes.durable = bytes.seen.clone();
+        Ok(())
+    }
+
+    fn write_back(&mut self, _: u64, _: u64) {}
+}
