@@ -358,3 +358,6 @@ impl Server {
             && !self.config.save.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,7 @@ use redstart::rdb::{
 };
 use redstart::resp::value::Value;
 
-use crate::node::{Conn, Node, Version, peer_program};
+use crate::node::{Conn, Node, Version, our_program, peer_program};
 
 const LIBRARY: &str =
     "#!lua name=lib\nredis.register_function('one', function(keys, args) return 1 end)";
@@ -328,4 +328,58 @@ fn payloads_are_the_same() {
         compared += 1;
     }
     assert!(compared > 100, "{compared}");
+}
+
+/// A server takes over the data of the other, and gives it back.
+#[test]
+fn servers_move_in_and_out() {
+    let peer = Node::start(&peer_program(), &[]);
+    let mut theirs = peer.connect();
+    fill(&mut theirs);
+    done(&mut theirs, &words("FUNCTION FLUSH"));
+    done(&mut theirs, &words("SAVE"));
+    let digest = text(&theirs.call(&["DEBUG", "DIGEST"]));
+
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("dump.rdb");
+    fs::copy(peer.dir.path().join("dump.rdb"), &file).unwrap();
+    let options = ["--dir", dir.path().to_str().unwrap(), "--rdb-version", "10"];
+    let node = Node::start(&our_program(), &options);
+    let mut ours = node.connect();
+    while let Value::Error(loading) = ours.call(&["DBSIZE"]) {
+        assert!(format!("{loading:?}").contains("LOADING"), "{loading:?}");
+    }
+    assert_eq!(text(&ours.call(&["DEBUG", "DIGEST"])), digest);
+    done(&mut ours, &words("DEBUG RELOAD"));
+    assert_eq!(text(&ours.call(&["DEBUG", "DIGEST"])), digest);
+    let saved = fs::read(&file).unwrap();
+    assert_eq!(loaded_by_peer(&saved).0, digest);
+
+    // Key by key, each way.
+    let Value::Array(keys) = theirs.call(&["KEYS", "*"]) else {
+        panic!("no keys");
+    };
+    for key in keys.iter().map(|key| key.as_bytes().unwrap()) {
+        let value = theirs.call(&[&b"DEBUG"[..], b"DIGEST-VALUE", key]);
+        let payload = theirs.call(&[&b"DUMP"[..], key]);
+        let restore: [&[u8]; 5] = [
+            b"RESTORE",
+            key,
+            b"0",
+            payload.as_bytes().unwrap(),
+            b"REPLACE",
+        ];
+        done(&mut ours, &restore.map(Vec::from));
+        assert_eq!(ours.call(&[&b"DEBUG"[..], b"DIGEST-VALUE", key]), value);
+        let payload = ours.call(&[&b"DUMP"[..], key]);
+        let restore: [&[u8]; 5] = [
+            b"RESTORE",
+            key,
+            b"0",
+            payload.as_bytes().unwrap(),
+            b"REPLACE",
+        ];
+        done(&mut theirs, &restore.map(Vec::from));
+        assert_eq!(theirs.call(&[&b"DEBUG"[..], b"DIGEST-VALUE", key]), value);
+    }
 }

@@ -470,3 +470,85 @@ fn the_command_line_answers_questions() {
     assert!(stdout.starts_with("[slow-clocksource]..."), "{stdout}");
     assert_eq!(run(&["--test-memory", "10"]).0, Some(1));
 }
+
+#[test]
+fn what_was_saved_comes_back_after_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = ["--enable-debug-command", "yes", "--save", "1 1"];
+    let mut server = Server::start(dir.path(), &options);
+    for request in [
+        "DEBUG POPULATE 20000",
+        "RPUSH list a b c",
+        "SADD set 1 2 3",
+        "SADD words one two 3",
+        "ZADD zset 1 a 2.5 b",
+        "HSET hash field value",
+        "XADD stream 1-1 f v",
+        "SETRANGE big 400000 end",
+        "SET later x EX 1000",
+        "SELECT 0",
+    ] {
+        assert!(!server.ask(request).starts_with('-'), "{request}");
+    }
+    assert_eq!(server.ask("SAVE"), "+OK");
+    let digest = server.ask("DEBUG DIGEST");
+    send_signal("-KILL", server.child.id());
+    server.child.wait().unwrap();
+    let mut server = Server::start(dir.path(), &options);
+    assert_eq!(server.ask("DEBUG DIGEST"), digest);
+    let mut rest = server.log.as_str();
+    for said in [
+        " * Server initialized\n",
+        " * Loading RDB produced by version 7.2.6\n",
+        " * RDB age ",
+        " * RDB memory usage when created ",
+        " * Done loading RDB, keys loaded: 20008, keys expired: 0.\n",
+        " * DB loaded from disk: ",
+        " * Ready to accept connections tcp\n",
+    ] {
+        let at = rest
+            .find(said)
+            .unwrap_or_else(|| panic!("no {said:?} in its place:\n{}", server.log));
+        rest = &rest[at + said.len()..];
+    }
+    // A save point, in the background.
+    server.ask("SET another 1");
+    assert!(server.says("1 changes in 1 seconds. Saving..."));
+    assert!(server.says("Background saving terminated with success"));
+    send_signal("-KILL", server.child.id());
+    server.child.wait().unwrap();
+    let mut server = Server::start(dir.path(), &options);
+    assert_eq!(server.ask("GET another"), "$1");
+    // What SHUTDOWN saves; nothing but the file stays.
+    server.ask("SET third 1");
+    assert_eq!(server.end_by("-TERM"), Some(0));
+    let server = Server::start(dir.path(), &options);
+    assert_eq!(server.ask("GET third"), "$1");
+    let names: Vec<_> = fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(names, ["dump.rdb"]);
+}
+
+#[test]
+fn a_corrupt_file_stops_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("dump.rdb"), "REDIS0011\u{7f}\u{7f}").unwrap();
+    let Output { status, stdout, .. } = command(
+        dir.path(),
+        &["--port", &free_port().to_string(), "--bind", "127.0.0.1"],
+    )
+    .output()
+    .unwrap();
+    assert_eq!(status.code(), Some(1));
+    let log = String::from_utf8(stdout).unwrap();
+    assert!(
+        log.contains(" # Internal error in RDB reading offset "),
+        "{log}"
+    );
+    assert!(
+        log.ends_with(" # Fatal error loading the DB, check server logs. Exiting.\n"),
+        "{log}"
+    );
+}
