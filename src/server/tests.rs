@@ -218,6 +218,7 @@ fn nothing_runs_after_a_shutdown() {
 fn shutdown_refuses_what_it_cannot_do() {
     let mut world = world();
     let client = world.connect();
+    world.io().disk.fail_after(0, libc::EROFS);
     for (words, reply) in [
         (&["SAVE", "NOSAVE"][..], "-ERR syntax error\r\n"),
         (&["ABORT", "NOW"], "-ERR syntax error\r\n"),

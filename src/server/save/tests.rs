@@ -81,7 +81,7 @@ fn whatever_call_fails_the_old_file_stays_whole() {
             let old = file(&mut world);
             let mut failures = 0;
             for skip in 0.. {
-                world.call(client, &["SET", "a", &skip.to_string()]);
+                world.call(client, &["SET", "a", &(skip + 100).to_string()]);
                 world.io().disk.fail_after(skip, errno);
                 let reply = world.call(client, &[how]);
                 let calls_sufficed = !world.io().disk.heal();
