@@ -19,6 +19,7 @@ use redstart::base::time::Clock;
 use redstart::config::Config;
 use redstart::exec::conn::{Peer, Token};
 use redstart::exec::io::Io;
+use redstart::exec::persistence::{Errand, Work};
 use redstart::exec::server::Server;
 use redstart::server::before_sleep::{Outside, before_sleep};
 use redstart::server::test_io::{BEGINNING_US, TestIo};
@@ -59,6 +60,9 @@ impl Outside for World {
     }
 
     fn close(&mut self, _: Token) {}
+
+    /// Nothing is saved here.
+    fn start(&mut self, _: Errand, _: Work) {}
 
     fn free(&mut self, what: Box<dyn Any + Send>, _: usize) {
         let _ = self.freeing.send(what);

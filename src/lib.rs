@@ -45,7 +45,9 @@
 //! ([`ds::hyperloglog`]) and places ([`base::geohash`]) are strings and sorted sets, read in their own way. Commands that
 //! wait for what is not there yet are parked by [`exec::blocking`].
 //!
-//! **The file.** [`rdb`] knows the format that all of this has on disk.
+//! **The file.** [`rdb`] knows the format that all of this has on disk. [`server::save`] writes it from a snapshot, on
+//! another thread while the loop goes on; [`server::load`] reads it into databases of its own, which are then put in
+//! place in one swap. Both touch the disk through [`server::disk`].
 //!
 //! What goes on beside requests: [`server::cron`] runs `hz` times a second, [`db::expire`] finds keys
 //! whose time is over without sampling, [`db::evict`] chooses what goes when memory is short,

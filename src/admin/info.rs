@@ -398,8 +398,15 @@ fn persistence(page: &mut Page, server: &Server, _: &MemoryFigures) {
     page.line("rdb_current_bgsave_time_sec", seconds(since_s));
     page.line("rdb_saves", p.saves);
     page.line("rdb_last_cow_size", p.copied_bytes);
-    page.line("rdb_last_load_keys_expired", p.keys_expired);
-    page.line("rdb_last_load_keys_loaded", p.keys_loaded);
+    let (expired, loaded) = match &p.loading {
+        Some(Loading { progress, .. }) => (
+            progress.keys_expired.load(Ordering::Relaxed),
+            progress.keys_loaded.load(Ordering::Relaxed),
+        ),
+        None => (p.keys_expired, p.keys_loaded),
+    };
+    page.line("rdb_last_load_keys_expired", expired);
+    page.line("rdb_last_load_keys_loaded", loaded);
     page.lines(
         &[
             "aof_enabled",

@@ -221,7 +221,7 @@ impl Server {
             }
         }
         if self.persistence.error.is_some()
-            && (flags.has(Flags::WRITE) || command.needs == Needs::Ping)
+            && (writes || command.needs == Needs::Ping)
             && !marks.has(Marks::MASTER)
             && self.writes_are_unsafe()
         {

@@ -125,7 +125,7 @@ fn serve(start: &Start, args: Vec<OsString>) -> Step<i32> {
     }
     server.startup_memory = os.used_memory();
     log::info!("Server initialized");
-    server.begin_loading(&mut os).map_err(|()| 1)?;
+    server.begin_loading(&mut os).map_err(|_| 1)?;
     if !server.loading {
         say_ready(&server.config, &os);
     }

@@ -51,9 +51,9 @@ struct Reader {
     merge: bool,
 }
 
-/// Why not; the log has it.
+/// The data could not be loaded; why, the log has.
 #[derive(Debug)]
-struct Unloadable;
+pub struct Unloadable;
 
 impl Reader {
     /// Reads all into the databases.
@@ -274,7 +274,7 @@ impl Server {
         match io.disk().open(&path) {
             Ok((file, len)) => {
                 let progress = Arc::new(LoadProgress::default());
-                let delay = i64::from(config.key_load_delay);
+                let delay = config.key_load_delay;
                 progress.key_delay_us.store(delay, Ordering::Relaxed);
                 Ok(Some((Counted { file, progress }, len)))
             }
@@ -292,8 +292,8 @@ impl Server {
 
     /// Begins to load the data at the start, if there is a file of it. The error, which the log has, is that the process
     /// cannot start.
-    pub fn begin_loading(&mut self, io: &mut dyn Io) -> Result<(), ()> {
-        let Some((file, total_bytes)) = self.open_file(io).map_err(|Unloadable| fatal())? else {
+    pub fn begin_loading(&mut self, io: &mut dyn Io) -> Result<(), Unloadable> {
+        let Some((file, total_bytes)) = self.open_file(io).inspect_err(|_| fatal())? else {
             return Ok(());
         };
         self.loading = true;
@@ -351,7 +351,7 @@ impl Server {
     /// While the data is loaded: what may change on the way is passed on.
     pub fn load_cron(&self) {
         if let Some(loading) = &self.persistence.loading {
-            let delay = i64::from(self.config.key_load_delay);
+            let delay = self.config.key_load_delay;
             let told = &loading.progress.key_delay_us;
             told.store(delay, Ordering::Relaxed);
         }

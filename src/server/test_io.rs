@@ -24,6 +24,7 @@ use crate::exec::server::Server;
 use crate::exec::table::Table;
 use crate::server::before_sleep::{Outside, before_sleep};
 use crate::server::bio::{InlineJobs, Jobs, Lane};
+use crate::server::load::Unloadable;
 use crate::server::test_disk::TestDisk;
 
 /// When a test's world begins: unix time in µs.
@@ -388,7 +389,7 @@ impl TestServer {
     }
 
     /// The process ends here and now, and another one starts on the same disk; it has begun to load.
-    pub fn restart(&mut self) -> Result<(), ()> {
+    pub fn restart(&mut self) -> Result<(), Unloadable> {
         let config = self.server.config.clone();
         let mut io = std::mem::take(&mut self.world.io);
         let mut server = Server::new(config, crate::admin::table(), 1, &io);
