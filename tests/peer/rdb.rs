@@ -364,6 +364,8 @@ fn servers_move_in_and_out() {
         panic!("no keys");
     };
     for key in keys.iter().map(|key| key.as_bytes().unwrap()) {
+        // An expiry is not in the payload, and in the digest it is.
+        theirs.call(&[&b"PERSIST"[..], key]);
         let value = theirs.call(&[&b"DEBUG"[..], b"DIGEST-VALUE", key]);
         let payload = theirs.call(&[&b"DUMP"[..], key]);
         let restore: [&[u8]; 5] = [
