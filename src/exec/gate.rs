@@ -103,7 +103,8 @@ impl Server {
         }
         let limited = self.config.maxmemory > 0 || self.config.maxmemory_clients != 0;
         let paused = self.pause.all_until.is_some() || self.pause.write_until.is_some();
-        if limited || paused || self.loading {
+        let unsaved = self.persistence.error.is_some();
+        if limited || paused || self.loading || unsaved {
             return false;
         }
         let Some(conn) = self.conns.get_mut(token) else {
