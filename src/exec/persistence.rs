@@ -99,3 +99,12 @@ pub struct Persistence {
     /// What DUMP compresses with.
     pub compressor: Option<Box<Compressor>>,
 }
+
+impl Persistence {
+    /// CONFIG RESETSTAT.
+    pub fn reset_counts(&mut self) {
+        self.saves = 0;
+        self.snapshots = 0;
+        self.snapshot_us = 0;
+    }
+}
