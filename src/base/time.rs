@@ -134,6 +134,9 @@ impl Stopwatch {
         else {
             return;
         };
+        // What was told for these ticks until now: time never goes back, not by the few nanoseconds that the two looks
+        // are apart.
+        let told_ns = self.at(ticks).unwrap_or(0);
         let (ran_ticks, ran_ns) = (
             ticks.saturating_sub(first_ticks),
             ns.saturating_sub(first_ns),
@@ -145,21 +148,24 @@ impl Stopwatch {
                 self.first = Some((ticks, ns));
             }
         }
-        // Time never goes back, not by the few nanoseconds that the two looks are apart.
-        self.last = (ticks, ns.max(self.mono_ns()));
+        self.last = (ticks, ns.max(told_ns));
     }
 
     /// Nanoseconds on the clock.
     #[inline]
     pub fn mono_ns(&self) -> u64 {
-        match ticks() {
-            Some(ticks) if self.tick_ns != 0 => {
-                let (last_ticks, last_ns) = self.last;
-                let since = u128::from(ticks.saturating_sub(last_ticks));
-                last_ns + ((since * u128::from(self.tick_ns)) >> 32) as u64
-            }
-            _ => self.clock.mono_ns(),
+        match ticks().and_then(|ticks| self.at(ticks)) {
+            Some(ns) => ns,
+            None => self.clock.mono_ns(),
         }
+    }
+
+    /// Nanoseconds at a count of ticks; `None` while a tick's length is not known.
+    #[inline]
+    fn at(&self, ticks: u64) -> Option<u64> {
+        let (last_ticks, last_ns) = self.last;
+        let since = u128::from(ticks.saturating_sub(last_ticks));
+        (self.tick_ns != 0).then(|| last_ns + ((since * u128::from(self.tick_ns)) >> 32) as u64)
     }
 
     /// The clock it is held against.
@@ -289,6 +295,10 @@ mod tests {
             let clock = Clock::system();
             let mut watch = Stopwatch::new(clock.clone(), steady);
             let (mut last, end) = (0, clock.mono_ns() + 4 * LEARNING_NS);
+            // As in a loop that slept: the first look comes late.
+            while clock.mono_ns() < end - 2 * LEARNING_NS {
+                std::hint::spin_loop();
+            }
             while last < end {
                 watch.sync();
                 for _ in 0..100 {

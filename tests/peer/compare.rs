@@ -412,12 +412,12 @@ fn in_no_order(request: &Request) -> bool {
     request.args.iter().any(|a| a.eq_ignore_ascii_case(b"by"))
 }
 
-/// Encodings that came with 7.2, which also looks ahead at how many members ZADD brings.
+/// Encodings that came with 7.2, which also looks ahead at how many members SADD and ZADD bring.
 fn same_encoding_in_70(ours: &Value, theirs: &Value) -> bool {
     let both = [ours, theirs].map(|v| v.as_bytes().unwrap_or_default());
     matches!(
         both,
-        [b"listpack", b"hashtable"] | [b"listpack", b"quicklist"] | [b"skiplist", b"listpack"]
+        [b"listpack", b"hashtable" | b"intset" | b"quicklist"] | [b"skiplist", b"listpack"]
     )
 }
 
