@@ -225,7 +225,7 @@ const KINDS: &[Kind] = &[
                 b.ask(&["LSET", "list", &at, "fedcba9876543210"]);
             }),
             ("LINSERT near the head", |b, _| {
-                b.ask(&["LINSERT", "list", "BEFORE", SIXTEEN, "0123456789abcde-"]);
+                b.ask(&["LINSERT", "list", "AFTER", SIXTEEN, "0123456789abcde-"]);
             }),
             ("LRANGE of 10", |b, n| {
                 let at = b.rng.index(n);
