@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::base::number;
-use crate::cmd::fault::{Fault, NOT_INTEGER, SYNTAX};
+use crate::cmd::fault::{Fault, NOT_INTEGER, SYNTAX, VALUE_OUT_OF_RANGE};
 use crate::object::Value;
 
 /// The arguments of one command, the name first, with a place that [`Args::next`] moves.
@@ -138,6 +138,22 @@ pub fn parse_count(arg: &[u8]) -> Result<i64, Fault> {
         ))),
         count => Ok(count),
     }
+}
+
+/// Reads what follows the key of HRANDFIELD and ZRANDMEMBER: the count, and whether `word` asks for a second element with
+/// each.
+pub fn parse_draw(args: &mut Args<'_>, word: &str) -> Result<(i64, bool), Fault> {
+    let count = parse_count(args.next()?)?;
+    let with_second = match args.rest() {
+        [] => false,
+        [arg] if is_word(arg, word) => true,
+        _ => return Err(SYNTAX),
+    };
+    // The reply has two elements for each, and its length must be a number.
+    if with_second && count.unsigned_abs() > i64::MAX as u64 / 2 {
+        return Err(VALUE_OUT_OF_RANGE);
+    }
+    Ok((count, with_second))
 }
 
 /// Arguments that own their bytes, for a command that runs later: queued, blocked or propagated.

@@ -5,17 +5,14 @@
 
 use crate::base::longdouble::{LongDouble, TEXT_MAX};
 use crate::base::number::parse_i64;
-use crate::cmd::args::parse_count;
-use crate::cmd::fault::{
-    CmdResult, DONE, Fault, NAN_OR_INF, NOT_FLOAT, NOT_INTEGER, OVERFLOW, SYNTAX,
-    VALUE_OUT_OF_RANGE,
-};
+use crate::cmd::args::parse_draw;
+use crate::cmd::fault::{CmdResult, DONE, Fault, NAN_OR_INF, NOT_FLOAT, NOT_INTEGER, OVERFLOW};
 use crate::cmd::keys::Gone;
 use crate::cmd::scan::{ScanOptions, key_and_cursor, reply_no_walk, reply_walk};
 use crate::cmd::set::reply_elem;
 use crate::cmd::spec::{Acl, Arg, Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::cmd::string::reply_str;
-use crate::cmd::{Args, Ctx, DataFn, Row, is_word};
+use crate::cmd::{Args, Ctx, DataFn, Row};
 use crate::config::NotifyFlags;
 use crate::object::Str;
 use crate::object::hash::{Hash, HashRules, Pair};
@@ -492,16 +489,7 @@ fn hrandfield(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
         }
         return DONE;
     }
-    let count = parse_count(args.next()?)?;
-    let with_values = match args.rest() {
-        [] => false,
-        [word] if is_word(word, "WITHVALUES") => true,
-        _ => return Err(SYNTAX),
-    };
-    // The reply has two elements for each, and its length must be a number.
-    if with_values && count.unsigned_abs() > i64::MAX as u64 / 2 {
-        return Err(VALUE_OUT_OF_RANGE);
-    }
+    let (count, with_values) = parse_draw(&mut args, "WITHVALUES")?;
     let Some(hash) = cx.keys.read_as::<Hash>(key)? else {
         cx.reply.array(0);
         return DONE;

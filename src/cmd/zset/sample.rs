@@ -2,11 +2,11 @@
 
 use super::{READ, Zset, reply_member, reply_members_head, reply_scored};
 use crate::base::double::{format_double, format_g17};
-use crate::cmd::args::parse_count;
-use crate::cmd::fault::{CmdResult, DONE, SYNTAX, VALUE_OUT_OF_RANGE};
+use crate::cmd::args::parse_draw;
+use crate::cmd::fault::{CmdResult, DONE};
 use crate::cmd::scan::{ScanOptions, key_and_cursor, reply_no_walk, reply_walk};
 use crate::cmd::spec::{Acl, Arg, Flags, Group, Spec};
-use crate::cmd::{Args, Ctx, DataFn, Row, is_word};
+use crate::cmd::{Args, Ctx, DataFn, Row};
 use crate::ds::listpack::Elem;
 use crate::object::{Container, Encoding};
 
@@ -47,16 +47,7 @@ fn zrandmember(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
         }
         return DONE;
     }
-    let count = parse_count(args.next()?)?;
-    let with_scores = match args.rest() {
-        [] => false,
-        [word] if is_word(word, "WITHSCORES") => true,
-        _ => return Err(SYNTAX),
-    };
-    // The reply has two elements for each, and its length must be a number.
-    if with_scores && count.unsigned_abs() > i64::MAX as u64 / 2 {
-        return Err(VALUE_OUT_OF_RANGE);
-    }
+    let (count, with_scores) = parse_draw(&mut args, "WITHSCORES")?;
     let Some(set) = cx.keys.read_as::<Zset>(key)? else {
         cx.reply.array(0);
         return DONE;
