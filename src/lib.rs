@@ -49,13 +49,16 @@
 //! another thread while the loop goes on; [`server::load`] reads it into databases of its own, which are then put in
 //! place in one swap. Both touch the disk through [`server::disk`].
 //!
+//! **The replicas.** What changed is one stream of bytes, of which [`repl::backlog`] keeps the end, once for all who read it;
+//! [`repl::history`] says which stream it is and who may go on with it. Like all of [`repl`] they know no socket and no clock.
+//!
 //! What goes on beside requests: [`server::cron`] runs `hz` times a second, [`db::expire`] finds keys
 //! whose time is over without sampling, [`db::evict`] chooses what goes when memory is short,
 //! [`server::bio`] does on other threads what has no state to share. The server commands stand in
 //! [`admin`], built like the data commands, except that they see the whole server.
 //!
 //! An import only ever goes down this list or stays on its floor: `base`, `resp`, `ds`, `ae`; `object`,
-//! `config`, `db`, `rdb`; `cmd`; `exec`, `admin`, `server`, `check`. `tests/tidy.rs` keeps it so.
+//! `config`, `db`, `rdb`; `cmd`; `repl`; `exec`, `admin`, `server`, `check`. `tests/tidy.rs` keeps it so.
 
 pub mod admin;
 pub mod ae;
@@ -68,5 +71,6 @@ pub mod ds;
 pub mod exec;
 pub mod object;
 pub mod rdb;
+pub mod repl;
 pub mod resp;
 pub mod server;

@@ -11,12 +11,15 @@ const FLOORS: &[&[&str]] = &[
     &["base", "resp", "ds", "ae"],
     &["object", "config", "db", "rdb"],
     &["cmd"],
-    &[],
+    &["repl"],
     &["exec", "admin", "server", "check"],
 ];
 
 /// What a module never sees, beyond what its floor says.
-const NEVER: &[(&str, &[&str])] = &[("cmd", &["ae", "repl", "cluster", "sentinel", "rdb", "aof"])];
+const NEVER: &[(&str, &[&str])] = &[
+    ("cmd", &["ae", "repl", "cluster", "sentinel", "rdb", "aof"]),
+    ("repl", &["ae"]),
+];
 
 /// Words and the only files that may hold them.
 const ONLY_IN: &[(&str, &[&str])] = &[
