@@ -12,7 +12,7 @@ use crate::cmd::keys::KeyHint;
 use crate::cmd::keys::Keys;
 use crate::cmd::session::Marks;
 use crate::cmd::spec::Flags;
-use crate::cmd::unit::{Logging, Op};
+use crate::cmd::unit::{Audience, Logging};
 use crate::cmd::{Args, Fault};
 use crate::exec::Call;
 use crate::exec::conn::{Parked, Token, Why};
@@ -238,19 +238,20 @@ impl Server {
 
     /// Adds the command itself to the unit, unless it has spoken for itself.
     fn log_call(&mut self, token: Token, logging: Logging, args: &Args<'_>, dirty: u64) {
-        if logging == Logging::Rewritten || (dirty == 0 && logging != Logging::Forced) {
-            return;
-        }
+        let audience = match logging {
+            Logging::Verbatim if dirty == 0 => return,
+            Logging::Verbatim | Logging::Forced => Audience::Everyone,
+            Logging::ReplicasOnly => Audience::Replicas,
+            Logging::Rewritten => return,
+        };
         let Some(conn) = self.conns.get(token) else {
             return;
         };
         if conn.session.marks.has(Marks::NO_PROPAGATE) {
             return;
         }
-        self.unit.ops.push(Op {
-            db: conn.session.db as i32,
-            args: OwnedArgs::copy(args),
-        });
+        let db = conn.session.db as i32;
+        self.unit.ops.push(db, audience, args.argv());
     }
 
     /// The unit is over: its changes are counted, logged and announced.

@@ -7,10 +7,11 @@ use std::rc::Rc;
 
 use crate::base::rng::Rng;
 use crate::cmd::session::Marks;
-use crate::cmd::unit::{Op, Unit};
+use crate::cmd::unit::Unit;
 use crate::config::Config;
 use crate::db::keyspace::Databases;
 use crate::db::watch::WatchTable;
+use crate::exec::aof::Aof;
 use crate::exec::blocking::Blocked;
 use crate::exec::conn::{Conn, Conns, Peer, Token};
 use crate::exec::io::{Io, ProcessFacts};
@@ -154,8 +155,7 @@ pub struct Server {
     /// A signal or SHUTDOWN asked for the end.
     pub exiting: Option<i32>,
     pub loading: bool,
-    /// Operations of finished units, for the log and the replicas.
-    pub log_sink: Vec<Op>,
+    pub aof: Aof,
     /// Eviction stopped at its time limit: it goes on before the loop sleeps.
     pub evict_more: bool,
     /// Bytes of the running request, for CLIENT LIST.
@@ -241,7 +241,7 @@ impl Server {
             shutdown: None,
             exiting: None,
             loading: false,
-            log_sink: Vec::new(),
+            aof: Aof::default(),
             evict_more: false,
             running_bytes: 0,
             cron_client: 0,

@@ -17,11 +17,13 @@ use bytes::Bytes;
 use crate::base::time::Clock;
 use crate::cmd::session::Marks;
 use crate::config::{Config, Text};
+use crate::exec::aof::State;
 use crate::exec::conn::{Peer, Token};
 use crate::exec::io::{Crash, Disk, Io, MemoryFigures, ProcessFacts, Setting};
 use crate::exec::persistence::{Errand, Work};
 use crate::exec::server::Server;
 use crate::exec::table::Table;
+use crate::resp::value::{Decoder, Value};
 use crate::server::before_sleep::{Outside, before_sleep};
 use crate::server::bio::{InlineJobs, Jobs, Lane};
 use crate::server::load::Unloadable;
@@ -221,6 +223,8 @@ pub struct TestServer {
     pub server: Server,
     world: World,
     next_cron_ns: u64,
+    /// The database that the log came to.
+    logged_db: i64,
 }
 
 impl Default for TestServer {
@@ -244,6 +248,7 @@ impl TestServer {
             server,
             world,
             next_cron_ns,
+            logged_db: 0,
         }
     }
 
@@ -386,6 +391,36 @@ impl TestServer {
             let outcome = finished.outcome.into_result();
             self.server.errand_done(io, errand, outcome);
         }
+    }
+
+    /// From now on the log is kept in memory, for [`TestServer::logged`].
+    pub fn keep_log(&mut self) {
+        self.server.aof.state = State::On;
+        self.server.note_who_listens();
+    }
+
+    /// The operations that were logged since the last look: the database that each runs in, and its words.
+    pub fn logged(&mut self) -> Vec<(i64, Vec<Vec<u8>>)> {
+        let bytes = std::mem::take(&mut self.server.aof.buffer);
+        let (mut at, mut ops) = (0, Vec::new());
+        while at < bytes.len() {
+            let (used, value) = Decoder::new()
+                .decode(&bytes[at..])
+                .unwrap_or_else(|e| panic!("the log holds commands: {e:?}"));
+            let Some(Value::Array(words)) = value else {
+                panic!("half a command");
+            };
+            at += used;
+            let words = words.iter().filter_map(Value::as_bytes);
+            let words: Vec<Vec<u8>> = words.map(<[u8]>::to_vec).collect();
+            match &words[..] {
+                [name, db] if name == b"SELECT" => {
+                    self.logged_db = String::from_utf8_lossy(db).parse().unwrap_or(-1);
+                }
+                _ => ops.push((self.logged_db, words)),
+            }
+        }
+        ops
     }
 
     /// The process ends here and now, and another one starts on the same disk; it has begun to load.
