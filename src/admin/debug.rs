@@ -165,7 +165,9 @@ fn rewrite_config(call: &mut Call<'_>, _: Args<'_>) -> CmdResult {
 /// DEBUG CHANGE-REPL-ID: as if the history of the data had parted here from that of the replicas.
 fn change_repl_id(call: &mut Call<'_>, _: Args<'_>) -> CmdResult {
     log::info!("Changing replication IDs after receiving DEBUG change-repl-id");
-    call.server.repl_id = call.server.rng.hex(40);
+    let server = &mut *call.server;
+    server.repl.history.change_id(&mut server.rng);
+    server.repl.history.forget_second();
     done(call)
 }
 

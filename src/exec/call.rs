@@ -43,14 +43,25 @@ impl Server {
         args: Args<'_>,
         hints: &[KeyHint],
     ) {
+        let offset = self.repl.history.offset();
         self.current = Some(token);
         self.call(io, token, id, args, hints, 0);
         self.current = None;
         self.unit.apart = self.table.get(id).flags.has(Flags::TOUCHES_ARBITRARY_KEYS);
         self.end_unit(io);
+        if self.repl.history.offset() != offset {
+            self.note_written(token);
+        }
         self.flush_late(token);
         if !self.unit.ready.is_empty() {
             self.serve_blocked(io);
+        }
+    }
+
+    /// Remembers up to where the stream has what a client changed.
+    pub(super) fn note_written(&mut self, token: Token) {
+        if let Some(conn) = self.conns.get_mut(token) {
+            conn.written_to = self.repl.history.offset();
         }
     }
 
@@ -91,6 +102,7 @@ impl Server {
                 let args = Args::new(&argv, again.big());
                 self.park_or_give_up(token, id, &args, block, spent_us)
             }
+            Ok(Flow::Parked) => Outcome::Blocked,
             Err(fault) => {
                 self.stats.commands[id].failed += 1;
                 self.reply_fault(token, &fault);
