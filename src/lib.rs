@@ -49,6 +49,9 @@
 //! another thread while the loop goes on; [`server::load`] reads it into databases of its own, which are then put in
 //! place in one swap. Both touch the disk through [`server::disk`].
 //!
+//! **Connections that we open** ourselves are [`exec::link`]s: names are looked up off the loop, sockets connect without
+//! holding it, and what comes in goes to the link's owner instead of the parser.
+//!
 //! What goes on beside requests: [`server::cron`] runs `hz` times a second, [`db::expire`] finds keys
 //! whose time is over without sampling, [`db::evict`] chooses what goes when memory is short,
 //! [`server::bio`] does on other threads what has no state to share. The server commands stand in

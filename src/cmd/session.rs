@@ -49,6 +49,10 @@ bits! {
         NO_PROPAGATE = 16, "";
         /// Has input that was not run yet, because its share of the turn was used up.
         PENDING_INPUT = 17, "";
+        /// A link: its input goes to its owner and is no commands.
+        LINK = 18, "";
+        /// A link that is not connected yet.
+        OPENING = 19, "";
     }
 }
 

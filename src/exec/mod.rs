@@ -3,7 +3,8 @@
 //! [`pipeline`] takes the bytes of a connection apart into commands and fetches their keys ahead;
 //! [`gate`] asks whether a command may run now; [`call`] runs it, measures it and drains the unit
 //! of what it changed; [`multi`], [`blocking`], [`pubsub`] and [`notify`] hold what outlives a
-//! single command; [`slowlog`] and [`latency`] remember what took long.
+//! single command; [`link`] has the connections that we open ourselves; [`slowlog`] and [`latency`]
+//! remember what took long.
 
 pub mod blocking;
 pub mod call;
@@ -12,6 +13,7 @@ pub mod conn;
 pub mod gate;
 pub mod io;
 pub mod latency;
+pub mod link;
 pub mod maxmemory;
 pub mod multi;
 pub mod notify;
