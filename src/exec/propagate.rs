@@ -35,7 +35,7 @@ impl Server {
     }
 
     /// Appends a unit's operations to the replication stream.
-    fn feed_replicas(&mut self, ops: &Ops) {
+    pub fn feed_replicas(&mut self, ops: &Ops) {
         if self.repl.history.backlog().is_none() {
             ops.iter().for_each(|_| self.repl.history.count_unkept());
             return;

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::base::{errno, number};
 use crate::cmd::keys::access_clock;
+use crate::cmd::unit::{Audience, Ops};
 use crate::config::SanitizeDumpPayload;
 use crate::db::keyspace::Databases;
 use crate::exec::io::Io;
@@ -20,6 +21,7 @@ use crate::exec::persistence::{Errand, LoadProgress, Loading};
 use crate::exec::server::{Effect, Server};
 use crate::object::{AccessClock, Entry};
 use crate::rdb::{Checksum, Decoder, Item, Key, Reason, Rules};
+use crate::repl::history::ID_LEN;
 
 /// So many empty keys are named in the log.
 const EMPTY_KEYS_NAMED: u64 = 10;
@@ -49,6 +51,30 @@ struct Reader {
     clock: AccessClock,
     /// A key that is there already is replaced, and is no mistake.
     merge: bool,
+    /// Keys that are left out are noted, as UNLINK or as DEL, up to so many bytes.
+    note_left_out: Option<(&'static [u8], usize)>,
+}
+
+/// What a file says of the replication stream, beside its keys.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub id: Option<String>,
+    pub offset: Option<i64>,
+    /// The database that the stream has selected.
+    pub db: Option<i64>,
+    /// The keys that were left out because their time is over, as operations that tell replicas. More than the backlog
+    /// can hold are of no use.
+    pub left_out: Ops,
+}
+
+impl Found {
+    /// The ID and the offset at which the data stands, if the file tells all of it.
+    pub fn place(&self) -> Option<(&str, i64)> {
+        let id = self.id.as_deref().filter(|id| id.len() == ID_LEN)?;
+        let offset = self.offset.filter(|&offset| offset != -1)?;
+        self.db.filter(|&db| db != -1)?;
+        Some((id, offset))
+    }
 }
 
 /// The data could not be loaded; why, the log has.
@@ -57,7 +83,7 @@ pub struct Unloadable;
 
 impl Reader {
     /// Reads all into the databases.
-    fn read_into(self, dbs: &mut Databases) -> Result<(), Unloadable> {
+    fn read_into(self, dbs: &mut Databases) -> Result<Found, Unloadable> {
         let progress = self.file.progress.clone();
         let mut into = Into {
             dbs,
@@ -66,6 +92,8 @@ impl Reader {
             clock: self.clock,
             merge: self.merge,
             empty_keys: 0,
+            found: Found::default(),
+            note_left_out: self.note_left_out,
         };
         let mut decoder = Decoder::new(self.file, self.rules, self.checked).map_err(tell)?;
         loop {
@@ -93,7 +121,7 @@ impl Reader {
                 progress.keys_expired.load(Ordering::Relaxed)
             );
         }
-        Ok(())
+        Ok(into.found)
     }
 }
 
@@ -136,6 +164,8 @@ struct Into<'a> {
     clock: AccessClock,
     merge: bool,
     empty_keys: u64,
+    found: Found,
+    note_left_out: Option<(&'static [u8], usize)>,
 }
 
 impl Into<'_> {
@@ -187,9 +217,22 @@ impl Into<'_> {
             }
             "aof-preamble" if number != 0 => log::info!("RDB has an AOF tail"),
             "aof-base" if number != 0 => log::info!("RDB is base AOF"),
-            "repl-stream-db" | "repl-id" | "repl-offset" | "lua" | "redis-bits"
-            | "aof-preamble" | "aof-base" => {}
+            "repl-stream-db" => self.found.db = Some(number),
+            "repl-id" => self.found.id = Some(shown.into_owned()),
+            "repl-offset" => self.found.offset = Some(number),
+            "lua" | "redis-bits" | "aof-preamble" | "aof-base" => {}
             _ => log::debug!("Unrecognized RDB AUX field: '{shown_name}'"),
+        }
+    }
+
+    /// Notes a key that replicas may still have.
+    fn left_out(&mut self, db: u64, key: &[u8]) {
+        let ops = &mut self.found.left_out;
+        if let Some((word, most)) = self.note_left_out
+            && ops.bytes() <= most
+            && let Ok(db) = i32::try_from(db)
+        {
+            ops.push(db, Audience::Everyone, &[word, key]);
         }
     }
 
@@ -208,6 +251,7 @@ impl Into<'_> {
         let progress = self.progress;
         if key.expiry_ms.is_some_and(|at| at < self.now_ms) {
             progress.keys_expired.fetch_add(1, Ordering::Relaxed);
+            self.left_out(key.db, key.key);
             pause(&progress.key_delay_us, 0);
             return Ok(());
         }
@@ -250,7 +294,7 @@ fn pause(delay_us: &AtomicI64, keys: u64) {
 }
 
 /// The end of a load in the background.
-type Loaded = Result<Databases, Unloadable>;
+type Loaded = Result<(Databases, Found), Unloadable>;
 
 impl Server {
     /// What the configuration says of reading files.
@@ -264,6 +308,7 @@ impl Server {
             now_ms: self.now.ms(),
             clock: access_clock(config, self.now.ms()),
             merge,
+            note_left_out: None,
         }
     }
 
@@ -303,10 +348,15 @@ impl Server {
             started_s: self.now.s(),
             started_ns: io.mono_ns(),
         });
-        let reader = self.reader(file, false);
+        let mut reader = self.reader(file, false);
+        let word: &[u8] = match self.config.lazyfree_lazy_expire {
+            true => b"UNLINK",
+            false => b"DEL",
+        };
+        reader.note_left_out = Some((word, self.config.repl_backlog_size));
         let mut dbs = Databases::new(self.dbs.count(), self.dbs.hash_key());
         let work = move || -> Box<dyn Any + Send> {
-            let loaded: Loaded = reader.read_into(&mut dbs).map(|()| dbs);
+            let loaded: Loaded = reader.read_into(&mut dbs).map(|found| (dbs, found));
             Box::new(loaded)
         };
         self.effects
@@ -329,8 +379,9 @@ impl Server {
             .and_then(|value| value.downcast::<Loaded>().ok())
             .and_then(|loaded| loaded.ok());
         match loaded {
-            Some(dbs) => {
+            Some((dbs, found)) => {
                 self.dbs = dbs;
+                self.resume_stream(&found);
                 self.note_loaded(&loading.progress);
                 let took_ns = io.mono_ns() - loading.started_ns;
                 log::info!("DB loaded from disk: {:.3} seconds", took_ns as f64 / 1e9);

@@ -19,6 +19,7 @@ use crate::exec::server::{Effect, Server};
 use crate::repl::master::{
     Action, GETACK, Granted, Master, Moment, Plan, Request, Restraint, Stage, UnderWay,
 };
+use crate::server::load::Found;
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -45,6 +46,18 @@ impl Server {
             Some(Target::File) => UnderWay::File,
             Some(Target::Replicas) => UnderWay::Stream,
         }
+    }
+
+    /// A master that starts finds in its file where it was in the stream: replicas may go on from there, once they have
+    /// heard which keys it left out.
+    pub(super) fn resume_stream(&mut self, found: &Found) {
+        let Some((id, offset)) = found.place() else {
+            return;
+        };
+        self.repl.history.resume_as_master(id, offset);
+        self.repl.master.alone_since_s = self.now.s();
+        self.note_who_listens();
+        self.feed_replicas(&found.left_out);
     }
 
     /// PSYNC and SYNC.

@@ -16,6 +16,7 @@ mod propagate;
 mod protocol;
 mod random;
 mod rdb;
+mod replicas;
 mod scenes;
 mod settings;
 mod typed;
