@@ -2,6 +2,7 @@
 
 mod blocking;
 mod links;
+mod rewrite;
 
 use std::time::Duration;
 
