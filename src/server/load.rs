@@ -6,6 +6,7 @@
 
 use std::any::Any;
 use std::io::{self, Read};
+use std::mem;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -16,6 +17,7 @@ use crate::cmd::keys::access_clock;
 use crate::cmd::unit::{Audience, Ops};
 use crate::config::SanitizeDumpPayload;
 use crate::db::keyspace::Databases;
+use crate::ds::dict::Filling;
 use crate::exec::io::Io;
 use crate::exec::persistence::{Errand, LoadProgress, Loading};
 use crate::exec::server::{Effect, Server};
@@ -94,16 +96,13 @@ impl Reader {
             empty_keys: 0,
             found: Found::default(),
             note_left_out: self.note_left_out,
+            db: 0,
+            filling: Filling::new(0),
         };
         let mut decoder = Decoder::new(self.file, self.rules, self.checked).map_err(tell)?;
-        loop {
-            match decoder.next() {
-                Ok(None) => break,
-                Ok(Some(Item::Key(key))) => into.key(key)?,
-                Ok(Some(item)) => into.item(&item)?,
-                Err(error) => return Err(tell(error)),
-            }
-        }
+        let read = into.all(&mut decoder);
+        let settled = into.settle();
+        read.and(settled)?;
         if decoder.checksum() == Some(Checksum::Disabled) {
             log::info!("RDB file was saved with checksum disabled: no check performed.");
         }
@@ -166,29 +165,78 @@ struct Into<'a> {
     empty_keys: u64,
     found: Found,
     note_left_out: Option<(&'static [u8], usize)>,
+    /// The database that was selected, and what is on its way there.
+    db: u32,
+    filling: Filling<Entry>,
 }
 
 impl Into<'_> {
-    fn item(&mut self, item: &Item<'_>) -> Result<(), Unloadable> {
-        match item {
-            Item::Aux { name, value } => self.aux(name, value),
-            Item::SelectDb(db) if *db >= self.dbs.count() as u64 => {
+    fn all<R: Read>(&mut self, decoder: &mut Decoder<R>) -> Result<(), Unloadable> {
+        loop {
+            match decoder.next() {
+                Ok(None) => return Ok(()),
+                Ok(Some(Item::Key(key))) => self.key(key)?,
+                Ok(Some(item)) => self.item(&item)?,
+                Err(error) => return Err(tell(error)),
+            }
+        }
+    }
+
+    /// Puts what is on its way to the selected database there.
+    fn settle(&mut self) -> Result<(), Unloadable> {
+        let filling = mem::replace(&mut self.filling, Filling::new(0));
+        let twins = self.dbs.db_mut(self.db).filled(filling);
+        self.twins(twins)
+    }
+
+    /// Sees to keys that were there already.
+    fn twins(&mut self, twins: Vec<(u64, Entry)>) -> Result<(), Unloadable> {
+        for (hash, entry) in twins {
+            if !self.merge {
+                log::warn!(
+                    "RDB has duplicated key '{}' in DB {}",
+                    String::from_utf8_lossy(entry.key()),
+                    self.db
+                );
+                return Err(Unloadable);
+            }
+            self.dbs.db_mut(self.db).insert(hash, entry);
+        }
+        Ok(())
+    }
+
+    fn select(&mut self, db: u64) -> Result<(), Unloadable> {
+        self.settle()?;
+        match u32::try_from(db) {
+            Ok(db) if (db as usize) < self.dbs.count() => self.db = db,
+            _ => {
                 log::warn!(
                     "FATAL: Data file was created with a Redis server configured to handle more than {} databases. Exiting",
                     self.dbs.count()
                 );
                 return Err(Unloadable);
             }
+        }
+        Ok(())
+    }
+
+    fn item(&mut self, item: &Item<'_>) -> Result<(), Unloadable> {
+        match item {
+            Item::Aux { name, value } => self.aux(name, value),
+            Item::SelectDb(db) => self.select(*db)?,
+            Item::ResizeDb { keys, .. } => {
+                self.settle()?;
+                // What is there already may come again.
+                if self.dbs.db(self.db).is_empty() {
+                    self.filling = Filling::new(usize::try_from(*keys).unwrap_or(usize::MAX));
+                }
+            }
             Item::Function(_) => {
                 log::warn!("Failed loading library, this version has no functions yet");
                 return Err(Unloadable);
             }
             // (What modules wrote is only ever skipped for `redis-check-rdb`.)
-            Item::SelectDb(_)
-            | Item::ResizeDb { .. }
-            | Item::Key(_)
-            | Item::ModuleAux { .. }
-            | Item::ModuleKey { .. } => {}
+            Item::Key(_) | Item::ModuleAux { .. } | Item::ModuleKey { .. } => {}
         }
         Ok(())
     }
@@ -260,21 +308,10 @@ impl Into<'_> {
             .restored(key.idle_s, key.frequency)
             .unwrap_or_else(|| self.clock.fresh());
         let entry = Entry::new(key.key, value, key.expiry_ms, access);
-        let hash = self.dbs.hash(key.key);
-        // Databases that do not exist were refused when they were selected; without a number it is the first.
-        let Ok(index) = u32::try_from(key.db) else {
-            return Err(Unloadable);
-        };
-        let db = self.dbs.db_mut(index);
-        if !self.merge && db.get(hash, key.key).is_some() {
-            log::warn!(
-                "RDB has duplicated key '{}' in DB {}",
-                String::from_utf8_lossy(key.key),
-                key.db
-            );
-            return Err(Unloadable);
+        let twins = self.dbs.db_mut(self.db).fill(&mut self.filling, entry);
+        if !twins.is_empty() {
+            self.twins(twins)?;
         }
-        db.insert(hash, entry);
         let loaded = progress.keys_loaded.fetch_add(1, Ordering::Relaxed);
         pause(&progress.key_delay_us, loaded);
         Ok(())
