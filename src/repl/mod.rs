@@ -17,8 +17,10 @@
 //! # Reading order
 //! [`backlog`] keeps the end of the stream in blocks, once for all who read it. [`history`] says which stream that is, and
 //! who may go on with it.
+//! [`replica`] is the link to a master.
 //!
 //! Offsets are signed, as they are on the wire, where -1 means none.
 
 pub mod backlog;
 pub mod history;
+pub mod replica;
