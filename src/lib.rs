@@ -47,7 +47,8 @@
 //!
 //! **The file.** [`rdb`] knows the format that all of this has on disk. [`server::save`] writes it from a snapshot, on
 //! another thread while the loop goes on; [`server::load`] reads it into databases of its own, which are then put in
-//! place in one swap. Both touch the disk through [`server::disk`].
+//! place in one swap. Both touch the disk through [`server::disk`]. [`aof`] knows the other one, a log of the commands that
+//! changed something, which is several files and a list of them.
 //!
 //! **The replicas.** What changed is one stream of bytes, of which [`repl::backlog`] keeps the end, once for all who read it;
 //! [`repl::history`] says which stream it is and who may go on with it. Like all of [`repl`] they know no socket and no clock.
@@ -58,10 +59,11 @@
 //! [`admin`], built like the data commands, except that they see the whole server.
 //!
 //! An import only ever goes down this list or stays on its floor: `base`, `resp`, `ds`, `ae`; `object`,
-//! `config`, `db`, `rdb`; `cmd`; `repl`; `exec`, `admin`, `server`, `check`. `tests/tidy.rs` keeps it so.
+//! `config`, `db`, `rdb`, `aof`; `cmd`; `repl`; `exec`, `admin`, `server`, `check`. `tests/tidy.rs` keeps it so.
 
 pub mod admin;
 pub mod ae;
+pub mod aof;
 pub mod base;
 pub mod check;
 pub mod cmd;

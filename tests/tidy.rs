@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// goes to a module further left.
 const FLOORS: &[&[&str]] = &[
     &["base", "resp", "ds", "ae"],
-    &["object", "config", "db", "rdb"],
+    &["object", "config", "db", "rdb", "aof"],
     &["cmd"],
     &["repl"],
     &["exec", "admin", "server", "check"],

@@ -508,6 +508,7 @@ fn pause(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
         all_until: until.filter(|_| all),
         write_until: until.filter(|_| !all),
         eased,
+        ..call.server.pause
     };
     call.reply().ok();
     DONE
@@ -522,8 +523,10 @@ const UNPAUSE: Row<ServerFn> = row("client|unpause", 2, ADMIN)
 /// CLIENT UNPAUSE: those held up run before the loop sleeps.
 fn unpause(call: &mut Call<'_>, _args: Args<'_>) -> CmdResult {
     call.server.pause = Pause {
+        all_until: None,
+        write_until: None,
         eased: true,
-        ..Pause::default()
+        ..call.server.pause
     };
     call.reply().ok();
     DONE

@@ -18,6 +18,7 @@ use crate::config::set::{Change, Circumstances, SetError, config_get, config_set
 use crate::config::{Apply, Config, Text};
 use crate::exec::io::Setting;
 use crate::exec::{Call, ServerFn};
+use crate::repl::backlog::SIZE_MIN;
 
 const NO_FILE: Fault = Fault::new("ERR The server is running without a config file");
 
@@ -170,7 +171,13 @@ fn apply_one(call: &mut Call<'_>, apply: Apply) -> Result<(), String> {
         }
         Apply::ReplBacklogSize => {
             let size = &mut server.config.repl_backlog_size;
-            *size = (*size).max(REPL_BACKLOG_MIN);
+            *size = (*size).max(SIZE_MIN);
+            server.repl.history.resize_backlog(*size);
+            Ok(())
+        }
+        Apply::GoodReplicas => {
+            let now_s = server.now.s();
+            server.repl.master.count_good(now_s, &server.config);
             Ok(())
         }
         // What these stand for is not there yet: a yes would be untrue.
@@ -190,7 +197,6 @@ fn apply_one(call: &mut Call<'_>, apply: Apply) -> Result<(), String> {
         | Apply::ClusterHostname
         | Apply::ClusterHumanNodename
         | Apply::ClusterIp
-        | Apply::GoodReplicas
         | Apply::MaxmemoryClients
         | Apply::RequirePass
         | Apply::Tls
@@ -201,9 +207,6 @@ fn apply_one(call: &mut Call<'_>, apply: Apply) -> Result<(), String> {
 fn asks_for_tls(config: &Config) -> bool {
     config.tls_port != 0 || config.tls_replication || config.tls_cluster
 }
-
-/// Less of a backlog than this, in bytes, helps no replica: a smaller size means this one.
-const REPL_BACKLOG_MIN: usize = 16 * 1024;
 
 /// A limit below what is in use starts evicting at once.
 fn apply_maxmemory(call: &mut Call<'_>) {

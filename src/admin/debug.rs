@@ -15,6 +15,7 @@ use crate::admin::persistence::FAILED;
 use crate::base::{errno, glob, number};
 use crate::cmd::fault::{Fault, NOT_INTEGER};
 use crate::cmd::spec::{Flags, Group, Spec};
+use crate::cmd::unit::Audience;
 use crate::cmd::{Args, CmdResult, DONE, Row, is_word};
 use crate::config::{self, ShutdownFlags};
 use crate::exec::io::Crash;
@@ -164,7 +165,9 @@ fn rewrite_config(call: &mut Call<'_>, _: Args<'_>) -> CmdResult {
 /// DEBUG CHANGE-REPL-ID: as if the history of the data had parted here from that of the replicas.
 fn change_repl_id(call: &mut Call<'_>, _: Args<'_>) -> CmdResult {
     log::info!("Changing replication IDs after receiving DEBUG change-repl-id");
-    call.server.repl_id = call.server.rng.hex(40);
+    let server = &mut *call.server;
+    server.repl.history.change_id(&mut server.rng);
+    server.repl.history.forget_second();
     done(call)
 }
 
@@ -275,7 +278,9 @@ fn set_skip_checksum(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
 
 /// DEBUG REPLICATE command ...: tells replicas, and them alone, of a command that did not run.
 fn replicate(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
-    call.server.unit.push_global(&args.argv()[2..]);
+    call.server
+        .unit
+        .push_global(Audience::Replicas, &args.argv()[2..]);
     done(call)
 }
 

@@ -206,7 +206,7 @@ fn restore(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
         argv[2] = digits.format(at_ms).as_bytes();
         argv.push(b"ABSTTL");
         keys.unit.logging = Logging::Rewritten;
-        keys.unit.push_sharing(db, &argv, args.big());
+        keys.unit.push(db, &argv);
     }
     keys.signal_modified(key);
     keys.event(NotifyFlags::GENERIC, "restore", key);

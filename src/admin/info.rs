@@ -275,7 +275,8 @@ fn build_id() -> &'static str {
 fn clients(page: &mut Page, server: &Server, _: &MemoryFigures) {
     let (input, output) = server.client_peaks.greatest();
     let blocked = &server.blocked;
-    page.line("connected_clients", server.conns.len());
+    let replicas = server.repl.master.replicas().len();
+    page.line("connected_clients", server.conns.len() - replicas);
     page.line("cluster_connections", 0);
     page.line("maxclients", server.config.maxclients);
     page.line("client_recent_max_input_buffer", input);
@@ -341,14 +342,9 @@ fn memory(page: &mut Page, server: &Server, figures: &MemoryFigures) {
     page.ratio("mem_fragmentation_ratio", o.overall.ratio);
     page.line("mem_fragmentation_bytes", o.overall.bytes);
     page.line("mem_not_counted_for_evict", server.not_counted());
-    page.lines(
-        &[
-            "mem_replication_backlog",
-            "mem_total_replication_buffers",
-            "mem_clients_slaves",
-        ],
-        0,
-    );
+    page.line("mem_replication_backlog", o.backlog);
+    page.line("mem_total_replication_buffers", server.repl.buffers());
+    page.line("mem_clients_slaves", o.replicas);
     page.line("mem_clients_normal", o.clients);
     page.lines(&["mem_cluster_links", "mem_aof_buffer"], 0);
     page.line("mem_allocator", &server.process.allocator);
@@ -466,10 +462,8 @@ fn stats(page: &mut Page, server: &Server, _: &MemoryFigures) {
     page.line("instantaneous_ops_per_sec", s.ops.per_second());
     page.line("total_net_input_bytes", s.net_input);
     page.line("total_net_output_bytes", s.net_output);
-    page.lines(
-        &["total_net_repl_input_bytes", "total_net_repl_output_bytes"],
-        0,
-    );
+    page.line("total_net_repl_input_bytes", s.net_repl_input);
+    page.line("total_net_repl_output_bytes", s.net_repl_output);
     page.ratio(
         "instantaneous_input_kbps",
         s.input_rate.per_second() as f32 / 1024.0,
@@ -478,15 +472,18 @@ fn stats(page: &mut Page, server: &Server, _: &MemoryFigures) {
         "instantaneous_output_kbps",
         s.output_rate.per_second() as f32 / 1024.0,
     );
-    page.lines(
-        &[
-            "instantaneous_input_repl_kbps",
-            "instantaneous_output_repl_kbps",
-        ],
-        "0.00",
+    page.ratio(
+        "instantaneous_input_repl_kbps",
+        s.repl_input_rate.per_second() as f32 / 1024.0,
+    );
+    page.ratio(
+        "instantaneous_output_repl_kbps",
+        s.repl_output_rate.per_second() as f32 / 1024.0,
     );
     page.line("rejected_connections", s.rejected_connections);
-    page.lines(&["sync_full", "sync_partial_ok", "sync_partial_err"], 0);
+    page.line("sync_full", s.sync_full);
+    page.line("sync_partial_ok", s.sync_partial_ok);
+    page.line("sync_partial_err", s.sync_partial_err);
     page.line("expired_keys", s.keys.expired);
     page.line(
         "expired_stale_perc",
@@ -569,24 +566,43 @@ fn turns(page: &mut Page, server: &Server) {
     page.line("instantaneous_eventloop_duration_usec", one_us.unwrap_or(0));
 }
 
-/// The figures of a master without replicas.
+/// Who follows, and the stream.
 fn replication(page: &mut Page, server: &Server, _: &MemoryFigures) {
     let config = &server.config;
+    let (history, master) = (&server.repl.history, &server.repl.master);
     page.line("role", "master");
-    page.line("connected_slaves", 0);
+    page.line("connected_slaves", master.replicas().len());
     if config.min_replicas_to_write > 0 && config.min_replicas_max_lag > 0 {
-        page.line("min_slaves_good_slaves", 0);
+        page.line("min_slaves_good_slaves", master.good());
+    }
+    for (n, replica) in master.replicas().iter().enumerate() {
+        page.line(
+            &format!("slave{n}"),
+            format_args!(
+                "ip={},port={},state={},offset={},lag={}",
+                replica.ip(),
+                replica.said.port,
+                replica.stage.name(),
+                replica.acked,
+                replica.lag_s(server.now.s())
+            ),
+        );
     }
     page.line("master_failover_state", "no-failover");
-    page.line("master_replid", &server.repl_id);
-    page.line("master_replid2", "0".repeat(40));
-    page.line("master_repl_offset", 0);
-    page.line("second_repl_offset", -1);
-    page.line("repl_backlog_active", 0);
+    page.line("master_replid", history.id());
+    page.line("master_replid2", history.id2());
+    page.line("master_repl_offset", history.offset());
+    page.line("second_repl_offset", history.second_offset());
+    let backlog = history.backlog();
+    page.line("repl_backlog_active", u8::from(backlog.is_some()));
     page.line("repl_backlog_size", config.repl_backlog_size);
-    page.lines(
-        &["repl_backlog_first_byte_offset", "repl_backlog_histlen"],
-        0,
+    page.line(
+        "repl_backlog_first_byte_offset",
+        backlog.map_or(0, |backlog| backlog.first()),
+    );
+    page.line(
+        "repl_backlog_histlen",
+        backlog.map_or(0, |backlog| backlog.len()),
     );
 }
 

@@ -47,6 +47,9 @@ pub struct Overhead {
     pub startup: usize,
     /// Buffers and states of all clients.
     pub clients: usize,
+    /// The replication stream that is kept: the part that is always kept, and what replicas that are behind need more.
+    pub backlog: usize,
+    pub replicas: usize,
     /// Number of keys.
     pub keys: usize,
     /// Databases with keys: the index, and what the table takes.
@@ -70,6 +73,8 @@ impl Overhead {
             peak: server.stats.peak_memory.max(figures.used),
             startup: server.startup_memory,
             clients: server.clients_memory,
+            backlog: server.repl.backlog_memory(&server.config),
+            replicas: server.repl.replicas_memory(&server.config),
             keys: server.dbs.len(),
             tables: tables
                 .filter(|(_, db)| !db.is_empty())
@@ -85,7 +90,7 @@ impl Overhead {
     /// All that is not data.
     pub fn total(&self) -> usize {
         let tables: usize = self.tables.iter().map(|t| t.1).sum();
-        self.startup + self.clients + tables
+        self.startup + self.clients + self.backlog + self.replicas + tables
     }
 
     /// What is left for data.
@@ -195,8 +200,8 @@ fn stats(call: &mut Call<'_>, _: Args<'_>) -> CmdResult {
     int("peak.allocated", o.peak as i64);
     int("total.allocated", o.used as i64);
     int("startup.allocated", o.startup as i64);
-    int("replication.backlog", 0);
-    int("clients.slaves", 0);
+    int("replication.backlog", o.backlog as i64);
+    int("clients.slaves", o.replicas as i64);
     int("clients.normal", o.clients as i64);
     int("cluster.links", 0);
     int("aof.buffer", 0);

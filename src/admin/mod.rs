@@ -19,6 +19,7 @@ pub mod memory;
 pub mod monitor;
 pub mod persistence;
 pub mod pubsub;
+pub mod replication;
 pub mod server;
 pub mod slowlog;
 pub mod sparkline;
@@ -45,6 +46,7 @@ pub fn rows() -> impl Iterator<Item = &'static Row<ServerFn>> {
         monitor::ROWS,
         persistence::ROWS,
         pubsub::ROWS,
+        replication::ROWS,
         server::ROWS,
         slowlog::ROWS,
         transactions::ROWS,

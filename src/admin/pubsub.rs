@@ -3,6 +3,7 @@
 use crate::base::glob;
 use crate::cmd::session::Marks;
 use crate::cmd::spec::{Arg, Flags, Group, KeyFlags, KeySpec, Spec};
+use crate::cmd::unit::Logging;
 use crate::cmd::{Args, CmdResult, DONE, Fault, Row};
 use crate::exec::pubsub::{Kind, Listeners};
 use crate::exec::{Call, ServerFn};
@@ -124,6 +125,7 @@ const PUBLISH: Row<ServerFn> = row("publish", 3, PUBLISHING.or(Flags::SENTINEL_H
 pub fn publish(call: &mut Call<'_>, mut args: Args<'_>) -> CmdResult {
     let (channel, message) = args.two()?;
     let receivers = call.server.publish(channel, message);
+    call.server.unit.logging = Logging::ReplicasOnly;
     call.reply().int(receivers as i64);
     DONE
 }
@@ -140,6 +142,7 @@ const SPUBLISH: Row<ServerFn> = row("spublish", 3, PUBLISHING)
 pub fn spublish(call: &mut Call<'_>, mut args: Args<'_>) -> CmdResult {
     let (channel, message) = args.two()?;
     let receivers = call.server.publish_shard(channel, message);
+    call.server.unit.logging = Logging::ReplicasOnly;
     call.reply().int(receivers as i64);
     DONE
 }

@@ -1,10 +1,11 @@
 //! Commands on the server as a process: TIME, SHUTDOWN, MODULE.
 
-use crate::cmd::fault::{Fault, SYNTAX};
+use crate::cmd::fault::{Fault, Flow, SYNTAX};
 use crate::cmd::session::Marks;
 use crate::cmd::spec::{Arg, Flags, Group, Spec};
 use crate::cmd::{Args, CmdResult, DONE, Row, is_word};
 use crate::config::ShutdownFlags;
+use crate::exec::server::{Ending, SHUTDOWN_FAILED};
 use crate::exec::{Call, ServerFn};
 
 const TIME: Row<ServerFn> = Spec::new("time", 1, Group::Server)
@@ -74,19 +75,29 @@ fn shutdown(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
         return Err(SYNTAX);
     }
     if abort {
-        // Nothing makes a shutdown wait, so that none is ever under way here.
-        return Err(Fault::new("ERR No shutdown in progress."));
+        if !call.server.abort_shutdown() {
+            return Err(Fault::new("ERR No shutdown in progress."));
+        }
+        call.reply().ok();
+        return DONE;
     }
     if !flags.contains(ShutdownFlags::NOW) && call.session().marks.has(Marks::DENY_BLOCKING) {
         return Err(Fault::new(
             "ERR SHUTDOWN without NOW or ABORT isn't allowed for DENY BLOCKING client",
         ));
     }
-    if call.server.begin_shutdown(call.io, flags).is_err() {
-        return Err(Fault::new("ERR Errors trying to SHUTDOWN. Check logs."));
+    match call.server.begin_shutdown(call.io, flags) {
+        Ok(Ending::Now) => {
+            call.session().marks.set(Marks::CLOSE_AFTER_REPLY, true);
+            DONE
+        }
+        Ok(Ending::WhenReplicasHaveAll) => {
+            let command = call.command();
+            call.server.park_for_shutdown(call.token, command, &args);
+            Ok(Flow::Parked)
+        }
+        Err(_) => Err(Fault::new(SHUTDOWN_FAILED)),
     }
-    call.session().marks.set(Marks::CLOSE_AFTER_REPLY, true);
-    DONE
 }
 
 const MODULE: Row<ServerFn> = Spec::new("module", -2, Group::Server)

@@ -57,6 +57,29 @@ pub fn parse_u64(text: &[u8]) -> Option<u64> {
     })
 }
 
+/// Reads the integer that a text begins with, as C's `strtol` does: blanks and a sign may stand before it, anything behind
+/// it, and what is too large is the largest there is. Gives how many bytes it took; none if there is no digit.
+pub fn leading_i64(text: &[u8]) -> (i64, usize) {
+    let blanks = text.iter().take_while(|b| is_space(**b)).count();
+    let negative = text.get(blanks) == Some(&b'-');
+    let from = blanks + usize::from(matches!(text.get(blanks), Some(b'-' | b'+')));
+    let digits = text[from..].iter().take_while(|b| b.is_ascii_digit());
+    let (mut value, mut end) = (0i64, from);
+    for &byte in digits {
+        let digit = i64::from(byte - b'0');
+        value = value.saturating_mul(10);
+        value = match negative {
+            true => value.saturating_sub(digit),
+            false => value.saturating_add(digit),
+        };
+        end += 1;
+    }
+    match end == from {
+        true => (0, 0),
+        false => (value, end),
+    }
+}
+
 /// Reads a double: C's `strtod` on the whole text, hexadecimal and `inf` included, but no leading space, no NaN,
 /// nothing that overflows or vanishes.
 pub fn parse_f64(text: &[u8]) -> Option<f64> {
@@ -131,6 +154,23 @@ mod tests {
             ("7 ", None),
         ] {
             assert_eq!(parse_u64(text.as_bytes()), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn leading_integers() {
+        for (text, want) in [
+            ("12 x", (12, 2)),
+            (" \t-7\r", (-7, 4)),
+            ("+0x", (0, 2)),
+            ("9223372036854775807", (i64::MAX, 19)),
+            ("99999999999999999999", (i64::MAX, 20)),
+            ("-99999999999999999999", (i64::MIN, 21)),
+            ("", (0, 0)),
+            (" -", (0, 0)),
+            ("x1", (0, 0)),
+        ] {
+            assert_eq!(leading_i64(text.as_bytes()), want, "{text:?}");
         }
     }
 

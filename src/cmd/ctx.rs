@@ -1,6 +1,5 @@
 //! What a data command sees.
 
-use crate::cmd::Args;
 use crate::cmd::keys::Keys;
 use crate::cmd::session::Session;
 use crate::cmd::unit::Logging;
@@ -42,14 +41,6 @@ impl Ctx<'_> {
     pub fn log_instead(&mut self, argv: &[&[u8]]) {
         self.keys.unit.logging = Logging::Rewritten;
         self.keys.unit.push(self.keys.index, argv);
-    }
-
-    /// The same, where some of the slices are those of the command's own arguments: big ones are not copied.
-    pub fn log_instead_keeping(&mut self, argv: &[&[u8]], args: &Args<'_>) {
-        self.keys.unit.logging = Logging::Rewritten;
-        self.keys
-            .unit
-            .push_sharing(self.keys.index, argv, args.big());
     }
 
     /// Logs nothing for the running command, whatever it changed.

@@ -49,6 +49,8 @@ pub enum Flow {
     Block(Box<Block>),
     /// The same, but when it runs again it is with these arguments.
     BlockAs(Box<Block>, Box<OwnedArgs>),
+    /// It waits for something else than keys, and its connection is parked already.
+    Parked,
 }
 
 /// The command is done and has replied.

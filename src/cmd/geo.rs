@@ -125,7 +125,7 @@ fn geoadd(cx: &mut Ctx<'_>, args: Args<'_>) -> CmdResult {
     let before = cx.keys.unit.dirty;
     let outcome = zadd(cx, Args::new(&zadd_argv, args.big()));
     if cx.keys.unit.dirty > before {
-        cx.log_instead_keeping(&zadd_argv, &args);
+        cx.log_instead(&zadd_argv);
     }
     outcome
 }

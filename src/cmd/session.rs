@@ -49,6 +49,8 @@ bits! {
         NO_PROPAGATE = 16, "";
         /// Has input that was not run yet, because its share of the turn was used up.
         PENDING_INPUT = 17, "";
+        /// A replica of ours.
+        REPLICA = 18, "";
     }
 }
 

@@ -156,10 +156,10 @@ fn store(
 }
 
 /// Logs a SET with the moment at which the key's time is over.
-fn log_with_deadline(cx: &mut Ctx<'_>, args: &Args<'_>, (key, text): (&[u8], &[u8]), at_ms: u64) {
+fn log_with_deadline(cx: &mut Ctx<'_>, (key, text): (&[u8], &[u8]), at_ms: u64) {
     let mut digits = itoa::Buffer::new();
     let argv: [&[u8]; 5] = [b"SET", key, text, b"PXAT", digits.format(at_ms).as_bytes()];
-    cx.log_instead_keeping(&argv, args);
+    cx.log_instead(&argv);
 }
 
 const SET: Row<DataFn> = Spec::new("set", -3, Group::String)
@@ -245,12 +245,12 @@ fn log_set(cx: &mut Ctx<'_>, args: &Args<'_>, o: &Options<'_>, ttl: Ttl) {
     let argv = args.argv();
     match (ttl, o.time) {
         (Ttl::At(_), Some((TimeForm::PxAt, _))) => {}
-        (Ttl::At(at_ms), _) => log_with_deadline(cx, args, (argv[1], argv[2]), at_ms),
+        (Ttl::At(at_ms), _) => log_with_deadline(cx, (argv[1], argv[2]), at_ms),
         _ if o.get => {
             let (command, options) = argv.split_at(3);
             let kept = options.iter().filter(|word| !is_word(word, "GET"));
             let argv: Vec<&[u8]> = command.iter().chain(kept).copied().collect();
-            cx.log_instead_keeping(&argv, args);
+            cx.log_instead(&argv);
         }
         _ => {}
     }
@@ -330,7 +330,7 @@ fn set_for(cx: &mut Ctx<'_>, mut args: Args<'_>, form: TimeForm, command: &str) 
     let text = args.next()?;
     let at_ms = form.deadline(amount, cx.now_ms(), command)?;
     store(cx, &args, (key, text), None, Ttl::At(at_ms))?;
-    log_with_deadline(cx, &args, (key, text), at_ms);
+    log_with_deadline(cx, (key, text), at_ms);
     cx.reply.ok();
     DONE
 }
@@ -375,7 +375,7 @@ fn getset(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
         None => cx.reply.null(),
     }
     store(cx, &args, (key, text), None, Ttl::Clear)?;
-    cx.log_instead_keeping(&[b"SET", key, text], &args);
+    cx.log_instead(&[b"SET", key, text]);
     DONE
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::keys::{KeyStats, Keys, Overdue};
 use super::session::{Marks, Session};
-use super::unit::{Logging, Unit};
+use super::unit::{Logging, Op, Unit};
 use super::{Args, CmdResult, Ctx};
 use crate::base::rng::Rng;
 use crate::config::{Config, NotifyFlags};
@@ -13,6 +13,7 @@ use crate::db::keyspace::Databases;
 use crate::db::watch::WatchTable;
 use crate::ds::dict::HashKey;
 use crate::resp::reply::Reply;
+use crate::resp::value::{Decoder, Value};
 
 const NOW: u64 = 1_700_000_000_000;
 
@@ -96,12 +97,11 @@ impl Bench {
         if let Err(fault) = self.call(words, &mut reply) {
             reply.error(fault.as_bytes());
         }
-        let mut log: Vec<String> = self
-            .unit
-            .ops
-            .drain(..)
-            .map(|op| show(op.db, &op.args.slices()))
-            .collect();
+        let mut log = Vec::new();
+        if let Some(ops) = self.unit.take() {
+            log.extend(ops.each().map(told));
+            self.unit.recycle(ops);
+        }
         if std::mem::take(&mut self.unit.dirty) > 0 && self.unit.logging == Logging::Verbatim {
             log.push(show(0, &argv));
         }
@@ -122,6 +122,16 @@ impl Bench {
             "{words} -> {reply}"
         );
     }
+}
+
+/// An operation as it is shown.
+fn told(op: Op<'_>) -> String {
+    let (_, value) = Decoder::new().decode(op.bytes).unwrap();
+    let Some(Value::Array(words)) = value else {
+        panic!("no command: {value:?}")
+    };
+    let words: Vec<&[u8]> = words.iter().filter_map(Value::as_bytes).collect();
+    show(op.db, &words)
 }
 
 fn show(db: i32, words: &[&[u8]]) -> String {

@@ -3,18 +3,134 @@
 //! Commands add operations while they run; whoever opened the unit drains it. Several operations
 //! go out wrapped in MULTI and EXEC, so that nobody sees half of them. Time stands still within a
 //! unit: a key that is met expired is deleted, and the DEL stands in the log where it was met.
+//!
+//! An operation becomes bytes at once, in a buffer that is used again and again, and stays as it is for all who get it.
+//! Only the SELECT before it is each one's own: log and replicas may have come to different databases ([`Selected`]).
 
 use bytes::Bytes;
 
-use crate::cmd::args::OwnedArgs;
 use crate::config::NotifyFlags;
+use crate::resp::command;
+
+/// For whom an operation is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Audience {
+    #[default]
+    Everyone,
+    /// Not for the log: what changes no data (PUBLISH).
+    Replicas,
+}
 
 /// One command as the log and the replicas get it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Op {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Op<'a> {
     /// Database it runs in; -1: in any (FLUSHALL, SCRIPT LOAD ...).
     pub db: i32,
-    pub args: OwnedArgs,
+    pub audience: Audience,
+    /// It in RESP.
+    pub bytes: &'a [u8],
+}
+
+/// Operations in order.
+#[derive(Debug, Default)]
+pub struct Ops {
+    bytes: Vec<u8>,
+    places: Vec<Place>,
+    /// They stand and fall together.
+    whole: bool,
+}
+
+/// An operation, and where its bytes end.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    db: i32,
+    audience: Audience,
+    end: usize,
+}
+
+/// A buffer that grew beyond this is not kept.
+const KEPT_MAX: usize = 64 * 1024;
+
+/// What stands around several operations. It belongs to no database, so that a SELECT stands within, before what
+/// needs it.
+const MULTI: Op<'static> = bracket(b"*1\r\n$5\r\nMULTI\r\n");
+const EXEC: Op<'static> = bracket(b"*1\r\n$4\r\nEXEC\r\n");
+
+const fn bracket(bytes: &'static [u8]) -> Op<'static> {
+    Op {
+        db: -1,
+        audience: Audience::Everyone,
+        bytes,
+    }
+}
+
+impl Ops {
+    /// Adds an operation.
+    #[inline]
+    pub fn push(&mut self, db: i32, audience: Audience, argv: &[&[u8]]) {
+        command::encode(argv, &mut self.bytes);
+        self.places.push(Place {
+            db,
+            audience,
+            end: self.bytes.len(),
+        });
+    }
+
+    /// True if there is none.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Bytes of all of them, without those around them.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// All of them as they go out, with MULTI and EXEC around if they belong together.
+    pub fn iter(&self) -> impl Iterator<Item = Op<'_>> {
+        let around = |op| self.whole.then_some(op).into_iter();
+        around(MULTI).chain(self.each()).chain(around(EXEC))
+    }
+
+    /// The operations alone.
+    pub fn each(&self) -> impl Iterator<Item = Op<'_>> {
+        let mut from = 0;
+        self.places.iter().map(move |place| Op {
+            db: place.db,
+            audience: place.audience,
+            bytes: &self.bytes[std::mem::replace(&mut from, place.end)..place.end],
+        })
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT_MAX);
+        self.places.clear();
+        self.places.shrink_to(KEPT_MAX / size_of::<Place>());
+        self.whole = false;
+    }
+}
+
+/// The database that a stream of operations has come to. A new stream has come to none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Selected(Option<i32>);
+
+impl Selected {
+    /// The database, if a SELECT has named one.
+    pub fn db(self) -> Option<i32> {
+        self.0
+    }
+
+    /// Appends an operation to a stream, after the SELECT that it may need.
+    #[inline]
+    pub fn append(&mut self, op: Op<'_>, to: &mut Vec<u8>) {
+        if op.db != -1 && self.0 != Some(op.db) {
+            self.0 = Some(op.db);
+            let mut digits = itoa::Buffer::new();
+            command::encode(&[b"SELECT", digits.format(op.db).as_bytes()], to);
+        }
+        to.extend_from_slice(op.bytes);
+    }
 }
 
 /// A keyspace notification that waits for the end of its command.
@@ -34,6 +150,8 @@ pub enum Logging {
     Verbatim,
     /// As it came, changed something or not (forced by the command).
     Forced,
+    /// As it came, but for replicas alone.
+    ReplicasOnly,
     /// The command has added its own operations; it is not logged itself.
     Rewritten,
 }
@@ -42,13 +160,13 @@ pub enum Logging {
 #[derive(Debug, Default)]
 pub struct Unit {
     /// Operations in order.
-    pub ops: Vec<Op>,
+    pub ops: Ops,
     /// Changes made by the running command (Redis's `dirty`).
     pub dirty: u64,
     /// How the running command wants to be logged.
     pub logging: Logging,
     /// The operations have nothing to do with each other and go out one by one: keys whose time was
-    /// over, met by a walk (SCAN, RANDOMKEY). Holds for one [`Unit::drain`].
+    /// over, met by a walk (SCAN, RANDOMKEY). Holds for one [`Unit::take`].
     pub apart: bool,
     /// Keyspace notifications to deliver after the running command.
     pub events: Vec<Event>,
@@ -62,49 +180,38 @@ pub struct Unit {
 
 impl Unit {
     /// Adds an operation (a DEL for an expired key, the parts of a rewritten command).
+    #[inline]
     pub fn push(&mut self, db: u32, argv: &[&[u8]]) {
-        self.push_sharing(db, argv, &[]);
-    }
-
-    /// The same, where some of the slices came in buffers of their own, which need not be copied.
-    pub fn push_sharing(&mut self, db: u32, argv: &[&[u8]], big: &[Bytes]) {
         if self.wanted {
-            let args = OwnedArgs::from_parts(argv, big);
-            self.ops.push(Op {
-                db: db as i32,
-                args,
-            });
+            self.ops.push(db as i32, Audience::Everyone, argv);
         }
     }
 
     /// Adds an operation that belongs to no database.
-    pub fn push_global(&mut self, argv: &[&[u8]]) {
+    pub fn push_global(&mut self, audience: Audience, argv: &[&[u8]]) {
         if self.wanted {
-            self.ops.push(Op {
-                db: -1,
-                args: OwnedArgs::from_slices(argv),
-            });
+            self.ops.push(-1, audience, argv);
         }
     }
 
-    /// Takes the gathered operations, wrapped in MULTI and EXEC when there are several that belong together.
-    pub fn drain(&mut self) -> Vec<Op> {
+    /// Takes the gathered operations if there are any; give them back with [`Unit::recycle`].
+    #[inline]
+    pub fn take(&mut self) -> Option<Ops> {
         let apart = std::mem::take(&mut self.apart);
-        let mut ops = std::mem::take(&mut self.ops);
-        if ops.is_empty() {
-            return ops;
+        if self.ops.is_empty() {
+            return None;
         }
         self.drained += 1;
-        if ops.len() > 1 && !apart {
-            // They belong to no database, so that a SELECT stands within, before what needs it.
-            let bracket = |word: &[u8]| Op {
-                db: -1,
-                args: OwnedArgs::from_slices(&[word]),
-            };
-            ops.insert(0, bracket(b"MULTI"));
-            ops.push(bracket(b"EXEC"));
-        }
-        ops
+        let mut ops = std::mem::take(&mut self.ops);
+        ops.whole = ops.places.len() > 1 && !apart;
+        Some(ops)
+    }
+
+    /// The operations are told: their buffer is used again.
+    #[inline]
+    pub fn recycle(&mut self, mut ops: Ops) {
+        ops.clear();
+        self.ops = ops;
     }
 }
 
@@ -112,34 +219,49 @@ impl Unit {
 mod tests {
     use super::*;
 
-    #[test]
-    fn several_operations_are_wrapped_and_a_single_one_is_not() {
-        let mut unit = Unit {
+    fn wanted() -> Unit {
+        Unit {
             wanted: true,
             ..Unit::default()
-        };
+        }
+    }
+
+    /// What a stream gets of the unit, in words.
+    fn told(unit: &mut Unit, selected: &mut Selected) -> String {
+        let mut bytes = Vec::new();
+        if let Some(ops) = unit.take() {
+            ops.iter().for_each(|op| selected.append(op, &mut bytes));
+            unit.recycle(ops);
+        }
+        let text = String::from_utf8(bytes).unwrap();
+        let words = text
+            .split("\r\n")
+            .filter(|w| !w.starts_with(['*', '$']) && !w.is_empty());
+        words.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn several_operations_are_wrapped_and_a_single_one_is_not() {
+        let (mut unit, mut selected) = (wanted(), Selected::default());
         unit.push(3, &[b"DEL", b"a"]);
-        assert_eq!(unit.drain().len(), 1);
+        assert_eq!(told(&mut unit, &mut selected), "SELECT 3 DEL a");
         unit.push(3, &[b"DEL", b"a"]);
-        unit.push(3, &[b"SET", b"b", b"1"]);
-        let names: Vec<_> = unit
-            .drain()
-            .iter()
-            .map(|o| o.args.get(0).to_vec())
-            .collect();
-        assert_eq!(names, [&b"MULTI"[..], b"DEL", b"SET", b"EXEC"]);
-        assert!(unit.drain().is_empty());
+        unit.push(0, &[b"SET", b"b", b"1"]);
+        let told_two = "MULTI DEL a SELECT 0 SET b 1 EXEC";
+        assert_eq!(told(&mut unit, &mut selected), told_two);
+        assert_eq!(told(&mut unit, &mut selected), "");
         unit.apart = true;
-        unit.push(3, &[b"DEL", b"a"]);
-        unit.push(3, &[b"DEL", b"b"]);
-        assert_eq!(unit.drain().len(), 2);
+        unit.push_global(Audience::Everyone, &[b"FLUSHALL"]);
+        unit.push(0, &[b"DEL", b"b"]);
+        assert_eq!(told(&mut unit, &mut selected), "FLUSHALL DEL b");
         assert!(!unit.apart);
+        assert_eq!((unit.drained, selected.db()), (3, Some(0)));
     }
 
     #[test]
     fn nothing_is_gathered_when_nobody_wants_it() {
         let mut unit = Unit::default();
         unit.push(0, &[b"DEL", b"a"]);
-        assert!(unit.ops.is_empty());
+        assert!(unit.ops.is_empty() && unit.take().is_none());
     }
 }

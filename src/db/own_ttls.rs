@@ -52,8 +52,8 @@ impl OwnTtls {
 
     /// Asks about the next name in each of its databases: it is remembered where `stays` says so. False if there is none.
     pub fn look_at_next(&mut self, mut stays: impl FnMut(u32, &Bytes) -> bool) -> bool {
-        let after = (Bound::Excluded(&self.last), Bound::Unbounded);
-        let next = self.keys.range(after).next();
+        let after = (Bound::Excluded(&self.last[..]), Bound::Unbounded);
+        let next = self.keys.range::<[u8], _>(after).next();
         let Some((name, &databases)) = next.or_else(|| self.keys.first_key_value()) else {
             return false;
         };

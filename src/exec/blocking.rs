@@ -4,7 +4,8 @@
 //! arguments, and stands in a queue at every key it named. A change that may help signals the key
 //! as ready; after the unit, the parked commands of that key run again, oldest first, each as a
 //! unit of its own, until one of them finds nothing again. A command that gives up at its deadline
-//! replies what [`OnTimeout`] says. CLIENT PAUSE parks commands as well, before they run at all.
+//! replies what [`OnTimeout`] says. CLIENT PAUSE parks commands as well, before they run at all; those that wait for replicas
+//! are in [`super::acks`].
 
 use std::collections::BTreeSet;
 
@@ -29,7 +30,11 @@ pub struct Blocked {
     deadlines: BTreeSet<(u64, Token)>,
     /// Held up by CLIENT PAUSE, oldest first.
     pub paused: Vec<Token>,
-    /// How many connections wait for keys.
+    /// Waiting for replicas, oldest first.
+    pub for_acks: Vec<Token>,
+    /// Waiting for the end of the server.
+    pub for_shutdown: Vec<Token>,
+    /// How many connections wait for anything but the end of a pause.
     pub clients: usize,
 }
 
@@ -50,6 +55,23 @@ impl Blocked {
         }
         if let Some(deadline) = block.deadline {
             self.deadlines.insert((deadline, token));
+        }
+    }
+
+    /// A connection begins to wait for replicas.
+    pub fn add_for_acks(&mut self, token: Token, deadline: Option<u64>) {
+        self.clients += 1;
+        self.for_acks.push(token);
+        if let Some(deadline) = deadline {
+            self.deadlines.insert((deadline, token));
+        }
+    }
+
+    fn remove_for_acks(&mut self, token: Token, deadline: Option<u64>) {
+        self.clients -= 1;
+        self.for_acks.retain(|&t| t != token);
+        if let Some(deadline) = deadline {
+            self.deadlines.remove(&(deadline, token));
         }
     }
 
@@ -109,6 +131,11 @@ impl Server {
         let parked = conn.parked.take()?;
         match &parked.why {
             Why::Keys(block) => self.blocked.remove(conn.session.db, token, block),
+            Why::Acks(acks) => self.blocked.remove_for_acks(token, acks.deadline),
+            Why::Shutdown => {
+                self.blocked.clients -= 1;
+                self.blocked.for_shutdown.retain(|&t| t != token);
+            }
             Why::Paused => self.blocked.paused.retain(|&t| t != token),
         }
         Some(parked)
@@ -130,9 +157,9 @@ impl Server {
         let Some(parked) = self.unpark(token) else {
             return;
         };
-        let Why::Keys(block) = &parked.why else {
+        if matches!(parked.why, Why::Paused) {
             return;
-        };
+        }
         match error {
             Some(text) => {
                 // An error, also on the account of the command that ended the wait.
@@ -144,17 +171,29 @@ impl Server {
                 }
                 self.reply_fault(token, &crate::cmd::Fault::new(text));
             }
-            None => {
-                if let Some(conn) = self.conns.get_mut(token) {
-                    reply_timeout(&mut conn.reply, block.on_timeout);
-                }
-            }
+            None => self.reply_given_up(token, &parked.why),
         }
         let argv = parked.args.slices();
         let args = Args::new(&argv, parked.args.big());
         self.count_call(token, parked.command, &args, parked.spent_us * 1000);
         self.end_request(token);
         self.resumable.push(token);
+    }
+
+    /// What a wait that is over replies.
+    fn reply_given_up(&mut self, token: Token, why: &Why) {
+        let reached = match why {
+            Why::Acks(acks) => Some((acks, self.reached(acks))),
+            _ => None,
+        };
+        let Some(conn) = self.conns.get_mut(token) else {
+            return;
+        };
+        match (why, reached) {
+            (Why::Keys(block), _) => reply_timeout(&mut conn.reply, block.on_timeout),
+            (_, Some((acks, reached))) => acks.reply(&mut conn.reply, reached),
+            _ => {}
+        }
     }
 
     /// Keys became ready: the commands parked there run again. What they change may make more keys
@@ -208,7 +247,11 @@ impl Server {
             Checked::Waits => Outcome::Blocked,
         };
         self.current = None;
+        let offset = self.repl.history.offset();
         self.end_unit(io);
+        if self.repl.history.offset() != offset {
+            self.note_written(token);
+        }
         self.flush_late(token);
         if outcome == Outcome::Blocked {
             self.keep_deadline(token, &why);

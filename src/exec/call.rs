@@ -12,7 +12,7 @@ use crate::cmd::keys::KeyHint;
 use crate::cmd::keys::{Keys, Overdue};
 use crate::cmd::session::Marks;
 use crate::cmd::spec::Flags;
-use crate::cmd::unit::{Logging, Op};
+use crate::cmd::unit::{Audience, Logging};
 use crate::cmd::{Args, Fault};
 use crate::exec::Call;
 use crate::exec::conn::{Conn, Parked, Token, Why};
@@ -43,14 +43,25 @@ impl Server {
         args: Args<'_>,
         hints: &[KeyHint],
     ) {
+        let offset = self.repl.history.offset();
         self.current = Some(token);
         self.call(io, token, id, args, hints, 0);
         self.current = None;
         self.unit.apart = self.table.get(id).flags.has(Flags::TOUCHES_ARBITRARY_KEYS);
         self.end_unit(io);
+        if self.repl.history.offset() != offset {
+            self.note_written(token);
+        }
         self.flush_late(token);
         if !self.unit.ready.is_empty() {
             self.serve_blocked(io);
+        }
+    }
+
+    /// Remembers up to where the stream has what a client changed.
+    pub(super) fn note_written(&mut self, token: Token) {
+        if let Some(conn) = self.conns.get_mut(token) {
+            conn.written_to = self.repl.history.offset();
         }
     }
 
@@ -91,6 +102,7 @@ impl Server {
                 let args = Args::new(&argv, again.big());
                 self.park_or_give_up(token, id, &args, block, spent_us)
             }
+            Ok(Flow::Parked) => Outcome::Blocked,
             Err(fault) => {
                 self.stats.commands[id].failed += 1;
                 self.reply_fault(token, &fault);
@@ -266,19 +278,20 @@ impl Server {
 
     /// Adds the command itself to the unit, unless it has spoken for itself.
     fn log_call(&mut self, token: Token, logging: Logging, args: &Args<'_>, dirty: u64) {
-        if logging == Logging::Rewritten || (dirty == 0 && logging != Logging::Forced) {
-            return;
-        }
+        let audience = match logging {
+            Logging::Verbatim if dirty == 0 => return,
+            Logging::Verbatim | Logging::Forced => Audience::Everyone,
+            Logging::ReplicasOnly => Audience::Replicas,
+            Logging::Rewritten => return,
+        };
         let Some(conn) = self.conns.get(token) else {
             return;
         };
         if conn.session.marks.has(Marks::NO_PROPAGATE) {
             return;
         }
-        self.unit.ops.push(Op {
-            db: conn.session.db as i32,
-            args: OwnedArgs::copy(args),
-        });
+        let db = conn.session.db as i32;
+        self.unit.ops.push(db, audience, args.argv());
     }
 
     /// The unit is over: its changes are counted, logged and announced.

@@ -17,7 +17,9 @@ pub enum Class {
 impl Conn {
     /// The class whose limits hold.
     pub fn class(&self) -> Class {
-        if self.session.subscribed() {
+        if self.session.marks.has(Marks::REPLICA) {
+            Class::Replica
+        } else if self.session.subscribed() {
             Class::Pubsub
         } else {
             Class::Normal
@@ -88,6 +90,7 @@ impl Conn {
     fn flags(&self, dirty: bool) -> String {
         let m = self.session.marks;
         let letters = [
+            (m.has(Marks::REPLICA), 'S'),
             (m.has(Marks::MONITOR), 'O'),
             (m.has(Marks::MASTER), 'M'),
             (self.session.subscribed(), 'P'),
@@ -141,7 +144,13 @@ impl Server {
             return String::new();
         };
         let parked = conn.parked.as_deref().map_or(0, |p| p.args.memory());
-        self.line(conn, conn.query_buffer(now_s), parked, self.memory_of(conn))
+        self.line(
+            token,
+            conn,
+            conn.query_buffer(now_s),
+            parked,
+            self.memory_of(conn),
+        )
     }
 
     /// The same for the client that runs a command with these arguments: its request stands in the
@@ -153,11 +162,12 @@ impl Server {
         let qbuf = self.running_bytes;
         let (argv, all) = args_memory(args);
         let buffer = (qbuf, QUERY_BUFFER.max(qbuf) - qbuf);
-        self.line(conn, buffer, argv, self.memory_of(conn) + all)
+        self.line(token, conn, buffer, argv, self.memory_of(conn) + all)
     }
 
     fn line(
         &self,
+        token: Token,
         c: &Conn,
         (qbuf, qbuf_free): (usize, usize),
         argv: usize,
@@ -195,7 +205,7 @@ impl Server {
             multi.map_or(0, |m| m.memory),
             c.reply_buffer,
             c.reply_peak,
-            c.output_memory(),
+            self.output_memory(token, c),
             if c.write_blocked { "rw" } else { "r" },
             s.last_command
                 .map_or("NULL", |id| self.table.get(id).spec.name),
@@ -204,6 +214,14 @@ impl Server {
             text(&s.lib_name),
             text(&s.lib_version),
         )
+    }
+
+    /// Bytes of output that wait: of a replica, what it has yet to be sent of the stream.
+    fn output_memory(&self, token: Token, conn: &Conn) -> usize {
+        match conn.class() {
+            Class::Replica => self.repl.unsent(token),
+            _ => conn.output_memory(),
+        }
     }
 
     /// The connections that CLIENT LIST shows, oldest first: all but those that were let go and only
@@ -238,7 +256,7 @@ impl Server {
         let Some(conn) = self.conns.get_mut(token) else {
             return;
         };
-        if conn.is_over_first_buffer() {
+        if conn.is_over_first_buffer() || conn.session.marks.has(Marks::REPLICA) {
             self.check_output_limits(token);
         }
     }
@@ -248,8 +266,16 @@ impl Server {
         let Some(conn) = self.conns.get_mut(token) else {
             return;
         };
-        let limit = self.config.client_output_buffer_limit[conn.class() as usize];
-        let used = conn.output_memory();
+        let class = conn.class();
+        let mut limit = self.config.client_output_buffer_limit[class as usize];
+        if class == Class::Replica && limit.hard != 0 {
+            // Less than the backlog would only make it come back for what it gets anyway.
+            limit.hard = limit.hard.max(self.config.repl_backlog_size);
+        }
+        let used = match class {
+            Class::Replica => self.repl.unsent(token),
+            _ => conn.output_memory(),
+        };
         let hard = limit.hard != 0 && used >= limit.hard;
         let mut soft = limit.soft != 0 && used >= limit.soft;
         if soft {
@@ -275,8 +301,9 @@ impl Server {
 
     /// Counts the memory of a client anew.
     pub fn count_memory(&mut self, token: Token) {
+        let uncounted = Marks::MASTER | Marks::REPLICA | Marks::CLOSE_ASAP;
         let memory = match self.conns.get(token) {
-            Some(c) if c.session.marks.has(Marks::MASTER | Marks::CLOSE_ASAP) => 0,
+            Some(c) if c.session.marks.has(uncounted) => 0,
             Some(conn) => self.memory_of(conn),
             None => return,
         };
@@ -315,7 +342,7 @@ impl Server {
         if limit == 0 || self.clients_memory < limit {
             return;
         }
-        let spared = Marks::NO_EVICT | Marks::CLOSE_ASAP | Marks::MASTER;
+        let spared = Marks::NO_EVICT | Marks::CLOSE_ASAP | Marks::MASTER | Marks::REPLICA;
         let evictable = self
             .conns
             .iter()

@@ -4,6 +4,7 @@
 use crate::cmd::args::OwnedArgs;
 use crate::cmd::fault::Block;
 use crate::cmd::session::{Marks, Session};
+use crate::exec::acks::Acks;
 use crate::exec::clients::FIRST_BUFFER;
 use crate::resp::reply::{Mark, Reply};
 use crate::resp::request::Parser;
@@ -22,6 +23,14 @@ pub struct Peer {
     pub unix_socket: bool,
     /// The peer is on this machine (protected mode lets it in).
     pub loopback: bool,
+}
+
+impl Peer {
+    /// Its address without the port.
+    pub fn ip(&self) -> &str {
+        let ip = self.addr.rsplit_once(':').map_or("", |(ip, _)| ip);
+        ip.trim_start_matches('[').trim_end_matches(']')
+    }
 }
 
 /// A big argument on its way in.
@@ -46,6 +55,10 @@ pub struct Parked {
 #[derive(Debug)]
 pub enum Why {
     Keys(Box<Block>),
+    /// WAIT, WAITAOF.
+    Acks(Acks),
+    /// SHUTDOWN, which waits for replicas.
+    Shutdown,
     Paused,
 }
 
@@ -89,6 +102,8 @@ pub struct Conn {
     pub net_input: u64,
     /// Commands run.
     pub commands: u64,
+    /// Offset of the replication stream behind the last thing it changed (WAIT).
+    pub written_to: i64,
 }
 
 impl Conn {
@@ -121,6 +136,7 @@ impl Conn {
             net_output: 0,
             net_input: 0,
             commands: 0,
+            written_to: 0,
         }
     }
 
@@ -171,12 +187,12 @@ impl Conn {
         }
     }
 
-    /// True while it waits for keys.
+    /// True while it waits for keys or replicas.
     pub fn blocked(&self) -> bool {
         matches!(
             self.parked.as_deref(),
             Some(Parked {
-                why: Why::Keys(_),
+                why: Why::Keys(_) | Why::Acks(_),
                 ..
             })
         )

@@ -21,6 +21,7 @@ const LOADING: Fault = Fault::new("LOADING Redis is loading the dataset in memor
 const MISCONF: Fault = Fault::new(
     "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that may modify the data set are disabled, because this instance is configured to report errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB error.",
 );
+const NOREPLICAS: Fault = Fault::new("NOREPLICAS Not enough good replicas to write.");
 const MONITOR_KEYS: Fault = Fault::new("ERR Replica can't interact with the keyspace");
 const NO_MULTI: Fault = Fault::new("ERR Command not allowed inside a transaction");
 
@@ -102,8 +103,10 @@ impl Server {
             return false;
         }
         let limited = self.config.maxmemory > 0 || self.config.maxmemory_clients != 0;
-        let paused = self.pause.all_until.is_some() || self.pause.write_until.is_some();
-        let unsaved = self.persistence.error.is_some();
+        let paused = self.pause.all_until.is_some()
+            || self.pause.write_until.is_some()
+            || self.pause.for_shutdown;
+        let unsaved = self.persistence.error.is_some() || self.lacks_replicas();
         if limited || paused || self.loading || unsaved {
             return false;
         }
@@ -114,7 +117,7 @@ impl Server {
         if !session.authenticated
             || session.multi.is_some()
             || session.subscribed()
-            || session.marks.has(Marks::MONITOR)
+            || session.marks.has(Marks::MONITOR | Marks::REPLICA)
         {
             return false;
         }
@@ -228,6 +231,9 @@ impl Server {
         {
             return refuse(MISCONF);
         }
+        if writes && self.lacks_replicas() {
+            return refuse(NOREPLICAS);
+        }
         if resp2_subscriber && !matches!(command.needs, Needs::Ping | Needs::Pubsub | Needs::Leave)
         {
             return refuse(Fault::text(format!(
@@ -238,8 +244,8 @@ impl Server {
         if self.loading && missing.has(Flags::LOADING) {
             return refuse(LOADING);
         }
-        if marks.has(Marks::MONITOR) {
-            // A monitor is a replica of a kind: it has no business with keys, and nothing holds it up.
+        if marks.has(Marks::MONITOR | Marks::REPLICA) {
+            // A monitor is a replica of a kind: such a one has no business with keys, and nothing holds it up.
             if any.has(Flags::WRITE | Flags::READONLY | Flags::MAY_REPLICATE) {
                 return refuse(MONITOR_KEYS);
             }
@@ -263,7 +269,8 @@ impl Server {
     #[inline]
     pub fn paused_for(&self, may_change: bool) -> bool {
         let lasts = |until: Option<u64>| until.is_some_and(|t| t > self.now.ms());
-        lasts(self.pause.all_until) || (may_change && lasts(self.pause.write_until))
+        lasts(self.pause.all_until)
+            || (may_change && (self.pause.for_shutdown || lasts(self.pause.write_until)))
     }
 
     fn allows_protected(&self, token: Token, name: &str) -> bool {

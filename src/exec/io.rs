@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::{Config, Text};
+use crate::exec::pipe::{Pipe, PipeWriter};
 
 /// Memory as the operating system and the allocator see it, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,6 +85,8 @@ pub trait Io {
     fn replace_file(&mut self, path: &Path, text: &[u8]) -> std::io::Result<()>;
     /// The disk, for the data's files.
     fn disk(&self) -> Arc<dyn Disk>;
+    /// A pipe from a job to the loop.
+    fn pipe(&self) -> (Pipe, PipeWriter);
     /// Holds the loop (DEBUG SLEEP).
     fn sleep_us(&mut self, us: u64);
     /// Bytes in transparent huge pages (LATENCY DOCTOR). The kernel walks all pages for it.

@@ -2,9 +2,12 @@
 //!
 //! [`pipeline`] takes the bytes of a connection apart into commands and fetches their keys ahead;
 //! [`gate`] asks whether a command may run now; [`call`] runs it, measures it and drains the unit
-//! of what it changed; [`multi`], [`blocking`], [`pubsub`] and [`notify`] hold what outlives a
-//! single command; [`slowlog`] and [`latency`] remember what took long.
+//! of what it changed, which [`propagate`] hands on; [`multi`], [`blocking`], [`pubsub`] and [`notify`]
+//! hold what outlives a single command; [`replication`] is the stream and who follows it, [`acks`] those who
+//! wait for them; [`slowlog`] and [`latency`] remember what took long.
 
+pub mod acks;
+pub mod aof;
 pub mod blocking;
 pub mod call;
 pub mod clients;
@@ -16,8 +19,11 @@ pub mod maxmemory;
 pub mod multi;
 pub mod notify;
 pub mod persistence;
+pub mod pipe;
 pub mod pipeline;
+pub mod propagate;
 pub mod pubsub;
+pub mod replication;
 pub mod running;
 pub mod server;
 pub mod slowlog;

@@ -1,5 +1,4 @@
-//! What the world hears of a unit: keyspace notifications, MONITOR, and the operations for log and
-//! replicas.
+//! What clients hear of a unit: keyspace notifications, and MONITOR.
 
 use crate::base::quoted;
 use crate::cmd::Args;
@@ -23,12 +22,6 @@ impl Server {
                 self.publish(channel.as_bytes(), &event.key);
             }
         }
-    }
-
-    /// Hands the unit's operations to whoever keeps a log or feeds replicas.
-    pub fn publish_log(&mut self) {
-        let ops = self.unit.drain();
-        self.log_sink.extend(ops);
     }
 
     /// Shows a command to all monitors: time, database, who, and the arguments quoted.

@@ -19,6 +19,19 @@ pub enum Errand {
     Save,
     /// Reading a file into a keyspace.
     Load,
+    /// Reading a piece of a file for a replica.
+    Bulk,
+    /// Removing a file, which nobody waits for.
+    Unlink,
+}
+
+/// Where a background save goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The file of the data.
+    File,
+    /// Replicas, straight.
+    Replicas,
 }
 
 /// A job: it owns all it needs. Whoever made it knows what it gives.
@@ -26,6 +39,7 @@ pub type Work = Box<dyn FnOnce() -> Box<dyn Any + Send> + Send>;
 
 /// A background save under way.
 pub struct Saving {
+    pub target: Target,
     pub progress: Arc<Progress>,
     /// Held while the job puts its file in place, so that a save that was given up cannot replace a later one.
     pub commit: Arc<Mutex<()>>,

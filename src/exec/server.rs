@@ -7,21 +7,24 @@ use std::rc::Rc;
 
 use crate::base::rng::Rng;
 use crate::cmd::session::Marks;
-use crate::cmd::unit::{Op, Unit};
-use crate::config::Config;
+use crate::cmd::unit::Unit;
+use crate::config::{Config, ShutdownFlags};
 use crate::db::keyspace::Databases;
 use crate::db::watch::WatchTable;
+use crate::exec::aof::Aof;
 use crate::exec::blocking::Blocked;
 use crate::exec::conn::{Conn, Conns, Peer, Token};
 use crate::exec::io::{Io, ProcessFacts};
 use crate::exec::latency::LatencyMonitor;
 use crate::exec::persistence::{Errand, Persistence, Work};
 use crate::exec::pubsub::PubSub;
+use crate::exec::replication::Replication;
 use crate::exec::running::RunningArgs;
 use crate::exec::slowlog::SlowLog;
 use crate::exec::stats::{ClientPeaks, Stats};
 use crate::exec::table::Table;
 use crate::object::Entry;
+use crate::repl::backlog::SIZE_MIN;
 
 /// How long the peak of a client's output counts, in ms.
 pub const PEAK_RESET_MS: i64 = 5000;
@@ -35,6 +38,8 @@ pub enum Effect {
         what: Box<dyn Any + Send>,
         items: usize,
     },
+    /// Let the kernel gather small writes to this connection (`repl-disable-tcp-nodelay`).
+    Gather(Token),
     /// Do this on another thread and hand back what it gives, see [`Server::errand_done`].
     Start(Errand, Work),
     /// Accept no more connections and end the process with this status.
@@ -45,6 +50,7 @@ impl std::fmt::Debug for Effect {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Effect::Close(t) => write!(f, "Close({t:?})"),
+            Effect::Gather(t) => write!(f, "Gather({t:?})"),
             Effect::Free { items, .. } => write!(f, "Free({items})"),
             Effect::Start(errand, _) => write!(f, "Start({errand:?})"),
             Effect::Exit(code) => write!(f, "Exit({code})"),
@@ -79,6 +85,8 @@ pub struct Pause {
     pub all_until: Option<u64>,
     /// Commands that may change data, likewise.
     pub write_until: Option<u64>,
+    /// Commands that may change data, until a shutdown that waits for replicas is through.
+    pub for_shutdown: bool,
     /// It holds up less than before: those held up may try again.
     pub eased: bool,
 }
@@ -95,13 +103,24 @@ impl Pause {
     }
 }
 
-/// A SHUTDOWN under way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a client hears that asked for a shutdown which came to nothing.
+pub const SHUTDOWN_FAILED: &str = "ERR Errors trying to SHUTDOWN. Check logs.";
+
+/// When a server that was told to shut down does so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// With this turn of the loop.
+    Now,
+    /// Once all replicas have all, or after `shutdown-timeout`.
+    WhenReplicasHaveAll,
+}
+
+/// A shutdown that waits for replicas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shutdown {
-    pub save: bool,
-    pub nosave: bool,
-    pub now: bool,
-    pub force: bool,
+    pub flags: ShutdownFlags,
+    /// Unix time in ms at which it waits no longer.
+    pub until_ms: u64,
 }
 
 /// See the head of the file.
@@ -136,8 +155,7 @@ pub struct Server {
     pub monitors: Vec<Token>,
     pub pause: Pause,
     pub run_id: String,
-    /// Names the history of the data, for replicas.
-    pub repl_id: String,
+    pub repl: Replication,
     pub started_us: u64,
     pub next_client_id: u64,
     /// The connection whose command runs, and the number of that command.
@@ -151,11 +169,12 @@ pub struct Server {
     pub last_save_s: u64,
     pub persistence: Persistence,
     pub shutdown: Option<Shutdown>,
+    /// A shutdown was given up: the signal that asked for it is forgotten.
+    pub shutdown_given_up: bool,
     /// A signal or SHUTDOWN asked for the end.
     pub exiting: Option<i32>,
     pub loading: bool,
-    /// Operations of finished units, for the log and the replicas.
-    pub log_sink: Vec<Op>,
+    pub aof: Aof,
     /// Eviction stopped at its time limit: it goes on before the loop sleeps.
     pub evict_more: bool,
     /// Bytes of the running request, for CLIENT LIST.
@@ -196,7 +215,7 @@ pub struct Server {
 
 impl Server {
     /// A server with empty databases.
-    pub fn new(config: Config, table: Table, seed: u64, io: &dyn Io) -> Self {
+    pub fn new(mut config: Config, table: Table, seed: u64, io: &dyn Io) -> Self {
         let table = Rc::new(table);
         let mut rng = Rng::new(seed);
         let mono_ns = io.mono_ns();
@@ -205,7 +224,8 @@ impl Server {
             mono_ns,
         };
         let run_id = rng.hex(40);
-        let repl_id = rng.hex(40);
+        config.repl_backlog_size = config.repl_backlog_size.max(SIZE_MIN);
+        let repl = Replication::new(&mut rng, &config);
         let hash_key = crate::ds::dict::HashKey::new(rng.next_u64(), rng.next_u64());
         Server {
             dbs: Databases::new(config.databases, hash_key),
@@ -231,7 +251,7 @@ impl Server {
             monitors: Vec::new(),
             pause: Pause::default(),
             run_id,
-            repl_id,
+            repl,
             started_us: now.unix_us,
             next_client_id: 1,
             current: None,
@@ -241,9 +261,10 @@ impl Server {
             last_save_s: now.s(),
             persistence: Persistence::default(),
             shutdown: None,
+            shutdown_given_up: false,
             exiting: None,
             loading: false,
-            log_sink: Vec::new(),
+            aof: Aof::default(),
             evict_more: false,
             running_bytes: 0,
             cron_client: 0,
@@ -325,6 +346,7 @@ impl Server {
         let (id, memory) = (conn.session.id, std::mem::take(&mut conn.memory));
         self.clients_memory = self.clients_memory.saturating_sub(memory);
         self.unpark(token);
+        self.replica_gone(token);
         self.pubsub_drop(token);
         self.watch.unwatch_all(id);
         self.monitors.retain(|&t| t != token);

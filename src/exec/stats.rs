@@ -128,6 +128,13 @@ pub struct Stats {
     pub rejected_connections: u64,
     pub net_input: u64,
     pub net_output: u64,
+    /// What replicas were sent, and a master sent us.
+    pub net_repl_output: u64,
+    pub net_repl_input: u64,
+    /// Full syncs, partial ones, and those that were asked for in vain.
+    pub sync_full: u64,
+    pub sync_partial_ok: u64,
+    pub sync_partial_err: u64,
     pub reads: u64,
     pub writes: u64,
     pub keys: KeyStats,
@@ -148,6 +155,8 @@ pub struct Stats {
     pub ops: Rate,
     pub input_rate: Rate,
     pub output_rate: Rate,
+    pub repl_input_rate: Rate,
+    pub repl_output_rate: Rate,
     pub turns: Turns,
     pub turns_rate: Rate,
     pub turn_time_rate: Rate,

@@ -18,6 +18,8 @@ use std::io::IoSlice;
 
 use crate::cmd::session::Token;
 
+/// Less of a backlog than this, in bytes, helps no replica: a smaller size means this one.
+pub const SIZE_MIN: usize = 16 * 1024;
 /// What a block holds at least, unless the whole backlog is to be small.
 const BLOCK_MIN: usize = 16 * 1024;
 /// A block is at most this part of the backlog, so that it can be trimmed in small steps.
@@ -47,6 +49,8 @@ pub struct Backlog {
     end: i64,
     /// The offsets that readers have to be given next.
     readers: BTreeMap<Token, i64>,
+    /// Readers are given nothing from this offset on: what is there may yet be lost.
+    closed_from: Option<i64>,
     memory: usize,
 }
 
@@ -58,6 +62,7 @@ impl Backlog {
             size,
             end,
             readers: BTreeMap::new(),
+            closed_from: None,
             memory: 0,
         }
     }
@@ -173,10 +178,33 @@ impl Backlog {
         self.readers.get(&reader).copied()
     }
 
-    /// Bytes that a reader has yet to be given.
+    /// Bytes that a reader has yet to be given, also those that it may not have yet.
     pub fn unread(&self, reader: Token) -> usize {
         self.place_of(reader)
             .map_or(0, |at| (self.end - at) as usize)
+    }
+
+    /// True if there is something that a reader may be given now.
+    pub fn has_for(&self, reader: Token) -> bool {
+        self.place_of(reader).is_some_and(|at| at < self.open_end())
+    }
+
+    /// Memory of the blocks that a reader has yet to be given.
+    pub fn memory_from(&self, reader: Token) -> usize {
+        let Some(at) = self.place_of(reader) else {
+            return 0;
+        };
+        let begin = self.blocks.partition_point(|block| block.end() <= at);
+        self.unread(reader) + (self.blocks.len() - begin) * size_of::<Block>()
+    }
+
+    /// Keeps what comes from this offset on from all readers, until it is known to be safe; `None`: they may have all.
+    pub fn close_from(&mut self, offset: Option<i64>) {
+        self.closed_from = offset;
+    }
+
+    fn open_end(&self) -> i64 {
+        self.closed_from.map_or(self.end, |from| from.min(self.end))
     }
 
     /// What a reader has to be given next, in order, as far as `into` has room: how many pieces that are.
@@ -184,9 +212,15 @@ impl Backlog {
         let Some(at) = self.place_of(reader) else {
             return 0;
         };
+        let mut left = usize::try_from(self.open_end() - at).unwrap_or(0);
         let mut n = 0;
         for (slot, piece) in into.iter_mut().zip(self.pieces(at)) {
+            let piece = &piece[..piece.len().min(left)];
+            if piece.is_empty() {
+                break;
+            }
             *slot = IoSlice::new(piece);
+            left -= piece.len();
             n += 1;
         }
         n
@@ -297,6 +331,20 @@ mod tests {
             let longest = size + (size / BLOCKS_IN_BACKLOG).max(BLOCK_MIN);
             assert!(backlog.len() <= longest, "{} of {size}", backlog.len());
         }
+    }
+
+    #[test]
+    fn what_may_be_lost_is_kept_from_readers() {
+        let mut backlog = Backlog::new(1 << 20, 1);
+        backlog.read_from(Token(1), 1);
+        backlog.append(b"safe");
+        backlog.close_from(Some(5));
+        backlog.append(b"not yet");
+        assert_eq!(rest(&backlog, Token(1)), b"safe");
+        backlog.advance(Token(1), 4);
+        assert!(!backlog.has_for(Token(1)) && backlog.unread(Token(1)) == 7);
+        backlog.close_from(None);
+        assert_eq!(rest(&backlog, Token(1)), b"not yet");
     }
 
     #[test]

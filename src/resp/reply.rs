@@ -720,8 +720,8 @@ impl Reply {
         queue.chunks.push_back(Bytes::from(tail));
     }
 
-    /// Queues a big chunk, copies a small one.
-    fn chunk(&mut self, bytes: Bytes) {
+    /// Bytes already in protocol form. A big chunk is queued as it is, a small one copied.
+    pub fn chunk(&mut self, bytes: Bytes) {
         if bytes.len() < SHARED_MIN {
             return self.raw(&bytes);
         }

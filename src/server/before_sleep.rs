@@ -17,6 +17,8 @@ pub trait Outside {
     fn flush(&mut self, server: &mut Server);
     /// Closes a connection that the server has let go of.
     fn close(&mut self, token: Token);
+    /// Lets small writes to a connection be gathered into larger packets.
+    fn gather(&mut self, token: Token);
     /// Starts a job on another thread.
     fn start(&mut self, errand: Errand, work: Work);
     /// Drops a value where there is time for it; `items` is its effort.
@@ -32,7 +34,14 @@ pub fn before_sleep(server: &mut Server, world: &mut dyn Outside) {
     expire_fast(server, world.io());
     evict_on(server, world.io());
     // (A log is written here once there is one: no reply may leave before what it speaks of.)
+    // Replicas are asked how far they are after those who want to know have begun to wait.
+    server.ask_replicas();
+    server.flow();
     world.flush(server);
+    // What is written makes room for more of what is under way.
+    server.feed_transfer(world.io());
+    server.feed_bulks();
+    server.trim_backlog();
     // Output is out: those that are to be closed can go, and their effects with them.
     close_doomed(server);
     if server.config.client_memory_limit() != 0 {
@@ -87,6 +96,7 @@ fn carry_out(server: &mut Server, world: &mut dyn Outside) {
                 server.conns.remove(token);
             }
             Effect::Free { what, items } => world.free(what, items),
+            Effect::Gather(token) => world.gather(token),
             Effect::Start(errand, work) => world.start(errand, work),
             Effect::Exit(code) => server.exiting = Some(code),
         }

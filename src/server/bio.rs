@@ -39,10 +39,12 @@ pub enum Lane {
     Load,
     /// Looking up names.
     Resolve,
+    /// Reading a file for a replica, a piece at a time.
+    ReadFile,
 }
 
 /// All lanes, in the order of their numbers.
-pub const LANES: [Lane; 7] = [
+pub const LANES: [Lane; 8] = [
     Lane::CloseFile,
     Lane::Aof,
     Lane::LazyFree,
@@ -50,6 +52,7 @@ pub const LANES: [Lane; 7] = [
     Lane::Rewrite,
     Lane::Load,
     Lane::Resolve,
+    Lane::ReadFile,
 ];
 
 impl Lane {
@@ -62,6 +65,7 @@ impl Lane {
             Lane::Rewrite => "bio_rewrite",
             Lane::Load => "bio_load",
             Lane::Resolve => "bio_resolve",
+            Lane::ReadFile => "bio_read_file",
         }
     }
 
@@ -70,7 +74,7 @@ impl Lane {
     fn niceness(self) -> i32 {
         match self {
             Lane::Aof | Lane::Load | Lane::Resolve => 0,
-            Lane::CloseFile | Lane::LazyFree | Lane::Save | Lane::Rewrite => 5,
+            Lane::CloseFile | Lane::LazyFree | Lane::Save | Lane::Rewrite | Lane::ReadFile => 5,
         }
     }
 }

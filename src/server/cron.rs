@@ -35,6 +35,9 @@ impl Server {
         }
         self.clients_cron();
         self.load_cron();
+        self.shutdown_cron(io);
+        // Before saves, so that one for replicas goes first.
+        self.replication_cron(io);
         self.save_cron(io);
         if self.active_expire && !self.loading {
             self.expire_cycle(io, expire::Kind::Slow);
@@ -54,6 +57,8 @@ impl Server {
         stats.ops.sample(stats.total_commands, now);
         stats.input_rate.sample(stats.net_input, now);
         stats.output_rate.sample(stats.net_output, now);
+        stats.repl_input_rate.sample(stats.net_repl_input, now);
+        stats.repl_output_rate.sample(stats.net_repl_output, now);
         stats.turns_rate.sample(stats.turns.count, now);
         stats.turn_time_rate.sample(stats.turns.sum_us, now);
     }
@@ -70,7 +75,9 @@ impl Server {
             }
         }
         if !self.conns.is_empty() {
-            log::debug!("{} clients connected ({} replicas)", self.conns.len(), 0);
+            let replicas = self.repl.master.replicas().len();
+            let clients = self.conns.len() - replicas;
+            log::debug!("{clients} clients connected ({replicas} replicas)");
         }
     }
 
@@ -98,7 +105,7 @@ impl Server {
             return;
         };
         let idle_s = now_s.saturating_sub(conn.active_s);
-        let exempt = conn.session.marks.has(Marks::MASTER)
+        let exempt = conn.session.marks.has(Marks::MASTER | Marks::REPLICA)
             || conn.parked.is_some()
             || conn.session.subscribed();
         if timeout > 0 && idle_s > timeout && !exempt {

@@ -58,16 +58,37 @@ impl Outside for World<'_> {
         self.net.close(&mut self.os.doors, token);
     }
 
+    fn gather(&mut self, token: Token) {
+        self.net.gather(token);
+    }
+
     fn start(&mut self, errand: Errand, work: Work) {
-        let lane = match errand {
-            Errand::Save => Lane::Save,
-            Errand::Load => Lane::Load,
-        };
-        self.os.bio.start(lane, work);
+        self.os.bio.start(lane_of(errand), work);
     }
 
     fn free(&mut self, what: Box<dyn Any + Send>, items: usize) {
         self.os.free(what, items);
+    }
+}
+
+/// Where a job is done.
+pub(super) fn lane_of(errand: Errand) -> Lane {
+    match errand {
+        Errand::Save => Lane::Save,
+        Errand::Load => Lane::Load,
+        Errand::Bulk => Lane::ReadFile,
+        Errand::Unlink => Lane::CloseFile,
+    }
+}
+
+/// What a job was for, if anybody waits for it.
+pub(super) fn errand_of(lane: Lane) -> Option<Errand> {
+    match lane {
+        Lane::Save => Some(Errand::Save),
+        Lane::Load => Some(Errand::Load),
+        Lane::ReadFile => Some(Errand::Bulk),
+        // Purging gives nothing back that anybody waits for.
+        _ => None,
     }
 }
 
@@ -155,6 +176,11 @@ pub fn run(server: &mut Server, os: &mut Os) -> i32 {
             os.watchdog.tick();
             os.doors.retry();
             server.cron(os);
+            if std::mem::take(&mut server.shutdown_given_up)
+                && let Some(signals) = &os.signals
+            {
+                signals.forget();
+            }
             quiet.look(server, os);
             server.stats.cron_us += (os.watch.mono_ns() - start_ns) / 1000;
             next_cron_ns = start_ns + 1_000_000_000 / u64::from(server.hz.max(1));
@@ -201,7 +227,7 @@ const PURGE_FROM: u64 = 512 * 1024;
 
 /// How long nothing has to be done.
 fn sleep_for(server: &Server, now_ns: u64, next_cron_ns: u64) -> Duration {
-    if !server.resumable.is_empty() || server.evict_more {
+    if !server.resumable.is_empty() || server.evict_more || !server.pending_writes.is_empty() {
         return Duration::ZERO;
     }
     let mut ns = next_cron_ns.saturating_sub(now_ns);
@@ -221,11 +247,8 @@ fn sleep_for(server: &Server, now_ns: u64, next_cron_ns: u64) -> Duration {
 
 fn finished_jobs(server: &mut Server, os: &mut Os) {
     while let Some(finished) = os.bio.next_finished() {
-        let errand = match finished.lane {
-            Lane::Save => Errand::Save,
-            Lane::Load => Errand::Load,
-            // Purging gives nothing back that anybody waits for.
-            _ => continue,
+        let Some(errand) = errand_of(finished.lane) else {
+            continue;
         };
         let outcome = finished.outcome.into_result();
         server.errand_done(os, errand, outcome);

@@ -42,6 +42,10 @@ const CACHE_LINE: usize = 64;
 const BIG_SHARE: usize = 1024 * 1024;
 /// Bytes written to a connection before the others have their turn.
 const WRITE_SHARE: usize = 1024 * 1024;
+/// The same for a replica: there may be several that are all behind.
+const REPLICA_SHARE: usize = 256 * 1024;
+/// Pieces of the stream given to one writev, blocks of mostly 16 KB.
+const REPLICA_PIECES: usize = 16;
 /// Pieces given to one writev.
 const PIECES_MAX: usize = 64;
 /// Connections accepted from one listener in a turn.
@@ -80,6 +84,13 @@ impl Sock {
         match self {
             Sock::Tcp(s) => s.write_vectored(&pieces[..n]),
             Sock::Unix(s) => s.write_vectored(&pieces[..n]),
+        }
+    }
+
+    fn write_slices(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Sock::Tcp(s) => s.write_vectored(slices),
+            Sock::Unix(s) => s.write_vectored(slices),
         }
     }
 
@@ -359,6 +370,10 @@ impl Net {
         if conn.session.marks.has(Marks::CLOSE_ASAP) || conn.write_blocked {
             return;
         }
+        if conn.session.marks.has(Marks::REPLICA) {
+            self.write_to_replica(server, os, token);
+            return;
+        }
         conn.note_reply_peak();
         let mut written = 0;
         while !conn.reply.is_empty() {
@@ -401,6 +416,79 @@ impl Net {
             }
         }
         server.recount(token);
+    }
+
+    /// Writes to a replica: first what is meant for it alone, then the stream, straight from where it is kept.
+    fn write_to_replica<O: Io + AsMut<Doors>>(
+        &mut self,
+        server: &mut Server,
+        os: &mut O,
+        token: Token,
+    ) {
+        let flows = server.may_flow(token);
+        let Some(sock) = self.socks.get_mut(token.0).and_then(Option::as_mut) else {
+            return;
+        };
+        let (Some(conn), history) = (server.conns.get_mut(token), &mut server.repl.history) else {
+            return;
+        };
+        let mut written = 0;
+        let lost = loop {
+            let mut slices = [IoSlice::new(&[]); REPLICA_PIECES];
+            let own = !conn.reply.is_empty();
+            let n = match history.backlog() {
+                _ if own => conn.reply.io_slices(u64::MAX, &mut slices),
+                Some(backlog) if flows => backlog.io_slices(token, &mut slices),
+                _ => 0,
+            };
+            if n == 0 {
+                break None;
+            }
+            if written >= REPLICA_SHARE {
+                os.as_mut()
+                    .reactor
+                    .again_write(MioToken(token.0 + LISTENERS_MAX));
+                conn.write_blocked = true;
+                break None;
+            }
+            server.stats.writes += 1;
+            match sock.write_slices(&slices[..n]) {
+                Ok(n) => {
+                    written += n;
+                    match (own, history.backlog_mut()) {
+                        (false, Some(backlog)) => backlog.advance(token, n),
+                        _ => conn.reply.advance(n),
+                    }
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    conn.write_blocked = true;
+                    break None;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => break Some(e),
+            }
+        };
+        conn.net_output += written as u64;
+        conn.kept = conn.reply.mark();
+        if written > 0 {
+            conn.active_s = server.now.s();
+        }
+        let done = conn.reply.is_empty() && conn.session.marks.has(Marks::CLOSE_AFTER_REPLY);
+        server.stats.net_repl_output += written as u64;
+        if let Some(e) = &lost {
+            log::debug!("Error writing to client: {}", crate::base::errno::text(e));
+        }
+        if lost.is_some() || done {
+            server.disconnect(token);
+        }
+    }
+
+    /// Lets small writes to a connection be gathered into larger packets.
+    pub fn gather(&self, token: Token) {
+        if let Some(Some(Sock::Tcp(stream))) = self.socks.get(token.0) {
+            // Not doing so costs packets, nothing else.
+            let _ = stream.set_nodelay(false);
+        }
     }
 
     /// Closes the socket of a connection that the server has let go of.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::base::{alloc, errno};
 use crate::config::{Choice, Config, OomScoreAdj, Text, file};
 use crate::exec::io::{Crash, Disk, Io, MemoryFigures, ProcessFacts, Setting};
+use crate::exec::pipe::{Pipe, PipeWriter};
 use crate::server::disk::RealDisk;
 use crate::server::drive::Os;
 use crate::server::log::{self as server_log, Verbosity};
@@ -29,6 +30,9 @@ pub struct Launch {
     /// The file that holds the process's number, if there is to be one.
     pub pid_file: Option<PathBuf>,
 }
+
+/// What a pipe from a job to the loop holds.
+const PIPE_BYTES: usize = 1024 * 1024;
 
 /// The clock behind [`Io::mono_ns`], as INFO and the log name it: what the processor's counter is held against.
 pub const CLOCK_NAME: &str = "POSIX clock_gettime";
@@ -128,6 +132,11 @@ impl Io for Os {
 
     fn disk(&self) -> Arc<dyn Disk> {
         Arc::new(RealDisk)
+    }
+
+    fn pipe(&self) -> (Pipe, PipeWriter) {
+        let waker = self.doors.reactor.waker();
+        Pipe::new(PIPE_BYTES, Box::new(move || waker.wake()))
     }
 
     fn sleep_us(&mut self, us: u64) {

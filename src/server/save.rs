@@ -22,9 +22,9 @@ use crate::base::errno;
 use crate::cmd::keys::access_clock;
 use crate::db::snapshot::Snapshot;
 use crate::exec::io::{Disk, Io, NewFile};
-use crate::exec::persistence::{Errand, Saving};
+use crate::exec::persistence::{Errand, Saving, Target};
 use crate::exec::server::{Effect, Server};
-use crate::rdb::{Format, Info, Progress, SaveError, Usage, write_file};
+use crate::rdb::{Format, Info, Progress, Replication, SaveError, Usage, write_file};
 
 /// With `rdb-save-incremental-fsync`, so many bytes at a time are sent on their way to the disk.
 const WRITE_BACK_BYTES: u64 = 4 * 1024 * 1024;
@@ -39,6 +39,25 @@ pub enum Failure {
     Failed(String),
 }
 
+/// The place in the replication stream at which a snapshot was taken.
+#[derive(Clone, Debug)]
+pub struct StreamPlace {
+    db: i64,
+    id: String,
+    offset: i64,
+}
+
+impl StreamPlace {
+    /// As a file tells it.
+    pub fn as_aux(&self) -> Replication<'_> {
+        Replication {
+            stream_db: self.db,
+            id: &self.id,
+            offset: self.offset,
+        }
+    }
+}
+
 /// Everything that a save needs.
 struct Task {
     snapshot: Snapshot,
@@ -51,6 +70,7 @@ struct Task {
     usage: Usage,
     format: Format,
     incremental: bool,
+    place: Option<StreamPlace>,
     progress: Arc<Progress>,
     commit: Arc<Mutex<()>>,
 }
@@ -126,7 +146,7 @@ impl Task {
             redis_version: REDIS_VERSION,
             created_s: self.created_s,
             used_memory: self.used_memory,
-            replication: None,
+            replication: self.place.as_ref().map(StreamPlace::as_aux),
             aof_base: false,
         };
         let out = Writing {
@@ -205,10 +225,22 @@ impl Server {
             usage: Usage::of(config, access_clock(config, self.now.ms())),
             format: Format::of(config),
             incremental: config.rdb_save_incremental_fsync,
+            place: self.stream_place(),
             progress: Arc::new(progress),
             commit: Arc::default(),
             snapshot: self.dbs.snapshot(),
         }
+    }
+
+    /// Where in the stream the data is, if it is a stream that somebody may go on with. What was selected last does not
+    /// matter when nothing was: the next operation says.
+    pub(super) fn stream_place(&self) -> Option<StreamPlace> {
+        let history = &self.repl.history;
+        history.backlog().map(|_| StreamPlace {
+            db: i64::from(self.repl.selected.db().unwrap_or(0)),
+            id: history.id().to_string(),
+            offset: history.offset(),
+        })
     }
 
     /// Saves while everybody waits. False if it failed; the log says why.
@@ -242,6 +274,7 @@ impl Server {
         let delay = Progress::with_delay(self.config.rdb_key_save_delay);
         let task = self.save_task(io, &temp, delay);
         self.persistence.saving = Some(Saving {
+            target: Target::File,
             progress: task.progress.clone(),
             commit: task.commit.clone(),
             temp: task.temp.clone(),
@@ -253,12 +286,17 @@ impl Server {
             Errand::Save,
             Box::new(move || Box::new(task.run())),
         ));
+        self.snapshot_taken(start_ns, io);
+        log::info!("Background saving started by pid {}", self.process.pid);
+        true
+    }
+
+    /// Counts a snapshot, whose taking began at `start_ns`.
+    pub(super) fn snapshot_taken(&mut self, start_ns: u64, io: &dyn Io) {
         let took_us = (io.mono_ns() - start_ns) / 1000;
         self.persistence.snapshot_us = took_us;
         self.persistence.snapshots += 1;
         self.latency_sample("fork", took_us / 1000);
-        log::info!("Background saving started by pid {}", self.process.pid);
-        true
     }
 
     /// A job is over: what it gave, or the message of its panic.
@@ -277,13 +315,23 @@ impl Server {
                         Err(_) => unreachable!("a save gives its result"),
                     },
                 );
-                self.save_done(io, result);
+                match self.persistence.saving.as_ref().map(|s| s.target) {
+                    Some(Target::Replicas) => self.transfer_made(io, result),
+                    _ => self.save_done(io, result),
+                }
             }
             Errand::Load => self.load_done(io, outcome),
+            Errand::Bulk => {
+                if let Some(Ok(read)) = outcome.ok().map(|value| value.downcast()) {
+                    self.piece_read(*read);
+                }
+            }
+            // It was tried.
+            Errand::Unlink => {}
         }
     }
 
-    fn save_done(&mut self, io: &dyn Io, result: Result<(), Failure>) {
+    fn save_done(&mut self, io: &mut dyn Io, result: Result<(), Failure>) {
         let Some(saving) = self.persistence.saving.take() else {
             return;
         };
@@ -301,6 +349,7 @@ impl Server {
                 self.dirty = self.dirty.saturating_sub(saving.dirty_before);
                 self.last_save_s = now_s;
                 p.error = None;
+                return self.file_written(io);
             }
             Ok(()) | Err(Failure::Cancelled) => log::warn!("Background saving cancelled"),
             Err(Failure::Failed(why)) => {
@@ -308,12 +357,15 @@ impl Server {
                 p.error = Some(why);
             }
         }
+        self.file_failed(io);
     }
 
     /// Gives up the save that is under way, if one is.
     pub fn cancel_save(&mut self) {
         if let Some(saving) = &self.persistence.saving {
             saving.cancel();
+            // Its job may be waiting for room in the pipe.
+            self.repl.transfer = None;
         }
     }
 

@@ -1,24 +1,101 @@
 //! Ending the server: what SHUTDOWN and the signals ask for.
 //!
 //! ```text
-//! begin_shutdown   in the loop: log it, save what is to be saved, or refuse
+//! begin_shutdown   in the loop: log it; if replicas lack something, hold up writes and wait for them
+//! shutdown_cron    the wait is over, because they have all or because of shutdown-timeout
+//!   finish         save what is to be saved, or refuse; then the shutdown was in vain
 //!   run() returns  at the end of the turn, with the last replies sent
 //! leave            outside: pid file, listening sockets, goodbye
 //! ```
-//! Nothing of this waits: there are no replicas to catch up.
 
+use crate::cmd::Args;
+use crate::cmd::args::OwnedArgs;
 use crate::config::ShutdownFlags;
+use crate::exec::conn::{Parked, Token, Why};
 use crate::exec::io::Io;
-use crate::exec::server::Server;
+use crate::exec::server::{Ending, SHUTDOWN_FAILED, Server, Shutdown};
 use crate::server::drive::Os;
 use crate::server::process;
 
 impl Server {
-    /// Begins to shut down: no command runs after this one, and the loop ends with this turn. The error
+    /// Begins to shut down: at once, and no command runs after this one, or when replicas have all. The error
     /// says why that may not be; with FORCE there is none.
-    pub fn begin_shutdown(&mut self, io: &mut dyn Io, flags: ShutdownFlags) -> Result<(), String> {
-        let has = |flag| flags.contains(flag);
+    pub fn begin_shutdown(
+        &mut self,
+        io: &mut dyn Io,
+        flags: ShutdownFlags,
+    ) -> Result<Ending, String> {
+        if self.shutdown.is_some() {
+            return Ok(Ending::WhenReplicasHaveAll);
+        }
         log::info!("User requested shutdown...");
+        let waits = !flags.contains(ShutdownFlags::NOW) && self.config.shutdown_timeout > 0;
+        if waits && !self.repl.master.all_have(self.repl.history.offset()) {
+            if !self.paused_for(true) {
+                self.send_getack();
+            }
+            self.pause.for_shutdown = true;
+            self.shutdown = Some(Shutdown {
+                flags,
+                until_ms: self.now.ms() + self.config.shutdown_timeout * 1000,
+            });
+            log::info!("Waiting for replicas before shutting down.");
+            return Ok(Ending::WhenReplicasHaveAll);
+        }
+        self.finish_shutdown(io, flags).map(|()| Ending::Now)
+    }
+
+    /// Whoever asked for a shutdown that waits waits as well.
+    pub fn park_for_shutdown(&mut self, token: Token, command: usize, args: &Args<'_>) {
+        if let Some(conn) = self.conns.get_mut(token) {
+            conn.parked = Some(Box::new(Parked {
+                args: OwnedArgs::copy(args),
+                command,
+                why: Why::Shutdown,
+                spent_us: 0,
+            }));
+            self.blocked.clients += 1;
+            self.blocked.for_shutdown.push(token);
+        }
+    }
+
+    /// SHUTDOWN ABORT. False if there was no shutdown to give up.
+    pub fn abort_shutdown(&mut self) -> bool {
+        let waited = self.shutdown.is_some();
+        if waited {
+            self.cancel_shutdown();
+            log::info!("Shutdown manually aborted.");
+        }
+        waited
+    }
+
+    fn cancel_shutdown(&mut self) {
+        self.shutdown = None;
+        self.shutdown_given_up = true;
+        self.pause.for_shutdown = false;
+        self.pause.eased = true;
+        for token in std::mem::take(&mut self.blocked.for_shutdown) {
+            self.give_up(token, Some(SHUTDOWN_FAILED));
+        }
+    }
+
+    /// Ends a wait for replicas.
+    pub fn shutdown_cron(&mut self, io: &mut dyn Io) {
+        let Some(shutdown) = self.shutdown else {
+            return;
+        };
+        let all_have = self.repl.master.all_have(self.repl.history.offset());
+        if (all_have || self.now.ms() >= shutdown.until_ms)
+            && self.finish_shutdown(io, shutdown.flags).is_err()
+        {
+            // The log says why. It goes on.
+            self.cancel_shutdown();
+        }
+    }
+
+    fn finish_shutdown(&mut self, io: &mut dyn Io, flags: ShutdownFlags) -> Result<(), String> {
+        let has = |flag| flags.contains(flag);
+        self.tell_of_replicas();
         if let Some(saving) = &self.persistence.saving {
             // It could put an older file in the place of the one that is saved now.
             log::warn!("There is a child saving an .rdb. Killing it!");
@@ -43,6 +120,29 @@ impl Server {
         }
         self.exiting = Some(0);
         Ok(())
+    }
+
+    /// Tells the log who lacks what.
+    fn tell_of_replicas(&self) {
+        let (offset, now_s) = (self.repl.history.offset(), self.now.s());
+        let replicas = self.repl.master.replicas();
+        let lagging = replicas.iter().filter(|r| r.acked != offset);
+        for replica in lagging.clone() {
+            log::info!(
+                "Lagging replica {} reported offset {} behind master, lag={}, state={}.",
+                replica.name(),
+                offset - replica.acked,
+                replica.lag_s(now_s),
+                replica.stage.name()
+            );
+        }
+        if !replicas.is_empty() {
+            log::info!(
+                "{} of {} replicas are in sync when shutting down.",
+                replicas.len() - lagging.count(),
+                replicas.len()
+            );
+        }
     }
 }
 

@@ -17,13 +17,17 @@ use bytes::Bytes;
 use crate::base::time::Clock;
 use crate::cmd::session::Marks;
 use crate::config::{Config, Text};
+use crate::exec::aof::State;
 use crate::exec::conn::{Peer, Token};
 use crate::exec::io::{Crash, Disk, Io, MemoryFigures, ProcessFacts, Setting};
 use crate::exec::persistence::{Errand, Work};
+use crate::exec::pipe::{Pipe, PipeWriter};
 use crate::exec::server::Server;
 use crate::exec::table::Table;
+use crate::resp::value::{Decoder, Value};
 use crate::server::before_sleep::{Outside, before_sleep};
-use crate::server::bio::{InlineJobs, Jobs, Lane};
+use crate::server::bio::{InlineJobs, Jobs};
+use crate::server::drive::{errand_of, lane_of};
 use crate::server::load::Unloadable;
 use crate::server::test_disk::TestDisk;
 
@@ -125,6 +129,11 @@ impl Io for TestIo {
         Arc::new(self.disk.clone())
     }
 
+    /// Holds any number of bytes: a job is run to its end while the loop stands.
+    fn pipe(&self) -> (Pipe, PipeWriter) {
+        Pipe::new(usize::MAX, Box::new(|| ()))
+    }
+
     fn sleep_us(&mut self, us: u64) {
         self.clock.advance(Duration::from_micros(us));
     }
@@ -187,9 +196,15 @@ impl Outside for World {
             if conn.session.marks.has(Marks::CLOSE_ASAP) {
                 continue;
             }
-            let bytes = conn.reply.to_vec();
+            let mut bytes = conn.reply.to_vec();
             conn.reply.advance(bytes.len());
             conn.kept = conn.reply.mark();
+            if conn.session.marks.has(Marks::REPLICA) {
+                server.take_stream(token, &mut bytes);
+            }
+            let Some(conn) = server.conns.get_mut(token) else {
+                continue;
+            };
             conn.net_output += bytes.len() as u64;
             server.stats.net_output += bytes.len() as u64;
             self.sockets.entry(token).or_default().extend(bytes);
@@ -203,12 +218,10 @@ impl Outside for World {
         self.unread.remove(&token);
     }
 
+    fn gather(&mut self, _: Token) {}
+
     fn start(&mut self, errand: Errand, work: Work) {
-        let lane = match errand {
-            Errand::Save => Lane::Save,
-            Errand::Load => Lane::Load,
-        };
-        self.jobs.start(lane, work);
+        self.jobs.start(lane_of(errand), work);
     }
 
     fn free(&mut self, what: Box<dyn Any + Send>, items: usize) {
@@ -221,6 +234,8 @@ pub struct TestServer {
     pub server: Server,
     world: World,
     next_cron_ns: u64,
+    /// The database that the log came to.
+    logged_db: i64,
 }
 
 impl Default for TestServer {
@@ -244,6 +259,7 @@ impl TestServer {
             server,
             world,
             next_cron_ns,
+            logged_db: 0,
         }
     }
 
@@ -357,7 +373,8 @@ impl TestServer {
             }
             self.server.stats.lazyfreed += self.world.jobs.take_freed_items() as u64;
             self.server.lazyfree_pending = self.world.jobs.unfreed_items();
-            if self.world.again.is_empty() && self.server.resumable.is_empty() {
+            let idle = self.server.resumable.is_empty() && self.server.pending_writes.is_empty();
+            if self.world.again.is_empty() && idle {
                 return;
             }
         }
@@ -378,14 +395,42 @@ impl TestServer {
         let World { io, jobs, .. } = &mut self.world;
         jobs.run_all();
         while let Some(finished) = jobs.next_finished() {
-            let errand = match finished.lane {
-                Lane::Save => Errand::Save,
-                Lane::Load => Errand::Load,
-                _ => continue,
+            let Some(errand) = errand_of(finished.lane) else {
+                continue;
             };
             let outcome = finished.outcome.into_result();
             self.server.errand_done(io, errand, outcome);
         }
+    }
+
+    /// From now on the log is kept in memory, for [`TestServer::logged`].
+    pub fn keep_log(&mut self) {
+        self.server.aof.state = State::On;
+        self.server.note_who_listens();
+    }
+
+    /// The operations that were logged since the last look: the database that each runs in, and its words.
+    pub fn logged(&mut self) -> Vec<(i64, Vec<Vec<u8>>)> {
+        let bytes = std::mem::take(&mut self.server.aof.buffer);
+        let (mut at, mut ops) = (0, Vec::new());
+        while at < bytes.len() {
+            let (used, value) = Decoder::new()
+                .decode(&bytes[at..])
+                .unwrap_or_else(|e| panic!("the log holds commands: {e:?}"));
+            let Some(Value::Array(words)) = value else {
+                panic!("half a command");
+            };
+            at += used;
+            let words = words.iter().filter_map(Value::as_bytes);
+            let words: Vec<Vec<u8>> = words.map(<[u8]>::to_vec).collect();
+            match &words[..] {
+                [name, db] if name == b"SELECT" => {
+                    self.logged_db = String::from_utf8_lossy(db).parse().unwrap_or(-1);
+                }
+                _ => ops.push((self.logged_db, words)),
+            }
+        }
+        ops
     }
 
     /// The process ends here and now, and another one starts on the same disk; it has begun to load.

@@ -241,7 +241,7 @@ fn a_flush_gives_the_keys_to_the_freeing_thread_and_tells_who_watches() {
     world.call(client, &["DEBUG", "POPULATE", "1000"]);
     world.server.watch.watch(77, 0, b"key:5", false);
     world.server.watch.watch(78, 0, b"absent", false);
-    world.server.unit.wanted = true;
+    world.keep_log();
     assert_eq!(
         world.call(client, &["FLUSHALL", "SYNC", "x"]),
         "-ERR syntax error\r\n"
@@ -253,13 +253,11 @@ fn a_flush_gives_the_keys_to_the_freeing_thread_and_tells_who_watches() {
     assert_eq!(world.server.dirty, 1000);
     // An empty one is logged as well: replicas may hold what we do not.
     world.call(client, &["FLUSHALL"]);
-    let logged: Vec<_> = world
-        .server
-        .log_sink
-        .iter()
-        .map(|op| op.args.get(0))
-        .collect();
-    assert_eq!(logged, [&b"FLUSHDB"[..], b"FLUSHALL"]);
+    let logged = world
+        .logged()
+        .into_iter()
+        .map(|(_, words)| words[0].clone());
+    assert_eq!(logged.collect::<Vec<_>>(), [&b"FLUSHDB"[..], b"FLUSHALL"]);
 }
 
 #[test]

@@ -303,7 +303,7 @@ fn log_xadd(
         rewritten |= trimming.make_exact(&mut argv, trimmed);
     }
     if rewritten {
-        cx.log_instead_keeping(&argv, args);
+        cx.log_instead(&argv);
     }
 }
 
@@ -353,7 +353,7 @@ fn xtrim(cx: &mut Ctx<'_>, args: Args<'_>) -> CmdResult {
         if cx.keys.unit.wanted {
             let mut argv = argv.to_vec();
             if trimming.make_exact(&mut argv, &trimmed) {
-                cx.log_instead_keeping(&argv, &args);
+                cx.log_instead(&argv);
             }
         }
         cx.changed(key, trimmed.deleted);

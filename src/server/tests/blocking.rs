@@ -14,7 +14,7 @@ impl World {
     /// A server with some clients; the last of them gives what the others wait for.
     fn new(clients: usize) -> World {
         let mut test = TestServer::new(Config::default());
-        test.server.unit.wanted = true;
+        test.keep_log();
         let clients = (0..clients).map(|_| test.connect()).collect();
         World { test, clients }
     }
@@ -39,8 +39,8 @@ impl World {
     }
 
     fn log(&mut self) -> Vec<String> {
-        let ops = std::mem::take(&mut self.test.server.log_sink);
-        let words = ops.iter().map(|op| op.args.slices().join(&b' '));
+        let ops = self.test.logged();
+        let words = ops.iter().map(|(_, words)| words.join(&b' '));
         words.map(|op| String::from_utf8(op).unwrap()).collect()
     }
 }

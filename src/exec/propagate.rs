@@ -1,0 +1,61 @@
+//! Where the operations of a finished unit go: to the append only file, and to the replicas.
+//!
+//! ```text
+//! a command          cmd::unit::Ops: encoded once         exec::aof, a buffer
+//! changes keys  ---> [SET a 1][DEL b]              --->   MULTI, SELECT 0, SET ..., EXEC
+//!                    ^ gathered only if wanted      \-->  the replication stream likewise
+//! ```
+
+use crate::cmd::unit::Ops;
+use crate::exec::aof::State;
+use crate::exec::server::Server;
+
+/// A buffer that grew beyond this is not kept.
+const SCRATCH_KEPT: usize = 64 * 1024;
+
+impl Server {
+    /// Whether units are to gather their operations; to be asked again when a log or a replica comes or goes, and when
+    /// loading begins or ends.
+    pub fn note_who_listens(&mut self) {
+        let followed = self.repl.history.backlog().is_some();
+        self.unit.wanted = !self.loading && (followed || self.aof.state != State::Off);
+    }
+
+    /// Hands the unit's operations to the log and to the replicas.
+    pub fn publish_log(&mut self) {
+        let Some(ops) = self.unit.take() else {
+            return;
+        };
+        if self.aof.state != State::Off {
+            let stamp_s = self.config.aof_timestamp_enabled.then(|| self.now.s());
+            self.aof.feed(&ops, stamp_s);
+        }
+        self.feed_replicas(&ops);
+        self.unit.recycle(ops);
+    }
+
+    /// Appends a unit's operations to the replication stream.
+    fn feed_replicas(&mut self, ops: &Ops) {
+        if self.repl.history.backlog().is_none() {
+            ops.iter().for_each(|_| self.repl.history.count_unkept());
+            return;
+        }
+        let mut bytes = std::mem::take(&mut self.repl.scratch);
+        for op in ops.iter() {
+            self.repl.selected.append(op, &mut bytes);
+        }
+        self.append_to_stream(&bytes);
+        bytes.clear();
+        bytes.shrink_to(SCRATCH_KEPT);
+        self.repl.scratch = bytes;
+    }
+
+    /// Appends bytes to the replication stream. Replicas that it leaves too far behind are closed.
+    pub fn append_to_stream(&mut self, bytes: &[u8]) {
+        if self.repl.history.append(bytes) {
+            for token in self.repl.master.at(|_| true) {
+                self.check_output(token);
+            }
+        }
+    }
+}

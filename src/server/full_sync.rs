@@ -1,0 +1,384 @@
+//! A full sync: all data from one snapshot to every replica that waits, straight or through a file.
+//!
+//! ```text
+//! straight  the job encodes the snapshot into a pipe, the loop takes pieces out of it and hands each to all replicas.
+//!           It takes the next when the slowest of them has room, and the job waits while the pipe is full: memory
+//!           holds a few pieces, whatever the size of the data.
+//! a file    a save like any other; then each replica is sent the file at its own pace, read by short jobs,
+//!           the next piece while the last is on its way.
+//! ```
+//! What changes meanwhile is in the stream, which keeps what the replicas have yet to read.
+
+use std::any::Any;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::admin::info::REDIS_VERSION;
+use crate::base::errno;
+use crate::cmd::keys::access_clock;
+use crate::db::keyspace::Databases;
+use crate::db::snapshot::Snapshot;
+use crate::exec::conn::Token;
+use crate::exec::io::{Disk, Io};
+use crate::exec::persistence::{Errand, Saving, Target};
+use crate::exec::pipe::PipeWriter;
+use crate::exec::replication::{Bulk, Piece, Transfer};
+use crate::exec::server::{Effect, Server};
+use crate::rdb::{Format, Info, Progress, SaveError, Usage, write_file};
+use crate::repl::master::{Plan, Stage};
+use crate::server::save::{Failure, StreamPlace};
+
+/// Length of the mark that ends a transfer of unknown length.
+const MARK_LEN: usize = 40;
+/// A replica that has less than this to be written has room for another piece.
+const WINDOW_BYTES: usize = 256 * 1024;
+/// What is read of a file at a time.
+const PIECE_BYTES: usize = 256 * 1024;
+
+/// What the job of a straight transfer needs.
+struct Sending {
+    snapshot: Snapshot,
+    out: PipeWriter,
+    mark: String,
+    created_s: u64,
+    used_memory: u64,
+    usage: Usage,
+    format: Format,
+    place: Option<StreamPlace>,
+    progress: Arc<Progress>,
+}
+
+impl Sending {
+    fn run(self) -> Result<(), Failure> {
+        let Sending {
+            snapshot,
+            mut out,
+            mark,
+            ..
+        } = self;
+        let failed = |e: &io::Error| match e.kind() {
+            io::ErrorKind::BrokenPipe => Failure::Cancelled,
+            _ => Failure::Failed(errno::text(e)),
+        };
+        let info = Info {
+            redis_version: REDIS_VERSION,
+            created_s: self.created_s,
+            used_memory: self.used_memory,
+            replication: self.place.as_ref().map(StreamPlace::as_aux),
+            aof_base: false,
+        };
+        out.write_all(format!("$EOF:{mark}\r\n").as_bytes())
+            .map_err(|e| failed(&e))?;
+        let libraries = std::iter::empty();
+        let done = write_file(
+            out,
+            snapshot,
+            libraries,
+            &info,
+            self.usage,
+            self.format,
+            &self.progress,
+        );
+        match done {
+            Ok((mut out, _)) => out.write_all(mark.as_bytes()).map_err(|e| failed(&e)),
+            Err(SaveError::Cancelled) => Err(Failure::Cancelled),
+            Err(SaveError::Io(e)) => Err(failed(&e)),
+        }
+    }
+}
+
+impl Server {
+    /// Takes a snapshot for the replicas that wait for it.
+    pub(super) fn begin_full_sync(&mut self, io: &mut dyn Io, plan: Plan) {
+        if plan.streamed {
+            self.begin_transfer(io, plan);
+        } else {
+            self.repl.file_for_sync |= self.config.rdb_del_sync_files;
+            self.save_in_background(io);
+        }
+        self.full_sync_begun(io, plan);
+        if let Some(transfer) = &mut self.repl.transfer {
+            transfer.to = self
+                .repl
+                .master
+                .at(|stage| matches!(stage, Stage::Snapshot { streamed: true, .. }));
+        }
+    }
+
+    fn begin_transfer(&mut self, io: &mut dyn Io, plan: Plan) {
+        let start_ns = io.mono_ns();
+        let (pipe, out) = io.pipe();
+        let mark = self.rng.hex(MARK_LEN);
+        let snapshot = match plan.parts.data {
+            true => self.dbs.snapshot(),
+            false => Databases::new(self.dbs.count(), self.dbs.hash_key()).snapshot(),
+        };
+        let progress = Arc::new(Progress::with_delay(self.config.rdb_key_save_delay));
+        let sending = Sending {
+            snapshot,
+            out,
+            mark,
+            created_s: self.now.s(),
+            used_memory: io.used_memory() as u64,
+            usage: Usage::of(&self.config, access_clock(&self.config, self.now.ms())),
+            format: Format::of(&self.config),
+            place: self.stream_place(),
+            progress: progress.clone(),
+        };
+        self.persistence.saving = Some(Saving {
+            target: Target::Replicas,
+            progress,
+            commit: Arc::default(),
+            temp: PathBuf::new(),
+            started_s: self.now.s(),
+            keys: self.dbs.len() as u64,
+            dirty_before: 0,
+        });
+        self.repl.transfer = Some(Transfer {
+            pipe,
+            to: Vec::new(),
+            complete: false,
+        });
+        let work = move || -> Box<dyn Any + Send> { Box::new(sending.run()) };
+        self.effects
+            .push(Effect::Start(Errand::Save, Box::new(work)));
+        self.snapshot_taken(start_ns, io);
+        log::info!(
+            "Background RDB transfer started by pid {}",
+            self.process.pid
+        );
+    }
+
+    /// The job of a straight transfer is over.
+    pub(super) fn transfer_made(&mut self, io: &mut dyn Io, result: Result<(), Failure>) {
+        match (result, &mut self.repl.transfer) {
+            (Ok(()), Some(transfer)) => {
+                transfer.complete = true;
+                self.feed_transfer(io);
+            }
+            (result, _) => {
+                match result {
+                    Err(Failure::Failed(why)) => log::warn!("Background transfer error: {why}"),
+                    _ => log::warn!("Background transfer cancelled"),
+                }
+                self.transfer_over(io, false);
+            }
+        }
+    }
+
+    /// Hands on pieces of a straight transfer as long as all who get them have room.
+    pub fn feed_transfer(&mut self, io: &mut dyn Io) {
+        let now_s = self.now.s();
+        let Some(transfer) = &mut self.repl.transfer else {
+            return;
+        };
+        loop {
+            let mut full = false;
+            for &token in &transfer.to {
+                let waiting = self.conns.get(token).map_or(0, |c| c.reply.len());
+                let stuck = waiting >= WINDOW_BYTES;
+                self.repl.master.is_stuck(token, stuck, now_s);
+                full |= stuck;
+            }
+            if full {
+                return;
+            }
+            let Some(piece) = transfer.pipe.take() else {
+                break;
+            };
+            for &token in &transfer.to {
+                if let Some(conn) = self.conns.get_mut(token) {
+                    conn.reply.chunk(piece.clone());
+                    if conn.has_new_output() {
+                        self.pending_writes.push(token);
+                    }
+                }
+            }
+        }
+        let left = |token: &Token| self.conns.get(*token).map_or(0, |c| c.reply.len());
+        if transfer.complete && transfer.pipe.is_empty() && transfer.to.iter().all(|t| left(t) == 0)
+        {
+            let up = transfer.to.len();
+            log::info!("Diskless rdb transfer, done reading from pipe, {up} replicas still up.");
+            log::info!("Background RDB transfer terminated with success");
+            self.transfer_over(io, true);
+        }
+    }
+
+    fn transfer_over(&mut self, io: &mut dyn Io, success: bool) {
+        let transfer = self.repl.transfer.take();
+        if let Some(saving) = self.persistence.saving.take() {
+            saving.progress.cancel();
+            let took_s = (io.unix_us() / 1_000_000).saturating_sub(saving.started_s);
+            self.persistence.took_s = Some(took_s);
+            self.persistence.copied_bytes = self.dbs.copied_for_snapshots();
+        }
+        if !success {
+            let actions = self.repl.master.failed(true);
+            return self.carry_out(io, actions);
+        }
+        for token in transfer.map(|t| t.to).unwrap_or_default() {
+            self.snapshot_sent(token);
+        }
+    }
+
+    /// A replica has all of its snapshot.
+    fn snapshot_sent(&mut self, token: Token) {
+        let now_s = self.now.s();
+        if self.repl.master.sent(token, now_s, &self.config) {
+            self.doom(token);
+        }
+    }
+
+    /// A connection is gone: nothing is handed to it any more.
+    pub(super) fn transfer_lost(&mut self, token: Token) {
+        self.repl.bulks.retain(|bulk| bulk.token != token);
+        let Some(transfer) = &mut self.repl.transfer else {
+            return;
+        };
+        let before = transfer.to.len();
+        transfer.to.retain(|&t| t != token);
+        if transfer.to.is_empty() && before > 0 {
+            log::warn!("Diskless rdb transfer, last replica dropped, killing fork child.");
+            self.cancel_save();
+        }
+    }
+
+    /// The file of a full sync is there: it is sent to those who wait for it.
+    pub(super) fn file_written(&mut self, io: &mut dyn Io) {
+        for token in self.repl.master.written() {
+            let Some(conn) = self.conns.get(token) else {
+                continue;
+            };
+            let client = conn.session.id;
+            self.repl.bulks.push(Bulk {
+                token,
+                client,
+                rest: None,
+            });
+            let disk = io.disk();
+            let config = &self.config;
+            let path = config.dir.as_path().join(config.dbfilename.as_path());
+            let work = move || -> Box<dyn Any + Send> { Box::new(open(&*disk, &path, client)) };
+            self.effects
+                .push(Effect::Start(Errand::Bulk, Box::new(work)));
+        }
+    }
+
+    /// There will be no file.
+    pub(super) fn file_failed(&mut self, io: &mut dyn Io) {
+        let actions = self.repl.master.failed(false);
+        self.carry_out(io, actions);
+    }
+
+    /// A piece of a file was read.
+    pub(super) fn piece_read(&mut self, (piece, client): PieceRead) {
+        let Some(at) = self.repl.bulks.iter().position(|b| b.client == client) else {
+            return;
+        };
+        let token = self.repl.bulks[at].token;
+        match piece {
+            Ok(piece) => {
+                self.repl.bulks[at].rest = Some(piece.rest);
+                if let Some(conn) = self.conns.get_mut(token) {
+                    conn.reply.chunk(piece.bytes);
+                    self.wants_write(token);
+                }
+            }
+            Err(_) => {
+                self.repl.bulks.remove(at);
+                self.doom(token);
+            }
+        }
+    }
+
+    /// Files are read on for replicas that have room.
+    pub fn feed_bulks(&mut self) {
+        let mut sent = Vec::new();
+        for bulk in &mut self.repl.bulks {
+            let waiting = self.conns.get(bulk.token).map_or(0, |c| c.reply.len());
+            match &bulk.rest {
+                Some((_, 0)) if waiting == 0 => sent.push(bulk.token),
+                Some((_, 1..)) if waiting < WINDOW_BYTES => {
+                    let Some((file, left)) = bulk.rest.take() else {
+                        continue;
+                    };
+                    let client = bulk.client;
+                    let work = move || -> Box<dyn Any + Send> {
+                        let piece = read(file, left, Vec::new()).inspect_err(|e| {
+                            log::warn!("Read error sending DB to replica: {}", errno::text(e));
+                        });
+                        Box::new((piece, client))
+                    };
+                    self.effects
+                        .push(Effect::Start(Errand::Bulk, Box::new(work)));
+                }
+                _ => {}
+            }
+        }
+        for token in sent {
+            self.repl.bulks.retain(|bulk| bulk.token != token);
+            self.snapshot_sent(token);
+        }
+    }
+
+    /// A file that was written only because a replica wanted it goes when none needs it any more, if this server keeps
+    /// no data on disk by its configuration.
+    pub(super) fn remove_file_of_sync(&mut self, io: &mut dyn Io) {
+        let config = &self.config;
+        if !config.rdb_del_sync_files {
+            self.repl.file_for_sync = false;
+            return;
+        }
+        let keeps_none = config.save.is_empty() && !config.appendonly;
+        if !self.repl.file_for_sync || !keeps_none || self.repl.master.is_syncing() {
+            return;
+        }
+        self.repl.file_for_sync = false;
+        log::info!("Removing the RDB file used to feed replicas in a persistence-less instance");
+        let (disk, path) = (
+            io.disk(),
+            config.dir.as_path().join(config.dbfilename.as_path()),
+        );
+        let work = move || -> Box<dyn Any + Send> { Box::new(disk.unlink(&path)) };
+        self.effects
+            .push(Effect::Start(Errand::Unlink, Box::new(work)));
+    }
+}
+
+/// What a job that reads gives: a piece, and the client it is for.
+pub(super) type PieceRead = (io::Result<Piece>, u64);
+
+/// Opens the file; its length goes ahead of it.
+fn open(disk: &dyn Disk, path: &Path, client: u64) -> PieceRead {
+    let piece = disk.open(path).and_then(|(file, len)| {
+        let head = format!("${len}\r\n").into_bytes();
+        read(file, len, head)
+    });
+    if let Err(e) = &piece {
+        log::warn!(
+            "SYNC failed. Can't open/stat DB after BGSAVE: {}",
+            errno::text(e)
+        );
+    }
+    (piece, client)
+}
+
+/// Reads the next of the `left` bytes of a file, behind `bytes`.
+fn read(mut file: Box<dyn Read + Send>, left: u64, mut bytes: Vec<u8>) -> io::Result<Piece> {
+    let wanted = left.min(PIECE_BYTES as u64);
+    let got = (&mut file).take(wanted).read_to_end(&mut bytes)? as u64;
+    if got < wanted {
+        return Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "premature EOF",
+        ));
+    }
+    Ok(Piece {
+        rest: (file, left - got),
+        bytes: Bytes::from(bytes),
+    })
+}
