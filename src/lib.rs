@@ -53,6 +53,9 @@
 //! **The replicas.** What changed is one stream of bytes, of which [`repl::backlog`] keeps the end, once for all who read it;
 //! [`repl::history`] says which stream it is and who may go on with it. Like all of [`repl`] they know no socket and no clock.
 //!
+//! **Connections that we open** ourselves are [`exec::link`]s: names are looked up off the loop, sockets connect without
+//! holding it, and what comes in goes to the link's owner instead of the parser.
+//!
 //! What goes on beside requests: [`server::cron`] runs `hz` times a second, [`db::expire`] finds keys
 //! whose time is over without sampling, [`db::evict`] chooses what goes when memory is short,
 //! [`server::bio`] does on other threads what has no state to share. The server commands stand in

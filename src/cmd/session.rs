@@ -51,6 +51,10 @@ bits! {
         PENDING_INPUT = 17, "";
         /// A replica of ours.
         REPLICA = 18, "";
+        /// A link: its input goes to its owner and is no commands.
+        LINK = 19, "";
+        /// A link that is not connected yet.
+        OPENING = 20, "";
     }
 }
 

@@ -127,6 +127,11 @@ pub const QUERY_BUFFER_IDLE_S: u64 = 2;
 const SUBSCRIPTION_BYTES: usize = 64;
 /// What a watched key takes beside its name.
 const WATCH_BYTES: usize = 96;
+/// Whose memory is not held against clients: it serves the server itself, or is about to go.
+const UNCOUNTED: Marks = Marks::MASTER
+    .or(Marks::REPLICA)
+    .or(Marks::LINK)
+    .or(Marks::CLOSE_ASAP);
 /// What an argument of the running command takes beside its bytes.
 const ARG_BYTES: usize = size_of::<&[u8]>();
 
@@ -224,8 +229,8 @@ impl Server {
         }
     }
 
-    /// The connections that CLIENT LIST shows, oldest first: all but those that were let go and only
-    /// wait for their socket to be closed.
+    /// The connections that CLIENT LIST shows, oldest first: all but links, and those that were let go and
+    /// only wait for their socket to be closed.
     pub fn listed_clients(&self) -> Vec<Token> {
         let mut tokens = self.conns.tokens_by_id();
         tokens.retain(|&t| self.is_listed(t));
@@ -239,8 +244,11 @@ impl Server {
     }
 
     fn is_listed(&self, token: Token) -> bool {
-        let closing = |c: &Conn| c.session.marks.has(Marks::CLOSE_ASAP);
-        !self.conns.get(token).is_some_and(closing) || self.doomed.contains(&token)
+        let Some(conn) = self.conns.get(token) else {
+            return false;
+        };
+        let closing = conn.session.marks.has(Marks::CLOSE_ASAP);
+        !conn.is_link() && (!closing || self.doomed.contains(&token))
     }
 
     /// Closes a connection once its output is written.
@@ -284,7 +292,8 @@ impl Server {
         } else {
             conn.soft_limit_since = None;
         }
-        if (hard || soft) && !conn.session.marks.has(Marks::CLOSE_ASAP | Marks::MASTER) {
+        let exempt = Marks::CLOSE_ASAP | Marks::MASTER | Marks::LINK;
+        if (hard || soft) && !conn.session.marks.has(exempt) {
             let line = self.client_line(token);
             log::warn!(
                 "Client {line} scheduled to be closed ASAP for overcoming of output buffer limits."
@@ -301,9 +310,8 @@ impl Server {
 
     /// Counts the memory of a client anew.
     pub fn count_memory(&mut self, token: Token) {
-        let uncounted = Marks::MASTER | Marks::REPLICA | Marks::CLOSE_ASAP;
         let memory = match self.conns.get(token) {
-            Some(c) if c.session.marks.has(uncounted) => 0,
+            Some(c) if c.session.marks.has(UNCOUNTED) => 0,
             Some(conn) => self.memory_of(conn),
             None => return,
         };
@@ -342,7 +350,7 @@ impl Server {
         if limit == 0 || self.clients_memory < limit {
             return;
         }
-        let spared = Marks::NO_EVICT | Marks::CLOSE_ASAP | Marks::MASTER | Marks::REPLICA;
+        let spared = Marks::NO_EVICT | UNCOUNTED;
         let evictable = self
             .conns
             .iter()

@@ -6,6 +6,7 @@ use crate::cmd::fault::Block;
 use crate::cmd::session::{Marks, Session};
 use crate::exec::acks::Acks;
 use crate::exec::clients::FIRST_BUFFER;
+use crate::exec::link::Link;
 use crate::resp::reply::{Mark, Reply};
 use crate::resp::request::Parser;
 
@@ -104,6 +105,8 @@ pub struct Conn {
     pub commands: u64,
     /// Offset of the replication stream behind the last thing it changed (WAIT).
     pub written_to: i64,
+    /// Who hears of it, if we opened it.
+    pub link: Option<Box<Link>>,
 }
 
 impl Conn {
@@ -137,16 +140,22 @@ impl Conn {
             net_input: 0,
             commands: 0,
             written_to: 0,
+            link: None,
         }
     }
 
-    /// True while the next command may run.
+    /// True while the next command may run. No link's input is commands.
     pub fn may_run(&self) -> bool {
         self.parked.is_none()
             && !self
                 .session
                 .marks
-                .has(Marks::CLOSE_AFTER_REPLY | Marks::CLOSE_ASAP)
+                .has(Marks::CLOSE_AFTER_REPLY | Marks::CLOSE_ASAP | Marks::LINK)
+    }
+
+    /// True if we opened it and what it brings goes to its owner.
+    pub fn is_link(&self) -> bool {
+        self.session.marks.has(Marks::LINK)
     }
 
     /// True if it has output and is not in the list of those with output; it is said to be from now on.
@@ -205,12 +214,15 @@ pub struct Conns {
     slots: Vec<Option<Box<Conn>>>,
     free: Vec<usize>,
     len: usize,
+    /// How many of them are links.
+    links: usize,
 }
 
 impl Conns {
     /// Adds a connection.
     pub fn insert(&mut self, conn: Conn) -> Token {
         self.len += 1;
+        self.links += usize::from(conn.is_link());
         let at = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() - 1
@@ -223,6 +235,7 @@ impl Conns {
     pub fn remove(&mut self, token: Token) -> Option<Box<Conn>> {
         let conn = self.slots.get_mut(token.0)?.take()?;
         self.len -= 1;
+        self.links -= usize::from(conn.is_link());
         self.free.push(token.0);
         Some(conn)
     }
@@ -239,14 +252,19 @@ impl Conns {
         self.slots.get_mut(token.0)?.as_deref_mut()
     }
 
-    /// How many there are.
+    /// How many clients there are: links do not count.
     pub fn len(&self) -> usize {
-        self.len
+        self.len - self.links
     }
 
-    /// True if there is none.
+    /// True if there is no client.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
+    }
+
+    /// One that was a link is a client now.
+    pub(super) fn note_adopted(&mut self) {
+        self.links -= 1;
     }
 
     /// All of them in the order of their tokens.

@@ -4,7 +4,8 @@
 //! [`gate`] asks whether a command may run now; [`call`] runs it, measures it and drains the unit
 //! of what it changed, which [`propagate`] hands on; [`multi`], [`blocking`], [`pubsub`] and [`notify`]
 //! hold what outlives a single command; [`replication`] is the stream and who follows it, [`acks`] those who
-//! wait for them; [`slowlog`] and [`latency`] remember what took long.
+//! wait for them; [`link`] has the connections that we open ourselves; [`slowlog`] and [`latency`] remember
+//! what took long.
 
 pub mod acks;
 pub mod aof;
@@ -15,6 +16,7 @@ pub mod conn;
 pub mod gate;
 pub mod io;
 pub mod latency;
+pub mod link;
 pub mod maxmemory;
 pub mod multi;
 pub mod notify;

@@ -72,6 +72,10 @@ impl Server {
             }
             return self.after_input(token);
         }
+        if conn.is_link() {
+            self.feed_link(io, token, data);
+            return false;
+        }
         conn.input.extend_from_slice(data);
         self.run_own(io, token)
     }
@@ -366,6 +370,7 @@ impl Server {
             }
             if conn.session.db != db
                 || data.len() > AHEAD_MAX
+                || conn.is_link()
                 || !conn.input.is_empty()
                 || conn.parser.is_midway()
             {

@@ -16,6 +16,7 @@ use crate::exec::blocking::Blocked;
 use crate::exec::conn::{Conn, Conns, Peer, Token};
 use crate::exec::io::{Io, ProcessFacts};
 use crate::exec::latency::LatencyMonitor;
+use crate::exec::link::{Links, Target};
 use crate::exec::persistence::{Errand, Persistence, Work};
 use crate::exec::pubsub::PubSub;
 use crate::exec::replication::Replication;
@@ -33,6 +34,12 @@ pub const PEAK_RESET_MS: i64 = 5000;
 pub enum Effect {
     /// Close the socket of this connection; the server has let go of it.
     Close(Token),
+    /// Connect this link, see `exec/link.rs`.
+    Connect {
+        token: Token,
+        serial: u64,
+        target: Target,
+    },
     /// Drop this on the freeing thread; `items` is its effort, for INFO.
     Free {
         what: Box<dyn Any + Send>,
@@ -51,6 +58,7 @@ impl std::fmt::Debug for Effect {
         match self {
             Effect::Close(t) => write!(f, "Close({t:?})"),
             Effect::Gather(t) => write!(f, "Gather({t:?})"),
+            Effect::Connect { token, target, .. } => write!(f, "Connect({token:?}, {target:?})"),
             Effect::Free { items, .. } => write!(f, "Free({items})"),
             Effect::Start(errand, _) => write!(f, "Start({errand:?})"),
             Effect::Exit(code) => write!(f, "Exit({code})"),
@@ -136,6 +144,7 @@ pub struct Server {
     pub unit: Unit,
     pub watch: WatchTable,
     pub conns: Conns,
+    pub links: Links,
     pub pubsub: PubSub,
     pub blocked: Blocked,
     pub slowlog: SlowLog,
@@ -237,6 +246,7 @@ impl Server {
             unit: Unit::default(),
             watch: WatchTable::default(),
             conns: Conns::default(),
+            links: Links::default(),
             pubsub: PubSub::new(rng.next_u64()),
             blocked: Blocked::default(),
             slowlog: SlowLog::default(),
@@ -344,6 +354,7 @@ impl Server {
         }
         conn.session.marks.set(Marks::CLOSE_ASAP, true);
         let (id, memory) = (conn.session.id, std::mem::take(&mut conn.memory));
+        let is_link = conn.link.is_some();
         self.clients_memory = self.clients_memory.saturating_sub(memory);
         self.unpark(token);
         self.replica_gone(token);
@@ -353,7 +364,11 @@ impl Server {
         self.pending_writes.retain(|&t| t != token);
         self.doomed.retain(|&t| t != token);
         self.resumable.retain(|&t| t != token);
-        self.effects.push(Effect::Close(token));
+        if is_link {
+            self.note_lost_link(token);
+        } else {
+            self.effects.push(Effect::Close(token));
+        }
     }
 
     /// Closes a connection before the loop sleeps; until then its output goes nowhere.

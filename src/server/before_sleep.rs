@@ -4,6 +4,7 @@ use std::any::Any;
 
 use crate::exec::conn::Token;
 use crate::exec::io::Io;
+use crate::exec::link::Target;
 use crate::exec::persistence::{Errand, Work};
 use crate::exec::server::{Effect, Server};
 
@@ -19,6 +20,8 @@ pub trait Outside {
     fn close(&mut self, token: Token);
     /// Lets small writes to a connection be gathered into larger packets.
     fn gather(&mut self, token: Token);
+    /// Connects a link: the server will hear of it.
+    fn connect(&mut self, server: &mut Server, token: Token, serial: u64, target: Target);
     /// Starts a job on another thread.
     fn start(&mut self, errand: Errand, work: Work);
     /// Drops a value where there is time for it; `items` is its effort.
@@ -27,7 +30,9 @@ pub trait Outside {
 
 /// Runs all phases. See each for the reason of its place.
 pub fn before_sleep(server: &mut Server, world: &mut dyn Outside) {
-    // Clients whose wait is over first: what they change is logged and answered with the rest.
+    // Links that broke first: somebody may wait for what will not come any more.
+    server.tell_lost_links(world.io());
+    // Then clients whose wait is over: what they change is logged and answered with the rest.
     give_up_waiting(server, world.io());
     resume_input(server, world);
     // Expired keys go before memory is judged by what is left.
@@ -95,6 +100,11 @@ fn carry_out(server: &mut Server, world: &mut dyn Outside) {
                 world.close(token);
                 server.conns.remove(token);
             }
+            Effect::Connect {
+                token,
+                serial,
+                target,
+            } => world.connect(server, token, serial, target),
             Effect::Free { what, items } => world.free(what, items),
             Effect::Gather(token) => world.gather(token),
             Effect::Start(errand, work) => world.start(errand, work),

@@ -101,7 +101,7 @@ impl Server {
         let (now_s, now_ms) = (self.now.s(), self.now.ms());
         let (timeout, resizing) = (self.config.timeout, self.reply_buffer_resizing);
         let reset_ms = self.reply_buffer_peak_reset_ms;
-        let Some(conn) = self.conns.get_mut(token) else {
+        let Some(conn) = self.conns.get_mut(token).filter(|c| !c.is_link()) else {
             return;
         };
         let idle_s = now_s.saturating_sub(conn.active_s);

@@ -12,12 +12,13 @@ use crate::base::alloc;
 use crate::base::time::{Clock, Stopwatch};
 use crate::exec::conn::Token;
 use crate::exec::io::Io;
+use crate::exec::link::Target;
 use crate::exec::persistence::{Errand, Work};
 use crate::exec::server::Server;
 use crate::server::before_sleep::{Outside, before_sleep};
 use crate::server::bio::{Bio, JobResult, Jobs, Lane};
 use crate::server::boot::say_ready;
-use crate::server::net::{Doors, Net};
+use crate::server::net::{Dialled, Doors, Net, look_up};
 
 /// CPU time is read from the kernel at most this often; turns in between are bounded by it.
 const CPU_CHECK_NS: u64 = 50_000;
@@ -60,6 +61,16 @@ impl Outside for World<'_> {
 
     fn gather(&mut self, token: Token) {
         self.net.gather(token);
+    }
+
+    fn connect(&mut self, server: &mut Server, token: Token, serial: u64, target: Target) {
+        match Dialled::literally(token, serial, &target) {
+            Some(dialled) => self.net.dial(server, self.os, dialled),
+            None => {
+                let look_up = move || -> JobResult { Box::new(look_up(token, serial, &target)) };
+                self.os.bio.start(Lane::Resolve, Box::new(look_up));
+            }
+        }
     }
 
     fn start(&mut self, errand: Errand, work: Work) {
@@ -162,7 +173,7 @@ pub fn run(server: &mut Server, os: &mut Os) -> i32 {
         server.sync_clock(os);
         meter.begin(server.now.mono_ns);
         net.ready(server, os, &ready);
-        finished_jobs(server, os);
+        finished_jobs(server, os, &mut net);
         if os
             .signals
             .as_ref()
@@ -227,7 +238,8 @@ const PURGE_FROM: u64 = 512 * 1024;
 
 /// How long nothing has to be done.
 fn sleep_for(server: &Server, now_ns: u64, next_cron_ns: u64) -> Duration {
-    if !server.resumable.is_empty() || server.evict_more || !server.pending_writes.is_empty() {
+    let due = !server.resumable.is_empty() || !server.pending_writes.is_empty();
+    if due || server.evict_more || server.links.have_news() {
         return Duration::ZERO;
     }
     let mut ns = next_cron_ns.saturating_sub(now_ns);
@@ -245,8 +257,17 @@ fn sleep_for(server: &Server, now_ns: u64, next_cron_ns: u64) -> Duration {
     Duration::from_nanos(ns)
 }
 
-fn finished_jobs(server: &mut Server, os: &mut Os) {
+fn finished_jobs(server: &mut Server, os: &mut Os, net: &mut Net) {
     while let Some(finished) = os.bio.next_finished() {
+        if finished.lane == Lane::Resolve {
+            // A look-up that panicked leaves a link that waits until its owner gives it up.
+            if let Ok(found) = finished.outcome.into_result()
+                && let Ok(dialled) = found.downcast()
+            {
+                net.dial(server, os, *dialled);
+            }
+            continue;
+        }
         let Some(errand) = errand_of(finished.lane) else {
             continue;
         };

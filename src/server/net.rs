@@ -6,6 +6,7 @@
 //! Each connection gets a bounded share of a turn; who has more goes to the back of the reactor's
 //! ready queue.
 
+mod dial;
 mod doors;
 
 use std::io::{self, IoSlice, Read, Write};
@@ -28,6 +29,7 @@ use crate::exec::io::Io;
 use crate::exec::server::Server;
 use crate::resp::reply::Reply;
 
+pub use dial::{Dialled, look_up};
 pub use doors::Doors;
 
 /// Tokens below this are listeners, the others connections.
@@ -128,6 +130,8 @@ pub struct Net {
     /// Room for a share of each connection of a group; pages that are never used are never resident. What was read lies
     /// close together, so that small requests of many connections stay in the first-level cache.
     buf: Box<[u8]>,
+    /// Links on their way.
+    calls: dial::Calls,
 }
 
 impl Default for Net {
@@ -135,6 +139,7 @@ impl Default for Net {
         Net {
             socks: Vec::new(),
             buf: vec![0; GROUP * READ_SHARE].into(),
+            calls: dial::Calls::default(),
         }
     }
 }
@@ -191,10 +196,14 @@ impl Net {
             return None;
         }
         let token = Token(event.token.0 - LISTENERS_MAX);
-        if event.writable
+        if (event.writable || event.error)
             && let Some(conn) = server.conns.get_mut(token)
             && conn.write_blocked
         {
+            if conn.session.marks.has(Marks::OPENING) {
+                self.answered(server, os, token);
+                return None;
+            }
             conn.write_blocked = false;
             server.wants_write(token);
         }
@@ -241,7 +250,7 @@ impl Net {
         &mut self,
         server: &mut Server,
         os: &mut O,
-        mut sock: Sock,
+        sock: Sock,
         addr: Option<SocketAddr>,
     ) {
         let peer = peer_of(&sock, addr, &server.config);
@@ -256,23 +265,28 @@ impl Net {
         if let Sock::Tcp(s) = &sock {
             tune(s, &server.config);
         }
-        let mio_token = MioToken(token.0 + LISTENERS_MAX);
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        let registered = match &mut sock {
-            Sock::Tcp(s) => os.as_mut().reactor.register(s, mio_token, interest),
-            Sock::Unix(s) => os.as_mut().reactor.register(s, mio_token, interest),
-        };
-        if self.socks.len() <= token.0 {
-            self.socks.resize_with(token.0 + 1, || None);
-        }
-        self.socks[token.0] = Some(sock);
-        if let Err(e) = registered {
+        if let Err(e) = self.put(os.as_mut(), token, sock) {
             log::warn!(
                 "Error registering fd event for the new client connection: {}",
                 crate::base::errno::text(&e)
             );
             server.disconnect(token);
         }
+    }
+
+    /// Keeps a connection's socket, and has the reactor report on it.
+    fn put(&mut self, doors: &mut Doors, token: Token, mut sock: Sock) -> io::Result<()> {
+        let mio_token = MioToken(token.0 + LISTENERS_MAX);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let registered = match &mut sock {
+            Sock::Tcp(s) => doors.reactor.register(s, mio_token, interest),
+            Sock::Unix(s) => doors.reactor.register(s, mio_token, interest),
+        };
+        if self.socks.len() <= token.0 {
+            self.socks.resize_with(token.0 + 1, || None);
+        }
+        self.socks[token.0] = Some(sock);
+        registered
     }
 
     fn read<O: Io + AsMut<Doors>>(
@@ -285,7 +299,7 @@ impl Net {
     ) -> Option<Input> {
         let conn = server.conns.get_mut(token)?;
         let marks = conn.session.marks;
-        if marks.has(Marks::CLOSE_ASAP | Marks::CLOSE_AFTER_REPLY) {
+        if marks.has(Marks::CLOSE_ASAP | Marks::CLOSE_AFTER_REPLY | Marks::OPENING) {
             return None;
         }
         if marks.has(Marks::PENDING_INPUT) && conn.may_run() {
@@ -329,8 +343,9 @@ impl Net {
                     io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
                 ) => {}
             Err(e) => {
-                log::debug!("Reading from client: {}", crate::base::errno::text(&e));
-                server.disconnect(token);
+                let why = crate::base::errno::text(&e);
+                log::debug!("Reading from client: {why}");
+                server.lose(token, why);
             }
         }
         None
@@ -396,8 +411,9 @@ impl Net {
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => {
-                    log::debug!("Error writing to client: {}", crate::base::errno::text(&e));
-                    server.disconnect(token);
+                    let why = crate::base::errno::text(&e);
+                    log::debug!("Error writing to client: {why}");
+                    server.lose(token, why);
                     return;
                 }
             }
@@ -493,6 +509,11 @@ impl Net {
 
     /// Closes the socket of a connection that the server has let go of.
     pub fn close(&mut self, doors: &mut Doors, token: Token) {
+        self.calls.give_up(token);
+        self.drop_sock(doors, token);
+    }
+
+    fn drop_sock(&mut self, doors: &mut Doors, token: Token) {
         let Some(sock) = self.socks.get_mut(token.0).and_then(Option::take) else {
             return;
         };

@@ -20,6 +20,7 @@ use crate::config::{Config, Text};
 use crate::exec::aof::State;
 use crate::exec::conn::{Peer, Token};
 use crate::exec::io::{Crash, Disk, Io, MemoryFigures, ProcessFacts, Setting};
+use crate::exec::link::Target;
 use crate::exec::persistence::{Errand, Work};
 use crate::exec::pipe::{Pipe, PipeWriter};
 use crate::exec::server::Server;
@@ -174,6 +175,8 @@ struct World {
     /// What arrived at the server's end and was not yet read.
     unread: BTreeMap<Token, Vec<u8>>,
     again: Vec<Token>,
+    /// Links that were to be connected, and nobody has said yet how that went.
+    dialled: Vec<(Token, Target)>,
     /// Jobs wait.
     jobs_held: bool,
 }
@@ -193,7 +196,7 @@ impl Outside for World {
                 continue;
             };
             conn.write_queued = false;
-            if conn.session.marks.has(Marks::CLOSE_ASAP) {
+            if conn.session.marks.has(Marks::CLOSE_ASAP) || conn.write_blocked {
                 continue;
             }
             let mut bytes = conn.reply.to_vec();
@@ -216,6 +219,12 @@ impl Outside for World {
 
     fn close(&mut self, token: Token) {
         self.unread.remove(&token);
+        self.dialled.retain(|(t, _)| *t != token);
+    }
+
+    fn connect(&mut self, _: &mut Server, token: Token, _serial: u64, target: Target) {
+        self.sockets.insert(token, Vec::new());
+        self.dialled.push((token, target));
     }
 
     fn gather(&mut self, _: Token) {}
@@ -287,7 +296,34 @@ impl TestServer {
         Ok(token)
     }
 
-    /// The client hangs up.
+    /// The link that the server wants to have connected, the oldest of those that nobody has answered yet, and where
+    /// it is to lead.
+    pub fn dialled(&mut self) -> Option<(Token, Target)> {
+        self.world.dialled.first().cloned()
+    }
+
+    /// The other side takes it.
+    pub fn answer(&mut self, token: Token) {
+        self.world.dialled.retain(|(t, _)| *t != token);
+        let peer = Peer {
+            addr: "127.0.0.1:7000".into(),
+            laddr: "127.0.0.1:50001".into(),
+            fd: 9,
+            unix_socket: false,
+            loopback: true,
+        };
+        self.server.link_connected(&mut self.world.io, token, peer);
+        self.turn();
+    }
+
+    /// Nobody takes it, or it breaks, for this reason.
+    pub fn break_link(&mut self, token: Token, why: &str) {
+        self.world.dialled.retain(|(t, _)| *t != token);
+        self.server.lose(token, why.into());
+        self.turn();
+    }
+
+    /// The client hangs up, or the other side of a link.
     pub fn hang_up(&mut self, token: Token) {
         self.server.disconnect(token);
         self.turn();
@@ -374,6 +410,7 @@ impl TestServer {
             self.server.stats.lazyfreed += self.world.jobs.take_freed_items() as u64;
             self.server.lazyfree_pending = self.world.jobs.unfreed_items();
             let idle = self.server.resumable.is_empty() && self.server.pending_writes.is_empty();
+            let idle = idle && !self.server.links.have_news();
             if self.world.again.is_empty() && idle {
                 return;
             }

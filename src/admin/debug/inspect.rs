@@ -269,7 +269,7 @@ fn client_classes(server: &Server) -> String {
         if !conn
             .session
             .marks
-            .has(Marks::NO_EVICT | Marks::MASTER | Marks::CLOSE_ASAP)
+            .has(Marks::NO_EVICT | Marks::MASTER | Marks::LINK | Marks::CLOSE_ASAP)
         {
             let bits = usize::BITS - conn.memory.leading_zeros();
             let class = &mut classes[(bits.clamp(CLASS_MIN, CLASS_MAX) - CLASS_MIN) as usize];

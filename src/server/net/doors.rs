@@ -13,6 +13,7 @@ use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Token as MioToken};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use super::dial::resolver_words;
 use super::{LISTENERS_MAX, Sock};
 use crate::ae::Reactor;
 use crate::base::errno;
@@ -229,11 +230,9 @@ fn open_tcp(name: &str, config: &Config) -> Result<std::net::TcpListener, Failur
 }
 
 fn resolve(name: &str, port: u16, v6: bool) -> Result<SocketAddr, Failure> {
-    let found = (name, port).to_socket_addrs().map_err(|e| {
-        // The resolver's own words come last.
-        let text = e.to_string();
-        let text = text.rsplit(": ").next().unwrap_or(&text).to_string();
-        Failure { text, errno: None }
+    let found = (name, port).to_socket_addrs().map_err(|e| Failure {
+        text: resolver_words(&e),
+        errno: None,
     })?;
     let mut fitting = found.filter(|addr| addr.is_ipv6() == v6);
     fitting.next().ok_or_else(|| Failure {

@@ -1,0 +1,188 @@
+//! Connecting links: from a name to a socket that is up.
+//!
+//! An address needs no look-up. A name does, which may take seconds: that is done on another thread, and what it found
+//! comes back as a value, a [`Dialled`]. Its addresses are tried one after the other until one answers. Connecting does
+//! not wait: the reactor reports the socket writable once it is known how it went.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+
+use mio::net::TcpStream;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::{Doors, Net, Sock, canonical, peer_of, tune};
+use crate::base::errno;
+use crate::exec::conn::Token;
+use crate::exec::io::Io;
+use crate::exec::link::Target;
+use crate::exec::server::Server;
+
+/// Where a link may lead, as far as is known.
+pub struct Dialled {
+    token: Token,
+    /// Which link of that token it is for.
+    serial: u64,
+    /// The addresses of the name, or the resolver's words.
+    found: Result<Vec<SocketAddr>, String>,
+    /// Where it is to come from.
+    source: Option<IpAddr>,
+}
+
+impl Dialled {
+    /// What there is without asking anybody: `None` if a name has to be looked up.
+    pub fn literally(token: Token, serial: u64, target: &Target) -> Option<Dialled> {
+        let ip: IpAddr = target.host.parse().ok()?;
+        let source = match target.source.as_str() {
+            "" => None,
+            source => Some(source.parse().ok()?),
+        };
+        Some(Dialled {
+            token,
+            serial,
+            found: Ok(vec![SocketAddr::new(ip, target.port)]),
+            source,
+        })
+    }
+}
+
+/// Looks up where a link leads; it may take as long as the resolver does.
+pub fn look_up(token: Token, serial: u64, target: &Target) -> Dialled {
+    let source = match target.source.as_str() {
+        "" => None,
+        source => addresses(source, 0)
+            .ok()
+            .and_then(|found| found.first().map(SocketAddr::ip)),
+    };
+    Dialled {
+        token,
+        serial,
+        found: addresses(&target.host, target.port),
+        source,
+    }
+}
+
+fn addresses(name: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+    let found = (name, port).to_socket_addrs().map(Vec::from_iter);
+    found.map_err(|e| resolver_words(&e))
+}
+
+/// What the resolver says of a name that it does not know: its own words come last.
+pub(super) fn resolver_words(e: &io::Error) -> String {
+    let text = errno::text(e);
+    text.rsplit(": ").next().unwrap_or(&text).to_string()
+}
+
+/// A link whose addresses are being tried.
+struct Attempt {
+    token: Token,
+    left: std::vec::IntoIter<SocketAddr>,
+    source: Option<IpAddr>,
+    /// Why the last one did not answer.
+    why: String,
+}
+
+/// All of them: a handful at most.
+#[derive(Default)]
+pub(super) struct Calls(Vec<Attempt>);
+
+impl Calls {
+    pub(super) fn give_up(&mut self, token: Token) {
+        self.0.retain(|attempt| attempt.token != token);
+    }
+}
+
+impl Net {
+    /// Begins to connect a link, now that it is known where it may lead.
+    pub fn dial<O: Io + AsMut<Doors>>(
+        &mut self,
+        server: &mut Server,
+        os: &mut O,
+        dialled: Dialled,
+    ) {
+        let token = dialled.token;
+        if !server.is_opening(token, dialled.serial) {
+            // Its owner has given it up meanwhile.
+            return;
+        }
+        match dialled.found {
+            Ok(found) => {
+                self.calls.0.push(Attempt {
+                    token,
+                    left: found.into_iter(),
+                    source: dialled.source,
+                    why: "No address associated with hostname".into(),
+                });
+                self.try_next(server, os.as_mut(), token);
+            }
+            Err(why) => server.lose(token, why),
+        }
+    }
+
+    /// Tries the next address of a link; without any left, it is lost.
+    fn try_next(&mut self, server: &mut Server, doors: &mut Doors, token: Token) {
+        let Some(at) = self.calls.0.iter().position(|a| a.token == token) else {
+            return;
+        };
+        let mut attempt = self.calls.0.swap_remove(at);
+        while let Some(addr) = attempt.left.next() {
+            let begun = begin(addr, attempt.source);
+            match begun.and_then(|stream| self.put(doors, token, Sock::Tcp(stream))) {
+                Ok(()) => {
+                    self.calls.0.push(attempt);
+                    return;
+                }
+                Err(e) => attempt.why = errno::text(&e),
+            }
+        }
+        server.lose(token, attempt.why);
+    }
+
+    /// It is known how connecting a link went.
+    pub(super) fn answered<O: Io + AsMut<Doors>>(
+        &mut self,
+        server: &mut Server,
+        os: &mut O,
+        token: Token,
+    ) {
+        let Some(Some(sock @ Sock::Tcp(stream))) = self.socks.get(token.0) else {
+            return;
+        };
+        let outcome = match stream.take_error() {
+            Ok(None) => stream.peer_addr(),
+            Ok(Some(e)) | Err(e) => Err(e),
+        };
+        match outcome {
+            Ok(addr) => {
+                tune(stream, &server.config);
+                let peer = peer_of(sock, Some(canonical(addr)), &server.config);
+                self.calls.give_up(token);
+                server.link_connected(os, token, peer);
+            }
+            // The report was meant for another: it is still on its way.
+            Err(e) if e.raw_os_error() == Some(libc::ENOTCONN) => {}
+            Err(e) => {
+                let why = errno::text(&e);
+                if let Some(attempt) = self.calls.0.iter_mut().find(|a| a.token == token) {
+                    attempt.why = why;
+                }
+                self.drop_sock(os.as_mut(), token);
+                self.try_next(server, os.as_mut(), token);
+            }
+        }
+    }
+}
+
+/// A socket that connects to `addr`; from `source`, if that is an address of ours.
+fn begin(addr: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    if let Some(source) = source {
+        // As far as it can be had: the link matters more than where it comes from.
+        let _ = socket.bind(&SocketAddr::new(source, 0).into());
+    }
+    match socket.connect(&addr.into()) {
+        Err(e) if e.raw_os_error() != Some(libc::EINPROGRESS) => Err(e),
+        _ => Ok(TcpStream::from_std(socket.into())),
+    }
+}
