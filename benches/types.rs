@@ -68,8 +68,6 @@ impl Outside for World {
     fn connect(&mut self, _: &mut Server, _: Token, _: u64, _: Target) {}
 
     /// Nothing is saved here.
-    fn gather(&mut self, _: Token) {}
-
     fn start(&mut self, _: Errand, _: Work) {}
 
     fn free(&mut self, what: Box<dyn Any + Send>, _: usize) {

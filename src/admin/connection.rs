@@ -166,6 +166,10 @@ pub fn hello(call: &mut Call<'_>, mut args: Args<'_>) -> CmdResult {
         call.reply().set_resp(version);
     }
     let id = call.session().id;
+    let role = match call.server.config.replicaof {
+        Some(_) => "replica",
+        None => "master",
+    };
     let reply = call.reply();
     let proto = if reply.is_resp3() { 3 } else { 2 };
     reply.map(7);
@@ -177,7 +181,7 @@ pub fn hello(call: &mut Call<'_>, mut args: Args<'_>) -> CmdResult {
     reply.int(proto);
     reply.bulk(b"id");
     reply.int(id as i64);
-    for (field, value) in [("mode", "standalone"), ("role", "master")] {
+    for (field, value) in [("mode", "standalone"), ("role", role)] {
         reply.bulk(field.as_bytes());
         reply.bulk(value.as_bytes());
     }

@@ -178,7 +178,7 @@ fn restore(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
     let access = options.access(keys.access_clock());
     let entry = Entry::new(key, value, expiry_ms, access);
     let deleted = options.replace && keys.remove(key);
-    if expiry_ms.is_some_and(|at| at <= now_ms) {
+    if expiry_ms.is_some_and(|at| keys.ends_at_once(at)) {
         if deleted {
             let name: &[u8] = match keys.config.lazyfree_lazy_server_del {
                 true => b"UNLINK",

@@ -109,7 +109,7 @@ impl Server {
 
     /// What a database holds has been exchanged: all who wait for keys of it look again. In the order of the names, so
     /// that a run can be repeated.
-    fn signal_waiting(&mut self, db: u32) {
+    pub fn signal_waiting(&mut self, db: u32) {
         let waiting = self.blocked.keys.keys().filter(|place| place.0 == db);
         let mut places: Vec<_> = waiting.cloned().collect();
         places.sort_unstable();

@@ -19,6 +19,7 @@ pub mod memory;
 pub mod monitor;
 pub mod persistence;
 pub mod pubsub;
+pub mod replicaof;
 pub mod replication;
 pub mod server;
 pub mod slowlog;
@@ -46,6 +47,7 @@ pub fn rows() -> impl Iterator<Item = &'static Row<ServerFn>> {
         monitor::ROWS,
         persistence::ROWS,
         pubsub::ROWS,
+        replicaof::ROWS,
         replication::ROWS,
         server::ROWS,
         slowlog::ROWS,

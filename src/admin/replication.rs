@@ -1,5 +1,6 @@
 //! Commands of replication, as a master hears them: PSYNC, SYNC, REPLCONF, ROLE, WAIT, WAITAOF.
 
+use crate::admin::replicaof::role_of_replica;
 use crate::base::number;
 use crate::base::quoted::split_args;
 use crate::cmd::fault::{Fault, Flow, NOT_INTEGER, SYNTAX, quoted};
@@ -14,6 +15,10 @@ use crate::repl::master::{Parts, Request};
 const PENDING_OUTPUT: Fault = Fault::new("ERR SYNC and PSYNC are invalid with pending output");
 const NEEDS_EOF: Fault = Fault::new("ERR Filtered replica requires EOF capability");
 const NOT_A_REPLICA: Fault = Fault::new("ERR PSYNC FAILOVER can't be sent to a master.");
+const OTHER_STREAM: Fault = Fault::new("ERR PSYNC FAILOVER replid must match my replid.");
+const FAILING_OVER: Fault = Fault::new("NOMASTERLINK Can't SYNC while failing over");
+const NO_MASTER_LINK: Fault =
+    Fault::new("NOMASTERLINK Can't SYNC while not connected with my master");
 const TIMEOUT_NUMBER: Fault = Fault::new("ERR timeout is not an integer or out of range");
 const TIMEOUT_NEGATIVE: Fault = Fault::new("ERR timeout is negative");
 const TIMEOUT_RANGE: Fault = Fault::new("ERR timeout is out of range");
@@ -45,7 +50,7 @@ fn psync(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
             "Failover request received for replid {}.",
             String::from_utf8_lossy(argv[1])
         );
-        return Err(NOT_A_REPLICA);
+        take_over(call, &args)?;
     }
     greet(call)?;
     let Some(from) = number::parse_i64(argv[2]) else {
@@ -85,8 +90,30 @@ fn name(call: &mut Call<'_>) -> String {
     call.server.repl.master.name_of(call.token, &ip)
 }
 
+/// PSYNC ... FAILOVER: our master asks us to take its role over.
+fn take_over(call: &mut Call<'_>, args: &Args<'_>) -> Result<(), Fault> {
+    let server = &mut *call.server;
+    if server.config.replicaof.is_none() {
+        return Err(NOT_A_REPLICA);
+    }
+    let own_id = server.repl.history.id().as_bytes();
+    if !args.argv()[1].eq_ignore_ascii_case(own_id) {
+        return Err(OTHER_STREAM);
+    }
+    server.unset_master(call.io);
+    let client = server.client_line_running(call.token, args);
+    log::info!("MASTER MODE enabled (failover request from '{client}')");
+    Ok(())
+}
+
 /// May the caller follow at all?
 fn greet(call: &mut Call<'_>) -> Result<(), Fault> {
+    if call.server.repl.failover.is_some() {
+        return Err(FAILING_OVER);
+    }
+    if call.server.config.replicaof.is_some() && !call.server.link_is_up() {
+        return Err(NO_MASTER_LINK);
+    }
     if !call.reply().is_empty() {
         return Err(PENDING_OUTPUT);
     }
@@ -125,6 +152,7 @@ fn replconf(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
         }
         if is_word(option, "getack") {
             // For a replica, from its master.
+            call.server.send_ack();
             return DONE;
         }
         announce(call, option, value)?;
@@ -217,6 +245,9 @@ const ROLE: Row<ServerFn> = Spec::new("role", 1, Group::Server)
     .run(role);
 
 fn role(call: &mut Call<'_>, _: Args<'_>) -> CmdResult {
+    if call.server.config.replicaof.is_some() {
+        return role_of_replica(call);
+    }
     let repl = &call.server.repl;
     let offset = repl.history.offset();
     let online: Vec<_> = repl

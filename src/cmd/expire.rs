@@ -224,7 +224,9 @@ fn expire_in(cx: &mut Ctx<'_>, mut args: Args<'_>, form: Form, command: &str) ->
         cx.reply.int(0);
         return DONE;
     }
-    if at_ms <= now_ms as i64 {
+    // Not even a time before 1970 is none.
+    let end_ms = u64::try_from(at_ms).unwrap_or(0);
+    if cx.keys.ends_at_once(end_ms) {
         cx.keys.remove(key);
         cx.event(NotifyFlags::GENERIC, "del", key);
         let name: &[u8] = if cx.config().lazyfree_lazy_expire {
@@ -234,7 +236,7 @@ fn expire_in(cx: &mut Ctx<'_>, mut args: Args<'_>, form: Form, command: &str) ->
         };
         cx.log_instead(&[name, key]);
     } else {
-        cx.keys.set_expiry(key, Some(at_ms as u64));
+        cx.keys.set_expiry(key, Some(end_ms));
         cx.event(NotifyFlags::GENERIC, "expire", key);
         if form.in_seconds || !form.absolute {
             let mut digits = itoa::Buffer::new();

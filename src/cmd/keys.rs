@@ -15,6 +15,7 @@ use crate::cmd::unit::Unit;
 use crate::config::{Config, NotifyFlags};
 pub use crate::db::keyspace::Expiry as Ttl;
 use crate::db::keyspace::{Databases, EntryMut, Keyspace, Live};
+use crate::db::own_ttls::OwnTtls;
 use crate::db::watch::WatchTable;
 use crate::ds::dict::HashKey;
 use crate::object::access::AccessPolicy;
@@ -62,8 +63,8 @@ pub struct Keys<'a> {
     pub now_ms: u64,
     /// Reading leaves the access bits alone (CLIENT NO-TOUCH).
     pub no_touch: bool,
-    /// Keys whose time is over read as missing, but are not deleted now (CLIENT PAUSE).
-    pub hold_expired: bool,
+    /// What becomes of a key that is met when its time is over.
+    pub overdue: Overdue,
     pub dbs: &'a mut Databases,
     pub unit: &'a mut Unit,
     pub watch: &'a mut WatchTable,
@@ -76,8 +77,24 @@ pub struct Keys<'a> {
     pub waiting: &'a Waiting,
     /// Entries that are dear to free end here.
     pub free: &'a mut Vec<Entry>,
+    /// Keys that were given a time to live here and not by the master; `None` where all are the same.
+    pub own_ttls: Option<&'a mut OwnTtls>,
     /// Hashes known beforehand, in the order of the arguments.
     pub hints: &'a [KeyHint],
+}
+
+/// What becomes of a key that is met when its time is over. A master deletes it and says so. A replica leaves that to its
+/// master, so that both have the same keys at the same place in the stream; to its clients the key is gone all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overdue {
+    /// It is deleted.
+    Goes,
+    /// It is deleted where something is to be written, and passed over by who reads (a replica that takes writes).
+    GoesForWriters,
+    /// It is passed over (a replica, CLIENT PAUSE).
+    Stays,
+    /// It is there as long as nobody deletes it (what a master or a log says).
+    Lives,
 }
 
 impl Keys<'_> {
@@ -134,14 +151,34 @@ impl Keys<'_> {
         self.look_up(self.index, key, Look::PEEK)
     }
 
+    /// The moment by which it is told whether a key's time is over: it is if it ended before.
+    #[inline]
+    fn due_ms(&self) -> u64 {
+        match self.overdue {
+            Overdue::Lives => 0,
+            _ => self.now_ms,
+        }
+    }
+
+    /// True if a time that is over already means the end of a key, here and now.
+    pub fn ends_at_once(&self, at_ms: u64) -> bool {
+        at_ms <= self.now_ms && self.overdue != Overdue::Lives && self.config.replicaof.is_none()
+    }
+
     #[inline(always)]
     fn look_up(&mut self, index: u32, key: &[u8], look: Look) -> Option<&Entry> {
         let hash = self.hash(key);
         let clock = self.access_clock();
-        let found = if self.hold_expired {
-            self.dbs.db(index).find_held(hash, key, self.now_ms)
+        let due_ms = self.due_ms();
+        let goes = match self.overdue {
+            Overdue::Goes | Overdue::Lives => true,
+            Overdue::GoesForWriters => look.writes,
+            Overdue::Stays => false,
+        };
+        let found = if goes {
+            self.dbs.db_mut(index).find_live(hash, key, due_ms)
         } else {
-            self.dbs.db_mut(index).find_live(hash, key, self.now_ms)
+            self.dbs.db(index).find_held(hash, key, due_ms)
         };
         match found {
             Live::Found(entry) => {
@@ -291,11 +328,12 @@ impl Keys<'_> {
     ) -> Result<Result<(R, Gone), Fault>, F> {
         let hash = self.hash(key);
         let clock = self.access_clock();
+        let due_ms = self.due_ms();
         let rng = &mut *self.rng;
         let Some(mut entry) = self.dbs.db_mut(self.index).entry_mut(hash, key) else {
             return Err(change);
         };
-        if entry.is_expired(self.now_ms) {
+        if entry.is_expired(due_ms) {
             drop(entry);
             // The slow way deletes it, where that may be done.
             self.write(key);
@@ -359,6 +397,7 @@ impl Keys<'_> {
     ) -> Result<bool, Fault> {
         let hash = self.hash(key);
         let clock = self.access_clock();
+        let due_ms = self.due_ms();
         let (no_touch, rng) = (self.no_touch, &mut *self.rng);
         let access = |old: Option<u32>| match old {
             Some(bits) if no_touch => bits,
@@ -368,12 +407,18 @@ impl Keys<'_> {
         let db = self.dbs.db_mut(self.index);
         // Whoever waits for the end of what is there has to know.
         let (waited_for, mut replaced) = (!self.waiting.is_empty(), None);
-        let (stored, outcome) = db.update(hash, key, self.now_ms, access, |old| {
+        let mut given_ttl = false;
+        let (stored, outcome) = db.update(hash, key, due_ms, access, |old| {
             if waited_for {
                 replaced = old.map(Entry::type_of);
             }
-            f(old)
+            let wanted = f(old)?;
+            given_ttl = matches!(wanted, Some((_, Ttl::At(_))));
+            Ok(wanted)
         });
+        if given_ttl && let Some(own) = &mut self.own_ttls {
+            own.note(self.index, key);
+        }
         if let Some(entry) = stored.expired {
             note_expired(
                 self.stats,
@@ -402,6 +447,11 @@ impl Keys<'_> {
         entry.set_access(self.access_clock().fresh());
         let key = Bytes::copy_from_slice(entry.key());
         let hash = self.hash(&key);
+        if entry.expiry_ms().is_some()
+            && let Some(own) = &mut self.own_ttls
+        {
+            own.note(index, &key);
+        }
         match self.dbs.db_mut(index).insert(hash, entry) {
             Some(old) => self.discard(old),
             None => self.created(index, &key),
@@ -445,7 +495,7 @@ impl Keys<'_> {
     fn take_from(&mut self, index: u32, key: &[u8]) -> Option<Entry> {
         let hash = self.hash(key);
         let entry = self.dbs.db_mut(index).remove(hash, key)?;
-        if entry.is_expired(self.now_ms) {
+        if entry.is_expired(self.due_ms()) {
             note_expired(
                 self.stats,
                 self.unit,
@@ -480,13 +530,13 @@ impl Keys<'_> {
             let rng = &mut *self.rng;
             let entry = self.dbs.db(self.index).random(|n| rng.below(n))?;
             let name = Bytes::copy_from_slice(entry.key());
-            if !entry.is_expired(self.now_ms) || tries == 0 {
+            if !entry.is_expired(self.due_ms()) || tries == 0 {
                 return Some(name);
             }
-            if self.hold_expired {
-                tries -= 1;
-            } else {
+            if self.overdue == Overdue::Goes {
                 self.remove(&name);
+            } else {
+                tries -= 1;
             }
         }
     }
@@ -494,6 +544,11 @@ impl Keys<'_> {
     /// Sets or (with `None`) clears the time to live; true if the key is there.
     pub fn set_expiry(&mut self, key: &[u8], at_ms: Option<u64>) -> bool {
         let hash = self.hash(key);
+        if at_ms.is_some()
+            && let Some(own) = &mut self.own_ttls
+        {
+            own.note(self.index, key);
+        }
         match self.dbs.db_mut(self.index).set_expiry(hash, key, at_ms) {
             Some(displaced) => {
                 if let Some(old) = displaced {
@@ -549,6 +604,8 @@ struct Look {
     counts: bool,
     /// A miss is told.
     tells: bool,
+    /// Something is to be written.
+    writes: bool,
 }
 
 impl Look {
@@ -556,6 +613,7 @@ impl Look {
         touches: true,
         counts: true,
         tells: true,
+        writes: false,
     };
     const READ_UNTOUCHED: Look = Look {
         touches: false,
@@ -565,16 +623,19 @@ impl Look {
         touches: false,
         counts: true,
         tells: false,
+        writes: false,
     };
     const WRITE: Look = Look {
         touches: true,
         counts: false,
         tells: false,
+        writes: true,
     };
     const PEEK: Look = Look {
         touches: false,
         counts: false,
         tells: false,
+        writes: false,
     };
 }
 

@@ -55,6 +55,8 @@ bits! {
         LINK = 19, "";
         /// A link that is not connected yet.
         OPENING = 20, "";
+        /// Nothing is read from it for now.
+        NOT_READ = 21, "";
     }
 }
 

@@ -447,7 +447,7 @@ fn getex(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
     reply_str(cx.reply, text);
     match deadline {
         // Only an absolute time can lie in the past.
-        Some((form, at_ms)) if form.is_absolute() && at_ms <= now_ms => {
+        Some((form, at_ms)) if form.is_absolute() && cx.keys.ends_at_once(at_ms) => {
             cx.keys.remove(key);
             cx.changed(key, 1);
             cx.event(NotifyFlags::GENERIC, "del", key);

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::keys::{KeyStats, Keys};
+use super::keys::{KeyStats, Keys, Overdue};
 use super::session::{Marks, Session};
 use super::unit::{Logging, Op, Unit};
 use super::{Args, CmdResult, Ctx};
@@ -27,7 +27,7 @@ pub(super) struct Bench {
     rng: Rng,
     session: Session,
     now_ms: u64,
-    hold_expired: bool,
+    overdue: Overdue,
 }
 
 /// What a command did: its reply, what is logged (with the database where that is not 0), the events with their keys.
@@ -52,7 +52,7 @@ impl Bench {
             rng: Rng::new(1),
             session: Session::new(1),
             now_ms: NOW,
-            hold_expired: false,
+            overdue: Overdue::Goes,
         }
     }
 
@@ -71,7 +71,7 @@ impl Bench {
                 index: self.session.db,
                 now_ms: self.now_ms,
                 no_touch: self.session.marks.has(Marks::NO_TOUCH),
-                hold_expired: self.hold_expired,
+                overdue: self.overdue,
                 dbs: &mut self.dbs,
                 unit: &mut self.unit,
                 watch: &mut self.watch,
@@ -81,6 +81,7 @@ impl Bench {
                 rng: &mut self.rng,
                 waiting: &HashMap::new(),
                 free: &mut Vec::new(),
+                own_ttls: None,
                 hints: &[],
             },
             reply,
@@ -382,7 +383,7 @@ fn a_key_held_back_reads_as_missing_and_stays() {
     let mut b = Bench::new();
     b.run("set k v PX 5");
     b.now_ms += 6;
-    b.hold_expired = true;
+    b.overdue = Overdue::Stays;
     b.expect("get k", "", "keymiss k");
     for (question, reply) in [
         ("mget k", "*1\\r\\n$-1\\r\\n"),
@@ -394,7 +395,7 @@ fn a_key_held_back_reads_as_missing_and_stays() {
     assert_eq!(b.run("randomkey").0, "$1\\r\\nk\\r\\n");
     b.expect("scan 0", "", "");
     assert_eq!(b.dbs.len(), 1);
-    b.hold_expired = false;
+    b.overdue = Overdue::Goes;
     b.expect("scan 0", "DEL k", "expired k");
 }
 

@@ -12,10 +12,6 @@ const ABSENT: &[Absent] = &[
         "appendonly yes: this version does not write an append only file yet",
     ),
     (
-        |c| c.replicaof.is_some(),
-        "replicaof: this version does not replicate yet",
-    ),
-    (
         |c| c.cluster_enabled,
         "cluster-enabled yes: this version does not speak the cluster protocol yet",
     ),

@@ -273,6 +273,8 @@ directives! {
     repl_diskless_sync_max_replicas: usize = 0, "repl-diskless-sync-max-replicas" int(0, INT_MAX);
     /// Load a full sync straight from the socket.
     repl_diskless_load: ReplDisklessLoad = ReplDisklessLoad::Disabled, "repl-diskless-load" choice(ReplDisklessLoad) [DEBUG DENY_LOADING];
+    /// A replica with data takes no full sync that has none (a directive of Redstart's).
+    replica_refuse_empty_master: bool = false, "replica-refuse-empty-master" yesno [HIDDEN];
     /// Seconds between the master's pings.
     repl_ping_replica_period: u64 = 10, "repl-ping-replica-period" / "repl-ping-slave-period" int(1, INT_MAX);
     /// Seconds of silence after which a link counts as dead.

@@ -293,6 +293,10 @@ impl Server {
             self.tick(io);
             let args = Args::new(&argv, parked.args.big());
             self.request(io, token, args, Resolved::Command(parked.command), &[]);
+            if self.is_from_master(token) {
+                self.stream_ran(token, &[]);
+                self.end_bad_stream(io);
+            }
             self.resumable.push(token);
         }
     }

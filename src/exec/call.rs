@@ -9,13 +9,13 @@ use crate::cmd::args::OwnedArgs;
 use crate::cmd::ctx::Ctx;
 use crate::cmd::fault::{Block, CmdResult, Flow};
 use crate::cmd::keys::KeyHint;
-use crate::cmd::keys::Keys;
+use crate::cmd::keys::{Keys, Overdue};
 use crate::cmd::session::Marks;
 use crate::cmd::spec::Flags;
 use crate::cmd::unit::{Audience, Logging};
 use crate::cmd::{Args, Fault};
 use crate::exec::Call;
-use crate::exec::conn::{Parked, Token, Why};
+use crate::exec::conn::{Conn, Parked, Token, Why};
 use crate::exec::io::Io;
 use crate::exec::running::RunningArgs;
 use crate::exec::server::Server;
@@ -148,7 +148,7 @@ impl Server {
     ) -> CmdResult {
         match run {
             Run::Data(f) => {
-                let hold_expired = self.paused_for(true);
+                let (overdue, tracks) = self.overdue(token);
                 let Some(conn) = self.conns.get_mut(token) else {
                     return crate::cmd::DONE;
                 };
@@ -157,7 +157,7 @@ impl Server {
                         index: conn.session.db,
                         now_ms: self.now.ms(),
                         no_touch: conn.session.marks.has(Marks::NO_TOUCH),
-                        hold_expired,
+                        overdue,
                         dbs: &mut self.dbs,
                         unit: &mut self.unit,
                         watch: &mut self.watch,
@@ -167,6 +167,7 @@ impl Server {
                         rng: &mut self.rng,
                         waiting: &self.blocked.keys,
                         free: &mut self.to_free,
+                        own_ttls: tracks.then_some(&mut self.own_ttls),
                         hints,
                     },
                     reply: &mut conn.reply,
@@ -186,13 +187,39 @@ impl Server {
         }
     }
 
+    /// What becomes of keys whose time is over if this connection's command meets them, and whether the times to live
+    /// that it gives are the server's own to look after.
+    #[inline]
+    fn overdue(&self, token: Token) -> (Overdue, bool) {
+        if self.config.replicaof.is_some() {
+            return self.overdue_on_replica(token);
+        }
+        match self.paused_for(true) {
+            true => (Overdue::Stays, false),
+            false => (Overdue::Goes, false),
+        }
+    }
+
+    #[cold]
+    fn overdue_on_replica(&self, token: Token) -> (Overdue, bool) {
+        let by_master = |c: &Conn| c.session.marks.has(Marks::MASTER);
+        let writable = !self.config.replica_read_only;
+        match self.conns.get(token).is_some_and(by_master) {
+            true => (Overdue::Lives, false),
+            false if writable && !self.paused_for(true) => (Overdue::GoesForWriters, true),
+            false => (Overdue::Stays, writable),
+        }
+    }
+
     /// The keys of a database, for a server command.
     pub fn keys(&mut self, db: u32) -> Keys<'_> {
+        let nobody = Token(usize::MAX);
+        let (overdue, tracks) = self.overdue(self.current.unwrap_or(nobody));
         Keys {
             index: db,
             now_ms: self.now.ms(),
             no_touch: false,
-            hold_expired: self.paused_for(true),
+            overdue,
             dbs: &mut self.dbs,
             unit: &mut self.unit,
             watch: &mut self.watch,
@@ -202,6 +229,7 @@ impl Server {
             rng: &mut self.rng,
             waiting: &self.blocked.keys,
             free: &mut self.to_free,
+            own_ttls: tracks.then_some(&mut self.own_ttls),
             hints: &[],
         }
     }
@@ -209,6 +237,9 @@ impl Server {
     /// Replies an error and counts it.
     pub fn reply_fault(&mut self, token: Token, fault: &Fault) {
         self.stats.error(fault.as_bytes());
+        if self.config.replicaof.is_some() && self.is_from_master(token) {
+            self.note_stream_error(token, fault.as_bytes());
+        }
         if let Some(conn) = self.conns.get_mut(token) {
             conn.reply.error(fault.as_bytes());
         }

@@ -128,7 +128,10 @@ const SUBSCRIPTION_BYTES: usize = 64;
 /// What a watched key takes beside its name.
 const WATCH_BYTES: usize = 96;
 /// Whose memory is not held against clients: it serves the server itself, or is about to go.
-const UNCOUNTED: Marks = Marks(Marks::MASTER.0 | Marks::LINK.0 | Marks::CLOSE_ASAP.0);
+const UNCOUNTED: Marks = Marks::MASTER
+    .or(Marks::REPLICA)
+    .or(Marks::LINK)
+    .or(Marks::CLOSE_ASAP);
 /// What an argument of the running command takes beside its bytes.
 const ARG_BYTES: usize = size_of::<&[u8]>();
 
@@ -289,7 +292,8 @@ impl Server {
         } else {
             conn.soft_limit_since = None;
         }
-        if (hard || soft) && !conn.session.marks.has(UNCOUNTED) {
+        let exempt = Marks::CLOSE_ASAP | Marks::MASTER | Marks::LINK;
+        if (hard || soft) && !conn.session.marks.has(exempt) {
             let line = self.client_line(token);
             log::warn!(
                 "Client {line} scheduled to be closed ASAP for overcoming of output buffer limits."
@@ -307,7 +311,7 @@ impl Server {
     /// Counts the memory of a client anew.
     pub fn count_memory(&mut self, token: Token) {
         let memory = match self.conns.get(token) {
-            Some(c) if c.session.marks.has(UNCOUNTED | Marks::REPLICA) => 0,
+            Some(c) if c.session.marks.has(UNCOUNTED) => 0,
             Some(conn) => self.memory_of(conn),
             None => return,
         };
@@ -346,7 +350,7 @@ impl Server {
         if limit == 0 || self.clients_memory < limit {
             return;
         }
-        let spared = UNCOUNTED | Marks::NO_EVICT | Marks::REPLICA;
+        let spared = Marks::NO_EVICT | UNCOUNTED;
         let evictable = self
             .conns
             .iter()

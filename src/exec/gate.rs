@@ -22,6 +22,9 @@ const MISCONF: Fault = Fault::new(
     "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that may modify the data set are disabled, because this instance is configured to report errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB error.",
 );
 const NOREPLICAS: Fault = Fault::new("NOREPLICAS Not enough good replicas to write.");
+const READONLY: Fault = Fault::new("READONLY You can't write against a read only replica.");
+const MASTERDOWN: Fault =
+    Fault::new("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.");
 const MONITOR_KEYS: Fault = Fault::new("ERR Replica can't interact with the keyspace");
 const NO_MULTI: Fault = Fault::new("ERR Command not allowed inside a transaction");
 
@@ -105,11 +108,13 @@ impl Server {
         let limited = self.config.maxmemory > 0 || self.config.maxmemory_clients != 0;
         let paused = self.pause.all_until.is_some()
             || self.pause.write_until.is_some()
-            || self.pause.for_shutdown;
+            || self.pause.for_shutdown
+            || self.pause.for_failover;
         let unsaved = self.persistence.error.is_some() || self.lacks_replicas();
-        if limited || paused || self.loading || unsaved {
+        if limited || paused || self.loading || self.async_loading || unsaved {
             return false;
         }
+        let refused = self.config.replicaof.is_some() && self.replica_refuses(command.flags);
         let Some(conn) = self.conns.get_mut(token) else {
             return false;
         };
@@ -118,6 +123,7 @@ impl Server {
             || session.multi.is_some()
             || session.subscribed()
             || session.marks.has(Marks::MONITOR | Marks::REPLICA)
+            || (refused && !session.marks.has(Marks::MASTER))
         {
             return false;
         }
@@ -189,6 +195,7 @@ impl Server {
         };
         conn.session.last_command = Some(id);
         let marks = conn.session.marks;
+        let obeyed = marks.has(Marks::MASTER);
         let in_multi = conn.session.multi.is_some();
         if flags.has(Flags::PROTECTED) && !self.allows_protected(token, command.spec.name) {
             return refuse(protected_command(command.spec.name));
@@ -226,13 +233,20 @@ impl Server {
         }
         if self.persistence.error.is_some()
             && (writes || command.needs == Needs::Ping)
-            && !marks.has(Marks::MASTER)
             && self.writes_are_unsafe()
         {
-            return refuse(MISCONF);
+            if !obeyed {
+                return refuse(MISCONF);
+            }
+            if writes && !self.may_run_unsaved() {
+                self.end_bad_stream(io);
+            }
         }
         if writes && self.lacks_replicas() {
             return refuse(NOREPLICAS);
+        }
+        if writes && self.config.replicaof.is_some() && self.config.replica_read_only && !obeyed {
+            return refuse(READONLY);
         }
         if resp2_subscriber && !matches!(command.needs, Needs::Ping | Needs::Pubsub | Needs::Leave)
         {
@@ -241,7 +255,13 @@ impl Server {
                 command.spec.name
             )));
         }
+        if missing.has(Flags::STALE) && self.config.replicaof.is_some() && self.data_is_stale() {
+            return refuse(MASTERDOWN);
+        }
         if self.loading && missing.has(Flags::LOADING) {
+            return refuse(LOADING);
+        }
+        if self.async_loading && any.has(Flags::NO_ASYNC_LOADING) {
             return refuse(LOADING);
         }
         if marks.has(Marks::MONITOR | Marks::REPLICA) {
@@ -249,9 +269,7 @@ impl Server {
             if any.has(Flags::WRITE | Flags::READONLY | Flags::MAY_REPLICATE) {
                 return refuse(MONITOR_KEYS);
             }
-        } else if !marks.has(Marks::MASTER)
-            && self.paused_for(writes || any.has(Flags::MAY_REPLICATE))
-        {
+        } else if self.paused_for(writes || any.has(Flags::MAY_REPLICATE)) {
             return Ok(Verdict::Wait);
         }
         let at_once = matches!(
@@ -265,12 +283,26 @@ impl Server {
         })
     }
 
+    /// True if a replica does not do this for a client, as things are.
+    #[cold]
+    fn replica_refuses(&self, flags: Flags) -> bool {
+        flags.has(Flags::WRITE) && self.config.replica_read_only || self.data_is_stale()
+    }
+
+    /// The data may be older than clients want it (`replica-serve-stale-data no`).
+    fn data_is_stale(&self) -> bool {
+        !self.config.replica_serve_stale_data && !self.link_is_up()
+    }
+
     /// True while CLIENT PAUSE holds up commands of this kind.
     #[inline]
     pub fn paused_for(&self, may_change: bool) -> bool {
         let lasts = |until: Option<u64>| until.is_some_and(|t| t > self.now.ms());
         lasts(self.pause.all_until)
-            || (may_change && (self.pause.for_shutdown || lasts(self.pause.write_until)))
+            || (may_change
+                && (self.pause.for_shutdown
+                    || self.pause.for_failover
+                    || lasts(self.pause.write_until)))
     }
 
     fn allows_protected(&self, token: Token, name: &str) -> bool {
@@ -338,6 +370,9 @@ impl Server {
             Cow::Borrowed(fault.as_bytes())
         };
         self.stats.error(&text);
+        if self.config.replicaof.is_some() && self.is_from_master(token) {
+            self.note_stream_error(token, &text);
+        }
         if let Some(conn) = self.conns.get_mut(token) {
             if conn.session.multi.is_some() {
                 conn.session.marks.set(Marks::DIRTY_EXEC, true);

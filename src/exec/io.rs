@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::{Config, Text};
-use crate::exec::pipe::{Pipe, PipeWriter};
+use crate::exec::pipe::{Pipe, PipeWriter, Wake};
 
 /// Memory as the operating system and the allocator see it, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub enum Setting {
     /// `logfile`, `loglevel`, `syslog-*`.
     Log,
     OomScoreAdj,
+    /// The role as a replica or not, which each line of the log tells.
+    Role,
     ProcTitle,
     Watchdog,
     CrashLog,
@@ -85,6 +87,8 @@ pub trait Io {
     fn replace_file(&mut self, path: &Path, text: &[u8]) -> std::io::Result<()>;
     /// The disk, for the data's files.
     fn disk(&self) -> Arc<dyn Disk>;
+    /// Wakes the loop, for a job that goes on.
+    fn wake(&self) -> Wake;
     /// A pipe from a job to the loop.
     fn pipe(&self) -> (Pipe, PipeWriter);
     /// Holds the loop (DEBUG SLEEP).
@@ -111,6 +115,8 @@ pub enum Crash {
     Panic,
     Assert,
     OutOfMemory,
+    /// What the master says can't be done here.
+    Stream(String),
     /// Becomes a new process of this program with the same arguments, after a while.
     Restart {
         executable: String,

@@ -25,6 +25,8 @@ use crate::exec::server::{Effect, Server};
 /// Who hears of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
+    /// The master's, see `server/follow.rs`.
+    Master,
     /// A test that notes what it hears.
     #[cfg(test)]
     Test,
@@ -187,8 +189,8 @@ impl Server {
         let Some(owner) = conn.and_then(|c| c.link.as_ref()).map(|l| l.owner) else {
             return;
         };
-        let _ = (io, &news);
         match owner {
+            Owner::Master => self.hear_master(io, token, news),
             #[cfg(test)]
             Owner::Test => {
                 self.links.heard.push(format!("{} {news:?}", token.0));

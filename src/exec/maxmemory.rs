@@ -24,7 +24,8 @@ impl Server {
     pub fn make_room(&mut self, io: &mut dyn Io) -> bool {
         let limit = self.config.maxmemory;
         let used = self.counted_memory(io);
-        if limit == 0 || used <= limit || self.paused_for(true) {
+        let spared = self.config.replicaof.is_some() && self.config.replica_ignore_maxmemory;
+        if limit == 0 || used <= limit || spared || self.paused_for(true) {
             self.note_room(io, true);
             return true;
         }

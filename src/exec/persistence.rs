@@ -19,6 +19,8 @@ pub enum Errand {
     Save,
     /// Reading a file into a keyspace.
     Load,
+    /// Taking in all data of a master.
+    Receive,
     /// Reading a piece of a file for a replica.
     Bulk,
     /// Removing a file, which nobody waits for.

@@ -118,14 +118,31 @@ impl Server {
 
     /// Counts bytes that came in.
     pub fn note_input(&mut self, token: Token, bytes: usize) {
-        self.stats.net_input += bytes as u64;
+        let now_s = self.now.s();
+        if let Some(conn) = self.conns.get_mut(token) {
+            if conn.session.marks.has(Marks::MASTER | Marks::LINK) {
+                return self.note_link_input(token, bytes);
+            }
+            self.stats.net_input += bytes as u64;
+            conn.net_input += bytes as u64;
+            conn.active_s = now_s;
+            conn.input_peak = conn.input_peak.max(conn.input.len() + bytes);
+        }
+        self.recount(token);
+    }
+
+    /// The same for a link, whose owner counts by itself, and for a master's stream.
+    #[cold]
+    fn note_link_input(&mut self, token: Token, bytes: usize) {
         let now_s = self.now.s();
         if let Some(conn) = self.conns.get_mut(token) {
             conn.net_input += bytes as u64;
             conn.active_s = now_s;
             conn.input_peak = conn.input_peak.max(conn.input.len() + bytes);
         }
-        self.recount(token);
+        if self.is_from_master(token) {
+            self.stream_read(token, bytes);
+        }
     }
 
     /// Limits on what is left unconsumed, and whether more of it could run at once.
@@ -223,13 +240,29 @@ impl Server {
         all.extend(batch.all(buf).iter());
         self.prepare(token, batch, &all, ahead);
         let mut stopped_at = None;
+        let stream = self.is_from_master(token);
+        let mut ran = 0;
         for (i, &(resolved, hint)) in ahead.prepared.iter().enumerate() {
+            if stream && batch.is_inline(i) {
+                self.inline_from_master(token);
+                stopped_at = Some(ran);
+                break;
+            }
             let args = Args::new(&all[batch.span(i)], batch.bigs());
             self.request(io, token, args, resolved, &ahead.hints[hint as usize..]);
+            if stream {
+                self.stream_ran(token, &buf[ran..batch.end(i)]);
+                self.end_bad_stream(io);
+                ran = batch.end(i);
+            }
             if self.exiting.is_some() || !self.conns.get(token).is_some_and(Conn::may_run) {
                 stopped_at = Some(batch.end(i));
                 break;
             }
+        }
+        if stream && stopped_at.is_none() {
+            // Newlines between commands are part of the stream.
+            self.stream_ran(token, &buf[ran..batch.consumed()]);
         }
         *args = emptied(all);
         stopped_at
@@ -396,11 +429,19 @@ impl Server {
     /// The input is not RESP: the client hears why, and the connection ends.
     fn protocol_error(&mut self, token: Token, error: ProtocolError, rest: &[u8]) {
         let line = self.client_line(token);
-        log::debug!(
+        let level = match self.is_from_master(token) {
+            true => log::Level::Warn,
+            false => log::Level::Debug,
+        };
+        log::log!(
+            level,
             "Protocol error ({}) from client: {line}. Query buffer during protocol error: '{}'",
             error.log_reason(),
             crate::base::quoted::quote(&rest[..rest.len().min(128)])
         );
+        if self.is_from_master(token) {
+            return self.stream_broken(token);
+        }
         let text = error.reply();
         self.stats.error(&text);
         if let Some(conn) = self.conns.get_mut(token) {
@@ -434,6 +475,13 @@ fn emptied(mut args: Vec<&[u8]>) -> Vec<&'static [u8]> {
 
 /// What a connection may send.
 fn limits(config: &Config, conn: &Conn) -> Limits {
+    if conn.session.marks.has(Marks::MASTER) {
+        return Limits {
+            max_bulk_len: i64::MAX,
+            authenticated: true,
+            big_arg: usize::MAX,
+        };
+    }
     Limits {
         max_bulk_len: config.proto_max_bulk_len as i64,
         authenticated: conn.session.authenticated,

@@ -17,7 +17,8 @@ impl Server {
     /// Whether units are to gather their operations; to be asked again when a log or a replica comes or goes, and when
     /// loading begins or ends.
     pub fn note_who_listens(&mut self) {
-        let followed = self.repl.history.backlog().is_some();
+        // (A replica's stream is its master's.)
+        let followed = self.repl.history.backlog().is_some() && self.config.replicaof.is_none();
         self.unit.wanted = !self.loading && (followed || self.aof.state != State::Off);
     }
 
@@ -36,6 +37,9 @@ impl Server {
 
     /// Appends a unit's operations to the replication stream.
     pub fn feed_replicas(&mut self, ops: &Ops) {
+        if self.config.replicaof.is_some() {
+            return;
+        }
         if self.repl.history.backlog().is_none() {
             ops.iter().for_each(|_| self.repl.history.count_unkept());
             return;

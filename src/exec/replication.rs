@@ -1,6 +1,6 @@
 //! What the server knows of replication: the stream, who follows, what is on its way to whom.
 //!
-//! The rules are in [`crate::repl`], which only says what is to be done; `server/replicas.rs` does it.
+//! The rules are in [`crate::repl`], which only says what is to be done; `server/replicas.rs` and `server/follow.rs` do it.
 
 use std::io::Read;
 
@@ -10,6 +10,8 @@ use crate::base::rng::Rng;
 use crate::cmd::session::Token;
 use crate::cmd::unit::Selected;
 use crate::config::Config;
+use crate::exec::following::{Failover, Following};
+use crate::exec::persistence::Loading;
 use crate::exec::pipe::Pipe;
 use crate::repl::history::History;
 use crate::repl::master::Master;
@@ -43,6 +45,15 @@ pub struct Bulk {
 pub struct Replication {
     pub history: History,
     pub master: Master,
+    /// What we are to the one we follow, if we do; `replicaof` says whom.
+    pub following: Option<Box<Following>>,
+    /// A load that begins once all has been received.
+    pub to_load: Option<Loading>,
+    /// Syncs begun as a replica; each job has its number.
+    pub syncs: u64,
+    pub failover: Option<Failover>,
+    /// A reason to end at once: the data would come to differ from the master's.
+    pub panic: Option<String>,
     /// The database that the stream has come to; none when somebody has just begun to read.
     pub selected: Selected,
     /// Where operations are put together, kept for its memory.
@@ -65,6 +76,14 @@ impl Replication {
         Replication {
             history: History::new(rng, config.repl_backlog_size),
             master: Master::default(),
+            following: config
+                .replicaof
+                .as_ref()
+                .map(|_| Box::new(Following::new(None))),
+            to_load: None,
+            syncs: 0,
+            failover: None,
+            panic: None,
             selected: Selected::default(),
             scratch: Vec::new(),
             transfer: None,

@@ -95,6 +95,8 @@ pub struct Pause {
     pub write_until: Option<u64>,
     /// Commands that may change data, until a shutdown that waits for replicas is through.
     pub for_shutdown: bool,
+    /// The same, until a replica has taken our role over.
+    pub for_failover: bool,
     /// It holds up less than before: those held up may try again.
     pub eased: bool,
 }
@@ -161,6 +163,8 @@ pub struct Server {
     pub doomed: Vec<Token>,
     /// Connections whose parked input may go on.
     pub resumable: Vec<Token>,
+    /// Connections that were not read for a while and are again.
+    pub reread: Vec<Token>,
     pub monitors: Vec<Token>,
     pub pause: Pause,
     pub run_id: String,
@@ -183,6 +187,8 @@ pub struct Server {
     /// A signal or SHUTDOWN asked for the end.
     pub exiting: Option<i32>,
     pub loading: bool,
+    /// Data is loaded that will take the place of what is there, which is served meanwhile.
+    pub async_loading: bool,
     pub aof: Aof,
     /// Eviction stopped at its time limit: it goes on before the loop sleeps.
     pub evict_more: bool,
@@ -205,6 +211,8 @@ pub struct Server {
     pub batch: Option<Box<crate::exec::pipeline::Scratch>>,
     pub evict_pool: crate::db::evict::Pool,
     pub expire_cycle: crate::db::expire::Cycle,
+    /// Keys that were given a time to live here while the server is a replica.
+    pub own_ttls: crate::db::own_ttls::OwnTtls,
     /// Elements of a list from this size on have a node of their own (DEBUG QUICKLIST-PACKED-THRESHOLD).
     pub list_plain_from: usize,
     /// Scripts may run commands that are denied to them (DEBUG SET-DISABLE-DENY-SCRIPTS).
@@ -256,6 +264,7 @@ impl Server {
             pending_writes: Vec::new(),
             doomed: Vec::new(),
             resumable: Vec::new(),
+            reread: Vec::new(),
             monitors: Vec::new(),
             pause: Pause::default(),
             run_id,
@@ -272,6 +281,7 @@ impl Server {
             shutdown_given_up: false,
             exiting: None,
             loading: false,
+            async_loading: false,
             aof: Aof::default(),
             evict_more: false,
             running_bytes: 0,
@@ -286,6 +296,7 @@ impl Server {
             batch: None,
             evict_pool: Default::default(),
             expire_cycle: Default::default(),
+            own_ttls: Default::default(),
             list_plain_from: 1 << 30,
             scripts_may_all: false,
             client_peaks: ClientPeaks::default(),
@@ -361,6 +372,7 @@ impl Server {
         self.pending_writes.retain(|&t| t != token);
         self.doomed.retain(|&t| t != token);
         self.resumable.retain(|&t| t != token);
+        self.reread.retain(|&t| t != token);
         if is_link {
             self.note_lost_link(token);
         } else {

@@ -16,10 +16,11 @@
 //! ```
 //! # Reading order
 //! [`backlog`] keeps the end of the stream in blocks, once for all who read it. [`history`] says which stream that is, and
-//! who may go on with it. [`master`] is the side that gives.
+//! who may go on with it. [`master`] is the side that gives, [`replica`] the one that takes.
 //!
 //! Offsets are signed, as they are on the wire, where -1 means none.
 
 pub mod backlog;
 pub mod history;
 pub mod master;
+pub mod replica;

@@ -34,6 +34,7 @@ pub fn before_sleep(server: &mut Server, world: &mut dyn Outside) {
     server.tell_lost_links(world.io());
     // Then clients whose wait is over: what they change is logged and answered with the rest.
     give_up_waiting(server, world.io());
+    server.refill_sync();
     resume_input(server, world);
     // Expired keys go before memory is judged by what is left.
     expire_fast(server, world.io());
@@ -41,6 +42,7 @@ pub fn before_sleep(server: &mut Server, world: &mut dyn Outside) {
     // (A log is written here once there is one: no reply may leave before what it speaks of.)
     // Replicas are asked how far they are after those who want to know have begun to wait.
     server.ask_replicas();
+    server.failover_step(world.io());
     server.flow();
     world.flush(server);
     // What is written makes room for more of what is under way.
@@ -73,10 +75,13 @@ fn resume_input(server: &mut Server, world: &mut dyn Outside) {
             world.again(token);
         }
     }
+    for token in std::mem::take(&mut server.reread) {
+        world.again(token);
+    }
 }
 
 fn expire_fast(server: &mut Server, io: &mut dyn Io) {
-    if server.active_expire && !server.loading {
+    if server.expires_keys() {
         server.expire_cycle(io, crate::db::expire::Kind::Fast);
     }
 }

@@ -39,12 +39,14 @@ pub enum Lane {
     Load,
     /// Looking up names.
     Resolve,
+    /// Taking in what a master sends.
+    Receive,
     /// Reading a file for a replica, a piece at a time.
     ReadFile,
 }
 
 /// All lanes, in the order of their numbers.
-pub const LANES: [Lane; 8] = [
+pub const LANES: [Lane; 9] = [
     Lane::CloseFile,
     Lane::Aof,
     Lane::LazyFree,
@@ -52,6 +54,7 @@ pub const LANES: [Lane; 8] = [
     Lane::Rewrite,
     Lane::Load,
     Lane::Resolve,
+    Lane::Receive,
     Lane::ReadFile,
 ];
 
@@ -65,6 +68,7 @@ impl Lane {
             Lane::Rewrite => "bio_rewrite",
             Lane::Load => "bio_load",
             Lane::Resolve => "bio_resolve",
+            Lane::Receive => "bio_receive",
             Lane::ReadFile => "bio_read_file",
         }
     }
@@ -73,7 +77,7 @@ impl Lane {
     /// it still gets a quarter of a core that the loop keeps busy.
     fn niceness(self) -> i32 {
         match self {
-            Lane::Aof | Lane::Load | Lane::Resolve => 0,
+            Lane::Aof | Lane::Load | Lane::Resolve | Lane::Receive => 0,
             Lane::CloseFile | Lane::LazyFree | Lane::Save | Lane::Rewrite | Lane::ReadFile => 5,
         }
     }
@@ -401,8 +405,13 @@ impl InlineJobs {
     /// Does one job: of the lanes that have one, `pick` gets the number and says which. False if there
     /// is none.
     pub fn run_one(&mut self, pick: impl FnOnce(usize) -> usize) -> bool {
+        self.run_one_but(None, pick)
+    }
+
+    fn run_one_but(&mut self, waits: Option<Lane>, pick: impl FnOnce(usize) -> usize) -> bool {
+        let waits = waits.map(|lane| lane as usize);
         let busy: Vec<usize> = (0..LANES.len())
-            .filter(|&l| !self.lanes[l].is_empty())
+            .filter(|&l| !self.lanes[l].is_empty() && Some(l) != waits)
             .collect();
         if busy.is_empty() {
             return false;
@@ -428,7 +437,12 @@ impl InlineJobs {
 
     /// Does all jobs, lane by lane.
     pub fn run_all(&mut self) {
-        while self.run_one(|_| 0) {}
+        self.run_all_but(None);
+    }
+
+    /// The same, but for those of a lane whose jobs would wait for what nobody gives them meanwhile.
+    pub fn run_all_but(&mut self, waits: Option<Lane>) {
+        while self.run_one_but(waits, |_| 0) {}
     }
 }
 

@@ -259,7 +259,10 @@ fn open_outside(config: &mut Config, launch: Launch, supervisor: Supervisor) -> 
     ignore_hangups();
     crash::install(REDIS_VERSION);
     let title = ProcTitle::take_over().filter(|_| config.set_proc_title);
-    server_log::set_role(Role::Master);
+    server_log::set_role(match config.replicaof {
+        Some(_) => Role::Replica,
+        None => Role::Master,
+    });
     if !process::set_collation(&config.locale_collate.lossy()) {
         log::warn!("Failed to configure LOCALE for invalid locale name.");
         return Err(1);

@@ -12,6 +12,9 @@ const CLIENTS_PER_RUN: usize = 200;
 const HZ_MAX: u32 = 500;
 /// Clients looked at in a run, at least.
 const CLIENTS_MIN: usize = 5;
+/// Keys of a replica's own that are met with time left before a round ends, and how long it may take at most.
+const OWN_ALIVE: u32 = 3;
+const OWN_NS: u64 = 1_000_000;
 /// The smallest buffer that a client is said to have.
 const REPLY_BUFFER_MIN: usize = 1024;
 
@@ -39,8 +42,10 @@ impl Server {
         // Before saves, so that one for replicas goes first.
         self.replication_cron(io);
         self.save_cron(io);
-        if self.active_expire && !self.loading {
+        if self.expires_keys() {
             self.expire_cycle(io, expire::Kind::Slow);
+        } else if self.active_expire && self.config.replicaof.is_some() {
+            self.expire_own(io);
         }
         self.cron_loops += 1;
     }
@@ -153,6 +158,49 @@ impl Server {
             self.client_peaks.note(now_s, input, conn.output_memory());
         }
         self.check_output(token);
+    }
+
+    /// True if keys whose time is over are deleted here: a replica's master does it for both.
+    pub fn expires_keys(&self) -> bool {
+        self.active_expire && !self.loading && self.config.replicaof.is_none()
+    }
+
+    /// Deletes keys whose time is over of which the master knows nothing: for a millisecond, or until some are met that
+    /// have time left.
+    fn expire_own(&mut self, io: &mut dyn Io) {
+        if self.own_ttls.is_empty() || self.loading {
+            return;
+        }
+        let start_ns = io.mono_ns();
+        let now_ms = self.now.ms();
+        let mut own = std::mem::take(&mut self.own_ttls);
+        let (mut looks, mut alive) = (0u32, 0);
+        while alive <= OWN_ALIVE {
+            let more = own.look_at_next(|db, key| {
+                let hash = self.dbs.hash(key);
+                let has_ttl =
+                    |e: &crate::object::Entry| e.expiry_ms().map(|_| e.is_expired(now_ms));
+                match self.dbs.db(db).get(hash, key).and_then(has_ttl) {
+                    Some(true) => {
+                        if let Some(entry) = self.dbs.db_mut(db).remove(hash, key) {
+                            self.expired(db, entry);
+                        }
+                        self.end_unit(io);
+                        false
+                    }
+                    Some(false) => {
+                        alive += 1;
+                        true
+                    }
+                    None => false,
+                }
+            });
+            looks += 1;
+            if !more || (looks.is_multiple_of(64) && io.mono_ns() - start_ns > OWN_NS) {
+                break;
+            }
+        }
+        self.own_ttls = own;
     }
 
     /// Deletes keys whose time is over, for as long as the cycle's budget allows.

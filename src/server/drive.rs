@@ -87,6 +87,7 @@ pub(super) fn lane_of(errand: Errand) -> Lane {
     match errand {
         Errand::Save => Lane::Save,
         Errand::Load => Lane::Load,
+        Errand::Receive => Lane::Receive,
         Errand::Bulk => Lane::ReadFile,
         Errand::Unlink => Lane::CloseFile,
     }
@@ -97,6 +98,7 @@ pub(super) fn errand_of(lane: Lane) -> Option<Errand> {
     match lane {
         Lane::Save => Some(Errand::Save),
         Lane::Load => Some(Errand::Load),
+        Lane::Receive => Some(Errand::Receive),
         Lane::ReadFile => Some(Errand::Bulk),
         // Purging gives nothing back that anybody waits for.
         _ => None,
@@ -238,11 +240,10 @@ const PURGE_FROM: u64 = 512 * 1024;
 
 /// How long nothing has to be done.
 fn sleep_for(server: &Server, now_ns: u64, next_cron_ns: u64) -> Duration {
-    if !server.resumable.is_empty()
-        || server.evict_more
-        || !server.pending_writes.is_empty()
-        || server.links.have_news()
-    {
+    let due = !server.resumable.is_empty()
+        || !server.reread.is_empty()
+        || !server.pending_writes.is_empty();
+    if due || server.evict_more || server.links.have_news() {
         return Duration::ZERO;
     }
     let mut ns = next_cron_ns.saturating_sub(now_ns);

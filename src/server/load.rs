@@ -24,14 +24,15 @@ use crate::exec::server::{Effect, Server};
 use crate::object::{AccessClock, Entry};
 use crate::rdb::{Checksum, Decoder, Item, Key, Reason, Rules};
 use crate::repl::history::ID_LEN;
+use crate::repl::replica::Place;
 
 /// So many empty keys are named in the log.
 const EMPTY_KEYS_NAMED: u64 = 10;
 
 /// A file that counts what is read of it.
-struct Counted {
-    file: Box<dyn Read + Send>,
-    progress: Arc<LoadProgress>,
+pub(super) struct Counted {
+    pub file: Box<dyn Read + Send>,
+    pub progress: Arc<LoadProgress>,
 }
 
 impl Read for Counted {
@@ -45,8 +46,8 @@ impl Read for Counted {
 }
 
 /// How a file is read.
-struct Reader {
-    file: Counted,
+pub(super) struct Reader {
+    pub source: Source,
     rules: Rules,
     checked: bool,
     now_ms: u64,
@@ -55,27 +56,41 @@ struct Reader {
     merge: bool,
     /// Keys that are left out are noted, as UNLINK or as DEL, up to so many bytes.
     note_left_out: Option<(&'static [u8], usize)>,
+    /// Keys whose time is over are kept: this is a replica, and its master says when they go.
+    keep_overdue: bool,
 }
 
-/// What a file says of the replication stream, beside its keys.
+/// Where the bytes come from, for what is said when something is wrong with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The file of the data: without it the server cannot go on.
+    OwnFile,
+    /// A file that a master sent.
+    MastersFile,
+    /// A master's socket.
+    Socket,
+}
+
+/// What a file says of its place in the replication stream.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct StreamMark {
     pub id: Option<String>,
     pub offset: Option<i64>,
-    /// The database that the stream has selected.
-    pub db: Option<i64>,
-    /// The keys that were left out because their time is over, as operations that tell replicas. More than the backlog
-    /// can hold are of no use.
+    /// The database that the stream had selected.
+    pub db: Option<u32>,
+    /// The keys that were left out because their time is over, as operations: those who have followed the stream still
+    /// have them. More than the backlog can hold are of no use.
     pub left_out: Ops,
 }
 
-impl Found {
-    /// The ID and the offset at which the data stands, if the file tells all of it.
-    pub fn place(&self) -> Option<(&str, i64)> {
-        let id = self.id.as_deref().filter(|id| id.len() == ID_LEN)?;
-        let offset = self.offset.filter(|&offset| offset != -1)?;
-        self.db.filter(|&db| db != -1)?;
-        Some((id, offset))
+impl StreamMark {
+    /// A place to go on from, if nothing of it is missing.
+    pub fn place(&self) -> Option<Place> {
+        Some(Place {
+            id: self.id.clone()?,
+            offset: self.offset?,
+            db: self.db?,
+        })
     }
 }
 
@@ -84,23 +99,30 @@ impl Found {
 pub struct Unloadable;
 
 impl Reader {
-    /// Reads all into the databases.
-    fn read_into(self, dbs: &mut Databases) -> Result<Found, Unloadable> {
-        let progress = self.file.progress.clone();
+    /// Reads all into the databases. `first` is called before the first key goes in.
+    pub(super) fn read_into(
+        self,
+        file: Counted,
+        dbs: &mut Databases,
+        first: impl FnOnce(),
+    ) -> Result<StreamMark, Unloadable> {
+        let progress = file.progress.clone();
         let mut into = Into {
             dbs,
             progress: &progress,
             now_ms: self.now_ms,
             clock: self.clock,
             merge: self.merge,
+            keep_overdue: self.keep_overdue,
             empty_keys: 0,
-            found: Found::default(),
+            mark: StreamMark::default(),
             note_left_out: self.note_left_out,
             db: 0,
             filling: Filling::new(0),
         };
-        let mut decoder = Decoder::new(self.file, self.rules, self.checked).map_err(tell)?;
-        let read = into.all(&mut decoder);
+        let tell = |error| tell(error, self.source);
+        let mut decoder = Decoder::new(file, self.rules, self.checked).map_err(tell)?;
+        let read = into.all(&mut decoder, first, tell);
         let settled = into.settle();
         read.and(settled)?;
         if decoder.checksum() == Some(Checksum::Disabled) {
@@ -120,12 +142,25 @@ impl Reader {
                 progress.keys_expired.load(Ordering::Relaxed)
             );
         }
-        Ok(into.found)
+        Ok(into.mark)
     }
 }
 
 /// Tells the log what is wrong with a file, as Redis does.
-fn tell(error: crate::rdb::Error) -> Unloadable {
+fn tell(error: crate::rdb::Error, source: Source) -> Unloadable {
+    if source == Source::Socket {
+        let what = match &error.reason {
+            Reason::ShortRead | Reason::Io(_) => {
+                "Unexpected EOF reading RDB file. Failure loading rdb format from socket, assuming connection error, resuming operation.".into()
+            }
+            reason => format!("{reason}. Failure loading rdb format"),
+        };
+        log::warn!(
+            "Internal error in RDB reading offset {} -> {what}",
+            error.offset
+        );
+        return Unloadable;
+    }
     match &error.reason {
         Reason::Signature | Reason::Version(_) | Reason::ModuleAux(_) | Reason::Module(_) => {
             log::warn!("{}", error.reason);
@@ -142,7 +177,9 @@ fn tell(error: crate::rdb::Error) -> Unloadable {
         }
         _ => {
             log::warn!("{}", internal(&error));
-            log::warn!("Terminating server after rdb file reading failure.");
+            if source == Source::OwnFile {
+                log::warn!("Terminating server after rdb file reading failure.");
+            }
         }
     }
     Unloadable
@@ -162,8 +199,9 @@ struct Into<'a> {
     now_ms: u64,
     clock: AccessClock,
     merge: bool,
+    keep_overdue: bool,
     empty_keys: u64,
-    found: Found,
+    mark: StreamMark,
     note_left_out: Option<(&'static [u8], usize)>,
     /// The database that was selected, and what is on its way there.
     db: u32,
@@ -171,11 +209,22 @@ struct Into<'a> {
 }
 
 impl Into<'_> {
-    fn all<R: Read>(&mut self, decoder: &mut Decoder<R>) -> Result<(), Unloadable> {
+    fn all<R: Read>(
+        &mut self,
+        decoder: &mut Decoder<R>,
+        first: impl FnOnce(),
+        tell: impl Fn(crate::rdb::Error) -> Unloadable,
+    ) -> Result<(), Unloadable> {
+        let mut first = Some(first);
         loop {
             match decoder.next() {
                 Ok(None) => return Ok(()),
-                Ok(Some(Item::Key(key))) => self.key(key)?,
+                Ok(Some(Item::Key(key))) => {
+                    if let Some(first) = first.take() {
+                        first();
+                    }
+                    self.key(key)?;
+                }
                 Ok(Some(item)) => self.item(&item)?,
                 Err(error) => return Err(tell(error)),
             }
@@ -265,17 +314,17 @@ impl Into<'_> {
             }
             "aof-preamble" if number != 0 => log::info!("RDB has an AOF tail"),
             "aof-base" if number != 0 => log::info!("RDB is base AOF"),
-            "repl-stream-db" => self.found.db = Some(number),
-            "repl-id" => self.found.id = Some(shown.into_owned()),
-            "repl-offset" => self.found.offset = Some(number),
-            "lua" | "redis-bits" | "aof-preamble" | "aof-base" => {}
+            "repl-stream-db" => self.mark.db = u32::try_from(number).ok(),
+            "repl-id" if value.len() == ID_LEN => self.mark.id = Some(shown.into_owned()),
+            "repl-offset" => self.mark.offset = Some(number).filter(|&n| n >= 0),
+            "repl-id" | "lua" | "redis-bits" | "aof-preamble" | "aof-base" => {}
             _ => log::debug!("Unrecognized RDB AUX field: '{shown_name}'"),
         }
     }
 
     /// Notes a key that replicas may still have.
     fn left_out(&mut self, db: u64, key: &[u8]) {
-        let ops = &mut self.found.left_out;
+        let ops = &mut self.mark.left_out;
         if let Some((word, most)) = self.note_left_out
             && ops.bytes() <= most
             && let Ok(db) = i32::try_from(db)
@@ -297,7 +346,7 @@ impl Into<'_> {
             return Ok(());
         };
         let progress = self.progress;
-        if key.expiry_ms.is_some_and(|at| at < self.now_ms) {
+        if !self.keep_overdue && key.expiry_ms.is_some_and(|at| at < self.now_ms) {
             progress.keys_expired.fetch_add(1, Ordering::Relaxed);
             self.left_out(key.db, key.key);
             pause(&progress.key_delay_us, 0);
@@ -331,22 +380,31 @@ fn pause(delay_us: &AtomicI64, keys: u64) {
 }
 
 /// The end of a load in the background.
-type Loaded = Result<(Databases, Found), Unloadable>;
+type Loaded = Result<(Databases, StreamMark), Unloadable>;
 
 impl Server {
     /// What the configuration says of reading files.
-    fn reader(&self, file: Counted, merge: bool) -> Reader {
+    pub(super) fn reader(&self, source: Source, merge: bool) -> Reader {
         let config = &self.config;
         let deep = config.sanitize_dump_payload == SanitizeDumpPayload::Yes;
         Reader {
-            file,
+            source,
             rules: Rules::new(config, self.dbs.hash_key(), self.list_plain_from, deep),
             checked: config.rdbchecksum && !self.persistence.skip_checksum,
             now_ms: self.now.ms(),
             clock: access_clock(config, self.now.ms()),
             merge,
             note_left_out: None,
+            keep_overdue: config.replicaof.is_some(),
         }
+    }
+
+    /// Counts from nothing, and what a load may be told on the way.
+    pub(super) fn load_progress(&self) -> Arc<LoadProgress> {
+        let progress = LoadProgress::default();
+        let delay = self.config.key_load_delay;
+        progress.key_delay_us.store(delay, Ordering::Relaxed);
+        Arc::new(progress)
     }
 
     /// Opens the file; `None` if there is none.
@@ -355,9 +413,7 @@ impl Server {
         let path = config.dir.as_path().join(config.dbfilename.as_path());
         match io.disk().open(&path) {
             Ok((file, len)) => {
-                let progress = Arc::new(LoadProgress::default());
-                let delay = config.key_load_delay;
-                progress.key_delay_us.store(delay, Ordering::Relaxed);
+                let progress = self.load_progress();
                 Ok(Some((Counted { file, progress }, len)))
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -385,7 +441,7 @@ impl Server {
             started_s: self.now.s(),
             started_ns: io.mono_ns(),
         });
-        let mut reader = self.reader(file, false);
+        let mut reader = self.reader(Source::OwnFile, false);
         let word: &[u8] = match self.config.lazyfree_lazy_expire {
             true => b"UNLINK",
             false => b"DEL",
@@ -393,7 +449,8 @@ impl Server {
         reader.note_left_out = Some((word, self.config.repl_backlog_size));
         let mut dbs = Databases::new(self.dbs.count(), self.dbs.hash_key());
         let work = move || -> Box<dyn Any + Send> {
-            let loaded: Loaded = reader.read_into(&mut dbs).map(|found| (dbs, found));
+            let read = reader.read_into(file, &mut dbs, || ());
+            let loaded: Loaded = read.map(|mark| (dbs, mark));
             Box::new(loaded)
         };
         self.effects
@@ -416,12 +473,14 @@ impl Server {
             .and_then(|value| value.downcast::<Loaded>().ok())
             .and_then(|loaded| loaded.ok());
         match loaded {
-            Some((dbs, found)) => {
+            Some((dbs, mark)) => {
                 self.dbs = dbs;
-                self.resume_stream(&found);
                 self.note_loaded(&loading.progress);
                 let took_ns = io.mono_ns() - loading.started_ns;
                 log::info!("DB loaded from disk: {:.3} seconds", took_ns as f64 / 1e9);
+                if let Some(place) = mark.place() {
+                    self.resume_stream(place, &mark.left_out);
+                }
             }
             None => {
                 fatal();
@@ -431,7 +490,22 @@ impl Server {
         }
     }
 
-    fn note_loaded(&mut self, progress: &LoadProgress) {
+    /// The file of the data tells where in a stream it was written: a replica asks to go on from there, and a master lets
+    /// those go on who have followed it.
+    fn resume_stream(&mut self, place: Place, left_out: &Ops) {
+        let history = &mut self.repl.history;
+        if self.config.replicaof.is_some() {
+            history.adopt(&place.id, place.offset);
+            self.follow_from(place);
+            return;
+        }
+        history.resume_as_master(&place.id, place.offset);
+        self.repl.master.alone_since_s = self.now.s();
+        self.note_who_listens();
+        self.feed_replicas(left_out);
+    }
+
+    pub(super) fn note_loaded(&mut self, progress: &LoadProgress) {
         self.persistence.keys_loaded = progress.keys_loaded.load(Ordering::Relaxed);
         self.persistence.keys_expired = progress.keys_expired.load(Ordering::Relaxed);
     }
@@ -453,10 +527,10 @@ impl Server {
             return false;
         };
         let progress = file.progress.clone();
-        let reader = self.reader(file, merge);
+        let reader = self.reader(Source::OwnFile, merge);
         let loaded = if flush {
             let mut dbs = Databases::new(self.dbs.count(), self.dbs.hash_key());
-            let loaded = reader.read_into(&mut dbs);
+            let loaded = reader.read_into(file, &mut dbs, || ());
             if loaded.is_ok() {
                 for index in 0..self.dbs.count() as u32 {
                     self.watch.touch_flushed(index, &self.dbs);
@@ -467,7 +541,7 @@ impl Server {
             }
             loaded
         } else {
-            reader.read_into(&mut self.dbs)
+            reader.read_into(file, &mut self.dbs, || ())
         };
         self.note_loaded(&progress);
         if loaded.is_ok() {

@@ -53,6 +53,10 @@ const PIECES_MAX: usize = 64;
 /// Connections accepted from one listener in a turn.
 const ACCEPTS_PER_TURN: usize = 1000;
 
+/// Nothing is read from such a connection.
+const UNREADABLE: Marks =
+    Marks(Marks::CLOSE_ASAP.0 | Marks::CLOSE_AFTER_REPLY.0 | Marks::OPENING.0 | Marks::NOT_READ.0);
+
 /// A connection's socket.
 enum Sock {
     Tcp(TcpStream),
@@ -299,7 +303,7 @@ impl Net {
     ) -> Option<Input> {
         let conn = server.conns.get_mut(token)?;
         let marks = conn.session.marks;
-        if marks.has(Marks::CLOSE_ASAP | Marks::CLOSE_AFTER_REPLY | Marks::OPENING) {
+        if marks.has(UNREADABLE) {
             return None;
         }
         if marks.has(Marks::PENDING_INPUT) && conn.may_run() {

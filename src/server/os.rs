@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::base::{alloc, errno};
 use crate::config::{Choice, Config, OomScoreAdj, Text, file};
 use crate::exec::io::{Crash, Disk, Io, MemoryFigures, ProcessFacts, Setting};
-use crate::exec::pipe::{Pipe, PipeWriter};
+use crate::exec::pipe::{Pipe, PipeWriter, Wake};
 use crate::server::disk::RealDisk;
 use crate::server::drive::Os;
 use crate::server::log::{self as server_log, Verbosity};
@@ -94,6 +94,13 @@ impl Io for Os {
                 Ok(())
             }
             Setting::OomScoreAdj => self.set_oom_score(config),
+            Setting::Role => {
+                server_log::set_role(match config.replicaof {
+                    Some(_) => server_log::Role::Replica,
+                    None => server_log::Role::Master,
+                });
+                Ok(())
+            }
             Setting::ProcTitle => self.show_title(config),
             Setting::Watchdog => {
                 let set = self.watchdog.set_period(config.watchdog_period, config.hz);
@@ -134,9 +141,13 @@ impl Io for Os {
         Arc::new(RealDisk)
     }
 
-    fn pipe(&self) -> (Pipe, PipeWriter) {
+    fn wake(&self) -> Wake {
         let waker = self.doors.reactor.waker();
-        Pipe::new(PIPE_BYTES, Box::new(move || waker.wake()))
+        Box::new(move || waker.wake())
+    }
+
+    fn pipe(&self) -> (Pipe, PipeWriter) {
+        Pipe::new(PIPE_BYTES, self.wake())
     }
 
     fn sleep_us(&mut self, us: u64) {
@@ -176,6 +187,7 @@ impl Io for Os {
                 let now_s = self.watch.clock().unix_us() / 1_000_000;
                 panic!("DEBUG PANIC called at Unix time {now_s}");
             }
+            Crash::Stream(why) => panic!("{why}"),
             Crash::Assert => panic!("assertion failed: 1 == 2"),
             Crash::OutOfMemory => {
                 let size = usize::MAX / 2;
@@ -219,14 +231,15 @@ impl Os {
         }
     }
 
-    /// Sets the score by which the kernel chooses what to kill when memory is short, as for a master.
+    /// Sets the score by which the kernel chooses what to kill when memory is short, by the role.
     pub fn set_oom_score(&mut self, config: &Config) -> Result<(), String> {
         let mode = match config.oom_score_adj {
             OomScoreAdj::No => OomMode::No,
             OomScoreAdj::Relative => OomMode::Relative,
             OomScoreAdj::Absolute => OomMode::Absolute,
         };
-        let set = self.oom.apply(mode, config.oom_score_adj_values[0]);
+        let role = usize::from(config.replicaof.is_some());
+        let set = self.oom.apply(mode, config.oom_score_adj_values[role]);
         set.map_err(|_| "Failed to set current oom_score_adj. Check server logs.".into())
     }
 

@@ -12,6 +12,7 @@ use std::io::IoSlice;
 use crate::cmd::session::Marks;
 use crate::cmd::unit::Selected;
 use crate::exec::conn::Token;
+use crate::exec::following::Failover;
 use crate::exec::io::Io;
 use crate::exec::persistence::Target;
 use crate::exec::replication::Replication;
@@ -19,9 +20,10 @@ use crate::exec::server::{Effect, Server};
 use crate::repl::master::{
     Action, GETACK, Granted, Master, Moment, Plan, Request, Restraint, Stage, UnderWay,
 };
-use crate::server::load::Found;
 
 const SECOND_NS: u64 = 1_000_000_000;
+/// What is done once a second is done so often during a failover, which it drives on.
+const FAILOVER_NS: u64 = 100_000_000;
 
 impl Server {
     /// Runs `f` on the master's side, with all that it may look at.
@@ -46,18 +48,6 @@ impl Server {
             Some(Target::File) => UnderWay::File,
             Some(Target::Replicas) => UnderWay::Stream,
         }
-    }
-
-    /// A master that starts finds in its file where it was in the stream: replicas may go on from there, once they have
-    /// heard which keys it left out.
-    pub(super) fn resume_stream(&mut self, found: &Found) {
-        let Some((id, offset)) = found.place() else {
-            return;
-        };
-        self.repl.history.resume_as_master(id, offset);
-        self.repl.master.alone_since_s = self.now.s();
-        self.note_who_listens();
-        self.feed_replicas(&found.left_out);
     }
 
     /// PSYNC and SYNC.
@@ -218,8 +208,18 @@ impl Server {
         if self.now.mono_ns < self.repl.next_second_ns {
             return;
         }
-        self.repl.next_second_ns = self.now.mono_ns + SECOND_NS;
-        let restraint = Restraint::default();
+        let period_ns = match self.repl.failover {
+            Some(_) => FAILOVER_NS,
+            None => SECOND_NS,
+        };
+        self.repl.next_second_ns = self.now.mono_ns + period_ns;
+        self.failover_step(io);
+        self.follow_cron(io);
+        let timed = |failover: &Failover| failover.until_ms.is_some();
+        let restraint = Restraint {
+            follows: self.config.replicaof.is_some(),
+            no_ping: self.repl.failover.as_ref().is_some_and(timed) && self.paused_for(true),
+        };
         let actions = self.with_master(|master, moment| master.every_second(moment, restraint));
         self.carry_out(io, actions);
         self.remove_file_of_sync(io);
@@ -228,6 +228,8 @@ impl Server {
     /// `min-replicas-to-write` is not met.
     #[inline]
     pub fn lacks_replicas(&self) -> bool {
-        self.config.min_replicas_to_write > 0 && self.repl.master.too_few(&self.config)
+        self.config.min_replicas_to_write > 0
+            && self.config.replicaof.is_none()
+            && self.repl.master.too_few(&self.config)
     }
 }

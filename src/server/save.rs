@@ -236,8 +236,17 @@ impl Server {
     /// matter when nothing was: the next operation says.
     pub(super) fn stream_place(&self) -> Option<StreamPlace> {
         let history = &self.repl.history;
+        let selected = match &self.repl.following {
+            Some(following) => following.link.place()?.db,
+            None => self
+                .repl
+                .selected
+                .db()
+                .and_then(|db| u32::try_from(db).ok())
+                .unwrap_or(0),
+        };
         history.backlog().map(|_| StreamPlace {
-            db: i64::from(self.repl.selected.db().unwrap_or(0)),
+            db: i64::from(selected),
             id: history.id().to_string(),
             offset: history.offset(),
         })
@@ -321,6 +330,7 @@ impl Server {
                 }
             }
             Errand::Load => self.load_done(io, outcome),
+            Errand::Receive => self.sync_done(io, outcome),
             Errand::Bulk => {
                 if let Some(Ok(read)) = outcome.ok().map(|value| value.downcast()) {
                     self.piece_read(*read);
@@ -371,7 +381,7 @@ impl Server {
 
     /// Save points, and what was scheduled.
     pub fn save_cron(&mut self, io: &mut dyn Io) {
-        if self.loading || self.persistence.saving.is_some() {
+        if self.loading || self.async_loading || self.persistence.saving.is_some() {
             return;
         }
         let now_s = self.now.s();

@@ -22,12 +22,12 @@ use crate::exec::conn::{Peer, Token};
 use crate::exec::io::{Crash, Disk, Io, MemoryFigures, ProcessFacts, Setting};
 use crate::exec::link::Target;
 use crate::exec::persistence::{Errand, Work};
-use crate::exec::pipe::{Pipe, PipeWriter};
+use crate::exec::pipe::{Pipe, PipeWriter, Wake};
 use crate::exec::server::Server;
 use crate::exec::table::Table;
 use crate::resp::value::{Decoder, Value};
 use crate::server::before_sleep::{Outside, before_sleep};
-use crate::server::bio::{InlineJobs, Jobs};
+use crate::server::bio::{InlineJobs, Jobs, Lane};
 use crate::server::drive::{errand_of, lane_of};
 use crate::server::load::Unloadable;
 use crate::server::test_disk::TestDisk;
@@ -128,6 +128,10 @@ impl Io for TestIo {
 
     fn disk(&self) -> Arc<dyn Disk> {
         Arc::new(self.disk.clone())
+    }
+
+    fn wake(&self) -> Wake {
+        Box::new(|| ())
     }
 
     /// Holds any number of bytes: a job is run to its end while the loop stands.
@@ -409,9 +413,8 @@ impl TestServer {
             }
             self.server.stats.lazyfreed += self.world.jobs.take_freed_items() as u64;
             self.server.lazyfree_pending = self.world.jobs.unfreed_items();
-            let idle = self.server.resumable.is_empty()
-                && self.server.pending_writes.is_empty()
-                && !self.server.links.have_news();
+            let idle = self.server.resumable.is_empty() && self.server.pending_writes.is_empty();
+            let idle = idle && !self.server.links.have_news() && self.server.reread.is_empty();
             if self.world.again.is_empty() && idle {
                 return;
             }
@@ -431,7 +434,8 @@ impl TestServer {
 
     fn run_jobs(&mut self) {
         let World { io, jobs, .. } = &mut self.world;
-        jobs.run_all();
+        let waits = self.server.receives().then_some(Lane::Receive);
+        jobs.run_all_but(waits);
         while let Some(finished) = jobs.next_finished() {
             let Some(errand) = errand_of(finished.lane) else {
                 continue;
