@@ -29,6 +29,7 @@ const NO_MULTI: Fault = Fault::new("ERR Command not allowed inside a transaction
 enum Verdict {
     Run,
     Queue,
+    /// Clients are paused.
     Wait,
 }
 
@@ -37,7 +38,7 @@ pub enum Checked {
     Run,
     /// It has replied why not.
     Refused,
-    /// It is parked again: clients are paused.
+    /// It is parked again.
     Waits,
 }
 
@@ -87,9 +88,12 @@ impl Server {
             }
         };
         match checked {
+            Ok((id, Verdict::Run)) if self.is_held_up(token, id, &args) => {
+                self.postpone(token, id, &args, Why::Held);
+            }
             Ok((id, Verdict::Run)) => self.call_top(io, token, id, args, hints),
             Ok((id, Verdict::Queue)) => self.queue(token, id, &args),
-            Ok((id, Verdict::Wait)) => self.postpone(token, id, &args),
+            Ok((id, Verdict::Wait)) => self.postpone(token, id, &args, Why::Paused),
             Err((id, fault)) => self.reject(token, id, &fault),
         }
     }
@@ -106,6 +110,7 @@ impl Server {
         let paused = self.pause.all_until.is_some()
             || self.pause.write_until.is_some()
             || self.pause.for_shutdown;
+        let paused = paused || !self.held.is_empty();
         let unsaved = self.persistence.error.is_some() || self.lacks_replicas();
         if limited || paused || self.loading || unsaved {
             return false;
@@ -134,9 +139,13 @@ impl Server {
         args: &Args<'_>,
     ) -> Checked {
         match self.check(io, token, id) {
+            Ok(Verdict::Run | Verdict::Queue) if self.is_held_up(token, id, args) => {
+                self.postpone(token, id, args, Why::Held);
+                Checked::Waits
+            }
             Ok(Verdict::Run | Verdict::Queue) => Checked::Run,
             Ok(Verdict::Wait) => {
-                self.postpone(token, id, args);
+                self.postpone(token, id, args, Why::Paused);
                 Checked::Waits
             }
             Err((id, fault)) => {
@@ -300,7 +309,7 @@ impl Server {
         conn.reply.status("QUEUED");
     }
 
-    fn postpone(&mut self, token: Token, id: CommandId, args: &Args<'_>) {
+    fn postpone(&mut self, token: Token, id: CommandId, args: &Args<'_>, why: Why) {
         let Some(conn) = self.conns.get_mut(token) else {
             return;
         };
@@ -308,13 +317,16 @@ impl Server {
             return;
         }
         let args = crate::cmd::args::OwnedArgs::copy(args);
+        match why {
+            Why::Held => self.held.waiting.push(token),
+            _ => self.blocked.paused.push(token),
+        }
         conn.parked = Some(Box::new(Parked {
             args,
             command: id,
-            why: Why::Paused,
+            why,
             spent_us: 0,
         }));
-        self.blocked.paused.push(token);
     }
 
     /// Replies a refusal; a transaction being put together is doomed by it.

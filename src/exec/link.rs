@@ -25,6 +25,7 @@ use crate::exec::server::{Effect, Server};
 /// Who hears of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
+    Migrate,
     /// A test that notes what it hears.
     #[cfg(test)]
     Test,
@@ -187,8 +188,8 @@ impl Server {
         let Some(owner) = conn.and_then(|c| c.link.as_ref()).map(|l| l.owner) else {
             return;
         };
-        let _ = (io, &news);
         match owner {
+            Owner::Migrate => self.migration_news(io, token, news),
             #[cfg(test)]
             Owner::Test => {
                 self.links.heard.push(format!("{} {news:?}", token.0));

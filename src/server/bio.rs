@@ -41,10 +41,12 @@ pub enum Lane {
     Resolve,
     /// Reading a file for a replica, a piece at a time.
     ReadFile,
+    /// Packing keys for another server.
+    Pack,
 }
 
 /// All lanes, in the order of their numbers.
-pub const LANES: [Lane; 8] = [
+pub const LANES: [Lane; 9] = [
     Lane::CloseFile,
     Lane::Aof,
     Lane::LazyFree,
@@ -53,6 +55,7 @@ pub const LANES: [Lane; 8] = [
     Lane::Load,
     Lane::Resolve,
     Lane::ReadFile,
+    Lane::Pack,
 ];
 
 impl Lane {
@@ -66,6 +69,7 @@ impl Lane {
             Lane::Load => "bio_load",
             Lane::Resolve => "bio_resolve",
             Lane::ReadFile => "bio_read_file",
+            Lane::Pack => "bio_pack",
         }
     }
 
@@ -73,7 +77,7 @@ impl Lane {
     /// it still gets a quarter of a core that the loop keeps busy.
     fn niceness(self) -> i32 {
         match self {
-            Lane::Aof | Lane::Load | Lane::Resolve => 0,
+            Lane::Aof | Lane::Load | Lane::Resolve | Lane::Pack => 0,
             Lane::CloseFile | Lane::LazyFree | Lane::Save | Lane::Rewrite | Lane::ReadFile => 5,
         }
     }

@@ -88,6 +88,7 @@ pub(super) fn lane_of(errand: Errand) -> Lane {
         Errand::Save => Lane::Save,
         Errand::Load => Lane::Load,
         Errand::Bulk => Lane::ReadFile,
+        Errand::Pack => Lane::Pack,
         Errand::Unlink => Lane::CloseFile,
     }
 }
@@ -98,6 +99,7 @@ pub(super) fn errand_of(lane: Lane) -> Option<Errand> {
         Lane::Save => Some(Errand::Save),
         Lane::Load => Some(Errand::Load),
         Lane::ReadFile => Some(Errand::Bulk),
+        Lane::Pack => Some(Errand::Pack),
         // Purging gives nothing back that anybody waits for.
         _ => None,
     }
@@ -249,6 +251,7 @@ fn sleep_for(server: &Server, now_ns: u64, next_cron_ns: u64) -> Duration {
     let now_ms = server.now.ms();
     for at_ms in [
         server.blocked.next_deadline(),
+        server.migrations.next_deadline(),
         server.pause.all_until,
         server.pause.write_until,
     ]

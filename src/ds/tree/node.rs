@@ -201,7 +201,11 @@ fn settle_leaf<L: Leaf, C: Chunk<L>>(slot: &mut Slot<L, C>, beside: Beside<C>) -
 }
 
 /// Something below child `i` has gone: an empty child goes too, a sparse one is joined with a neighbour.
-pub(super) fn settle_removal<L: Leaf, C: Chunk<L>>(node: &mut Inner<L, C>, i: usize, left_behind: &mut usize) {
+pub(super) fn settle_removal<L: Leaf, C: Chunk<L>>(
+    node: &mut Inner<L, C>,
+    i: usize,
+    left_behind: &mut usize,
+) {
     if node.slots[i].leaves == 0 {
         node.slots.remove(i);
     } else if node.slots[i].width() <= SPARSE && node.slots.len() > 1 {
