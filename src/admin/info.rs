@@ -509,7 +509,7 @@ fn stats(page: &mut Page, server: &Server, _: &MemoryFigures) {
     // It never forks.
     page.line("latest_fork_usec", server.persistence.snapshot_us);
     page.line("total_forks", server.persistence.snapshots);
-    page.line("migrate_cached_sockets", 0);
+    page.line("migrate_cached_sockets", server.migrations.links());
     page.line("slave_expires_tracked_keys", server.own_ttls.len());
     page.lines(&["active_defrag_hits", "active_defrag_misses"], 0);
     page.lines(&["active_defrag_key_hits", "active_defrag_key_misses"], 0);

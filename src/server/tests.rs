@@ -2,6 +2,7 @@
 
 mod blocking;
 mod links;
+mod migrate;
 mod rewrite;
 
 use std::time::Duration;
