@@ -12,7 +12,7 @@ use std::io;
 use redstart::base::time::Clock;
 use redstart::config::Config;
 use redstart::db::keyspace::Databases;
-use redstart::ds::dict::HashKey;
+use redstart::ds::dict::{Filling, HashKey};
 use redstart::object::{Container, Entry, Hash, Value, Zset};
 use redstart::rdb::{Decoder, Format, Info, Item, Progress, Rules, Usage, Version, write_file};
 
@@ -76,11 +76,18 @@ fn write<W: io::Write>(dbs: &mut Databases, to: W, compress: bool, checksum: boo
 fn read(file: &[u8]) -> Databases {
     let mut dbs = Databases::new(16, KEY);
     let mut decoder = Decoder::new(file, rules(), true).expect("a head");
+    let mut filling = Filling::new(0);
     while let Some(item) = decoder.next().expect("what was written") {
-        if let Item::Key(key) = item {
-            put(&mut dbs, key.key, key.value.expect("a value"));
+        match item {
+            Item::ResizeDb { keys, .. } => filling = Filling::new(keys as usize),
+            Item::Key(key) => {
+                let entry = Entry::new(key.key, key.value.expect("a value"), None, 0);
+                dbs.db_mut(0).fill(&mut filling, entry);
+            }
+            _ => {}
         }
     }
+    dbs.db_mut(0).filled(filling);
     dbs
 }
 

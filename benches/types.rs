@@ -19,6 +19,7 @@ use redstart::base::time::Clock;
 use redstart::config::Config;
 use redstart::exec::conn::{Peer, Token};
 use redstart::exec::io::Io;
+use redstart::exec::link::Target;
 use redstart::exec::persistence::{Errand, Work};
 use redstart::exec::server::Server;
 use redstart::server::before_sleep::{Outside, before_sleep};
@@ -60,6 +61,11 @@ impl Outside for World {
     }
 
     fn close(&mut self, _: Token) {}
+
+    /// Nobody is followed or called here.
+    fn gather(&mut self, _: Token) {}
+
+    fn connect(&mut self, _: &mut Server, _: Token, _: u64, _: Target) {}
 
     /// Nothing is saved here.
     fn start(&mut self, _: Errand, _: Work) {}

@@ -32,6 +32,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
 
 /// Who may touch files: `server/disk.rs`, what runs at the start, the log, and what looks into /proc.
 const FILES: &[&str] = &[
+    "check/aof.rs",
     "check/rdb.rs",
     "config/file.rs",
     "server/default_user.rs",

@@ -142,23 +142,12 @@ impl Manifest {
                 return Err(bare("The AOF manifest file contains too long line"));
             }
             let line = trimmed(line);
-            let (kind, file) = parse_line(line)
+            parse_line(line)
                 .and_then(|(kind, file)| manifest.add(kind, file))
                 .map_err(|what| ManifestError {
                     line: Some((number, line.to_vec())),
                     what,
                 })?;
-            match kind {
-                Kind::Base => {
-                    manifest.base_seq = file.seq;
-                    manifest.base = Some(file);
-                }
-                Kind::History => manifest.history.push(file),
-                Kind::Incr => {
-                    manifest.incr_seq = file.seq;
-                    manifest.incr.push(file);
-                }
-            }
         }
         Ok(manifest)
     }
@@ -270,13 +259,26 @@ impl Manifest {
         std::mem::take(&mut self.history)
     }
 
-    /// Whether a line may follow those before it.
-    fn add(&self, kind: Kind, file: File) -> Result<(Kind, File), &'static str> {
+    /// Adds what a line says, if it may follow those before it.
+    fn add(&mut self, kind: Kind, file: File) -> Result<(), &'static str> {
         match kind {
-            Kind::Base if self.base.is_some() => Err("Found duplicate base file information"),
-            Kind::Incr if file.seq <= self.incr_seq => Err("Found a non-monotonic sequence number"),
-            _ => Ok((kind, file)),
+            Kind::Base if self.base.is_some() => {
+                return Err("Found duplicate base file information");
+            }
+            Kind::Base => {
+                self.base_seq = file.seq;
+                self.base = Some(file);
+            }
+            Kind::History => self.history.push(file),
+            Kind::Incr if file.seq <= self.incr_seq => {
+                return Err("Found a non-monotonic sequence number");
+            }
+            Kind::Incr => {
+                self.incr_seq = file.seq;
+                self.incr.push(file);
+            }
         }
+        Ok(())
     }
 }
 

@@ -19,5 +19,9 @@
 //! *2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n                 the database of what follows
 //! *3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n         commands, as a client sends them; transactions in MULTI and EXEC
 //! ```
+//! [`reader`] reads one. A crash may cut it anywhere, and then what is whole counts. [`rewrite`] writes the data of a moment as
+//! one, for a base that is no RDB file (`aof-use-rdb-preamble no`).
 
 pub mod manifest;
+pub mod reader;
+pub mod rewrite;

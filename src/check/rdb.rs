@@ -57,7 +57,7 @@ fn run(args: impl Iterator<Item = OsString>, now_ms: u64, out: &mut impl Write) 
     };
     writeln!(out, "[offset 0] Checking RDB file {}", path.display())?;
     match File::open(&path) {
-        Ok(file) => check(file, now_ms, out).map(|sound| if sound { 0 } else { 1 }),
+        Ok(file) => check(file, now_ms, out).map(|sound| i32::from(sound.is_none())),
         Err(error) => {
             eprintln!("Cannot open file {}: {error}", path.display());
             Ok(1)
@@ -89,8 +89,17 @@ impl Tally {
     }
 }
 
-/// Reads a file and prints what there is to say. True if it is sound.
-pub fn check(file: impl Read, now_ms: u64, out: &mut impl Write) -> io::Result<bool> {
+/// What follows an RDB file where that is the beginning of something else.
+pub struct Rest<R> {
+    /// Where it begins.
+    pub offset: u64,
+    /// What was read of it already, and where more comes from.
+    pub read: Vec<u8>,
+    pub from: R,
+}
+
+/// Reads a file and prints what there is to say. Gives what follows it if it is sound.
+pub fn check<R: Read>(file: R, now_ms: u64, out: &mut impl Write) -> io::Result<Option<Rest<R>>> {
     let mut tally = Tally::default();
     // The keys are dropped again at once: any seed does.
     let rules = Rules::new(&Config::default(), HashKey::new(0, 0), 1 << 30, true);
@@ -98,7 +107,7 @@ pub fn check(file: impl Read, now_ms: u64, out: &mut impl Write) -> io::Result<b
         Ok(decoder) => decoder.skipping_modules(),
         Err(error) => {
             broken(out, &error, (Doing::Start, None, None), &tally)?;
-            return Ok(false);
+            return Ok(None);
         }
     };
     loop {
@@ -109,7 +118,7 @@ pub fn check(file: impl Read, now_ms: u64, out: &mut impl Write) -> io::Result<b
                 let reading = decoder.reading();
                 tally.keys += u64::from(reading.2.is_some());
                 broken(out, &error, reading, &tally)?;
-                return Ok(false);
+                return Ok(None);
             }
         };
         let (mut note, mut is_empty) = (Vec::new(), false);
@@ -134,7 +143,7 @@ pub fn check(file: impl Read, now_ms: u64, out: &mut impl Write) -> io::Result<b
         if is_empty {
             let error = decoder.corrupt("A collection without elements");
             broken(out, &error, decoder.reading(), &tally)?;
-            return Ok(false);
+            return Ok(None);
         }
         if !note.is_empty() {
             info(out, decoder.offset(), &note)?;
@@ -152,7 +161,8 @@ pub fn check(file: impl Read, now_ms: u64, out: &mut impl Write) -> io::Result<b
     }
     info(out, offset, b"\\o/ RDB looks OK! \\o/")?;
     tally.print(out)?;
-    Ok(true)
+    let (read, from) = decoder.into_rest();
+    Ok(Some(Rest { offset, read, from }))
 }
 
 fn info(out: &mut impl Write, offset: u64, note: &[u8]) -> io::Result<()> {
@@ -184,7 +194,8 @@ fn broken(
         out.write_all(c_text(key))?;
         out.write_all(b"'\n")?;
     }
-    if let Some(kind) = kind {
+    // (Redis has not set it yet before the first key.)
+    if let Some(kind) = kind.or((tally.keys == 0).then_some(kind::STRING)) {
         let name = kind::name(kind);
         writeln!(out, "[additional info] Reading type {kind} ({name})")?;
     }
@@ -192,7 +203,7 @@ fn broken(
 }
 
 /// A text as C prints it: to the first zero.
-fn c_text(text: &[u8]) -> &[u8] {
+pub(super) fn c_text(text: &[u8]) -> &[u8] {
     let end = memchr::memchr(0, text).unwrap_or(text.len());
     &text[..end]
 }
@@ -203,7 +214,7 @@ mod tests {
 
     fn output(file: &[u8]) -> (bool, String) {
         let mut out = Vec::new();
-        let sound = check(file, 10_000, &mut out).unwrap();
+        let sound = check(file, 10_000, &mut out).unwrap().is_some();
         (sound, String::from_utf8(out).unwrap())
     }
 

@@ -13,7 +13,7 @@
 use std::convert::Infallible;
 use std::ops::Deref;
 
-use crate::ds::dict::{self, Dict, HashKey, Iter, RecordMut, Stats};
+use crate::ds::dict::{self, Dict, Filling, HashKey, Iter, RecordMut, Stats};
 use crate::object::{Container, Entry, Type, Value, string};
 
 use super::snapshot::{Held, Snapshot};
@@ -241,6 +241,19 @@ impl Keyspace {
         let old = self.table.insert(hash, entry)?;
         self.held.left_behind(&old);
         Some(old)
+    }
+
+    /// Puts an entry in, now or with some that follow: see [`Filling`]. Gives entries, with their hashes, that were not put
+    /// in because their keys are there.
+    #[inline]
+    pub fn fill(&mut self, filling: &mut Filling<Entry>, entry: Entry) -> Vec<(u64, Entry)> {
+        filling.push(&mut self.table, entry);
+        filling.take_twins()
+    }
+
+    /// Puts in what a filling still holds, and gives what [`fill`](Self::fill) does.
+    pub fn filled(&mut self, filling: Filling<Entry>) -> Vec<(u64, Entry)> {
+        filling.finish(&mut self.table)
     }
 
     /// Takes the key's entry out, its time over or not.

@@ -16,6 +16,7 @@
 //! else takes the hash from the caller, who computes it once per command ([`Dict::hash`]).
 
 mod expire;
+mod fill;
 mod group;
 mod random;
 mod record;
@@ -28,6 +29,7 @@ mod tree;
 mod walk;
 
 pub use expire::Round;
+pub use fill::Filling;
 pub use record::{Handle, HashKey, Record, prefetch_read};
 pub use stats::{Stats, Weight};
 pub use walk::{Iter, Walk};

@@ -17,12 +17,14 @@
 //!   *plain* node: its bytes as they are.
 //! - A *whole* node is either that, or what ought to be a packed node of one element that came in a buffer of its
 //!   own: it stays in that buffer until something else joins it.
+//! - The nodes at the ends may stand *apart* from the tree while they are pushed to or popped from (see `ends`).
 //! - With a compress depth of n (`list-compress-depth`), all nodes but the first and last n are compressed, if that
 //!   saves anything. They are unpacked for a look and while they are changed.
 //!
 //! When a node is split, filled or merged with another is decided exactly as Redis decides it, since the number of nodes
 //! has a visible consequence: only a list of one node may become a plain listpack again.
 
+mod ends;
 mod node;
 #[cfg(test)]
 mod tests;
@@ -32,6 +34,7 @@ use std::ops::{ControlFlow, Range};
 
 use bytes::Bytes;
 
+use super::cow::Shared;
 use super::listpack::{Elem, Listpack, Needle};
 use super::tree::{Beside, Leaf, Place, Tree};
 pub use node::{Node, Whole, pop_elem, remove_matches};
@@ -40,9 +43,6 @@ pub use node::{Node, Whole, pop_elem, remove_matches};
 const SAFE_BYTES_MAX: usize = 8192;
 /// What an element may take besides its text: an estimate, and part of the rules.
 const ENTRY_OVERHEAD: usize = 8;
-
-/// From this number of nodes on, a new one at the head is made as large as it may become.
-const ROOM_FROM: usize = 8;
 
 /// How much a node may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,7 +137,13 @@ impl Item<'_> {
 /// See the head of the file.
 #[derive(Clone)]
 pub struct Quicklist {
+    /// All nodes but those that stand apart.
     nodes: Tree<Node>,
+    /// The node before the tree and the one behind it, where they stand apart.
+    head: Option<Shared<Node>>,
+    tail: Option<Shared<Node>>,
+    /// How many elements these two have.
+    apart: usize,
     limits: Limits,
     /// How many nodes at either end stay uncompressed; 0: none is compressed.
     depth: usize,
@@ -149,6 +155,9 @@ impl Quicklist {
     pub fn from_listpack(lp: Listpack, fill: i32, depth: u32) -> Quicklist {
         Quicklist {
             nodes: Tree::from_leaves([Node::Packed(lp)]),
+            head: None,
+            tail: None,
+            apart: 0,
             limits: Limits::new(fill.min(i32::from(i16::MAX))),
             depth: depth.min(u32::from(u16::MAX)) as usize,
         }
@@ -172,8 +181,8 @@ impl Quicklist {
 
     /// The listpack, if there is one node, packed, and `fits` says yes to its size in bytes.
     pub fn to_listpack(&self, fits: impl FnOnce(usize) -> bool) -> Option<Listpack> {
-        match self.nodes.first() {
-            Some(node) if self.nodes.leaf_count() == 1 && !node.is_plain() && fits(node.size()) => {
+        match self.nodes().next() {
+            Some(node) if self.node_count() == 1 && !node.is_plain() && fits(node.size()) => {
                 Some(node.clone().into_packed())
             }
             _ => None,
@@ -183,22 +192,25 @@ impl Quicklist {
     /// The number of elements.
     #[inline]
     pub fn len(&self) -> usize {
-        self.nodes.len()
+        self.nodes.len() + self.apart
     }
 
     /// True if there are none.
     pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
+        self.len() == 0
     }
 
     /// The nodes in order.
     pub fn nodes(&self) -> impl DoubleEndedIterator<Item = &Node> {
-        self.nodes.leaves()
+        let (head, tail) = (self.head.as_deref(), self.tail.as_deref());
+        head.into_iter().chain(self.nodes.leaves()).chain(tail)
     }
 
     /// The number of nodes.
+    #[inline]
     pub fn node_count(&self) -> usize {
-        self.nodes.leaf_count()
+        let apart = usize::from(self.head.is_some()) + usize::from(self.tail.is_some());
+        self.nodes.leaf_count() + apart
     }
 
     /// What `list-max-listpack-size` was when the list got its nodes.
@@ -213,12 +225,16 @@ impl Quicklist {
 
     /// The bytes of all nodes, those shared with snapshots included.
     pub fn memory_bytes(&self) -> usize {
-        self.nodes.bytes()
+        let apart = [&self.head, &self.tail].into_iter().flatten();
+        self.nodes.bytes() + apart.map(|node| node.heap_bytes()).sum::<usize>()
     }
 
     /// Of these, what goes when this list goes.
     pub fn freed_by_drop(&self) -> usize {
-        self.nodes.freed_by_drop().min(self.memory_bytes())
+        let apart = [&self.head, &self.tail].into_iter().flatten();
+        let own = apart.filter(|node| Shared::is_unique(node));
+        let own: usize = own.map(|node| node.heap_bytes()).sum();
+        (self.nodes.freed_by_drop() + own).min(self.memory_bytes())
     }
 
     /// The bytes that writes since the last call have left to snapshots.
@@ -229,30 +245,84 @@ impl Quicklist {
     /// Reads the elements from number `from` on, towards `towards`, until `f` breaks off.
     #[inline]
     pub fn walk(&self, from: usize, towards: End, mut f: impl FnMut(Item<'_>) -> ControlFlow<()>) {
+        if from < self.len() {
+            let _ = match towards {
+                End::Tail => self.walk_forward(from, &mut f),
+                End::Head => self.walk_backward(from, &mut f),
+            };
+        }
+    }
+
+    #[inline]
+    fn walk_forward(
+        &self,
+        from: usize,
+        f: &mut impl FnMut(Item<'_>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let before_tree = self.head.as_ref().map_or(0, |node| node.len());
+        if let Some(node) = &self.head
+            && from < before_tree
+        {
+            node.walk_forward(from, f)?;
+        }
+        let from = from.saturating_sub(before_tree);
+        self.walk_tree(from, End::Tail, f)?;
+        match &self.tail {
+            Some(node) => node.walk_forward(from.saturating_sub(self.nodes.len()), f),
+            None => ControlFlow::Continue(()),
+        }
+    }
+
+    #[inline]
+    fn walk_backward(
+        &self,
+        from: usize,
+        f: &mut impl FnMut(Item<'_>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let before_tree = self.head.as_ref().map_or(0, |node| node.len());
+        let before_tail = before_tree + self.nodes.len();
+        if let Some(node) = &self.tail
+            && from >= before_tail
+        {
+            node.walk_backward(from - before_tail, f)?;
+        }
+        if from >= before_tree && before_tail > before_tree {
+            self.walk_tree(from.min(before_tail - 1) - before_tree, End::Head, f)?;
+        }
+        match &self.head {
+            Some(node) => node.walk_backward(from.min(before_tree - 1), f),
+            None => ControlFlow::Continue(()),
+        }
+    }
+
+    /// Reads what is in the tree.
+    #[inline]
+    fn walk_tree(
+        &self,
+        from: usize,
+        towards: End,
+        f: &mut impl FnMut(Item<'_>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
         let Some((place, at)) = self.nodes.find_index(from) else {
-            return;
+            return ControlFlow::Continue(());
         };
         let Some(mut cursor) = self.nodes.cursor(&place) else {
-            return;
+            return ControlFlow::Continue(());
         };
-        let mut node = cursor.leaf();
-        let mut flow = match towards {
-            End::Tail => node.walk_forward(at, &mut f),
-            End::Head => node.walk_backward(at, &mut f),
-        };
-        while flow.is_continue() {
+        match towards {
+            End::Tail => cursor.leaf().walk_forward(at, f)?,
+            End::Head => cursor.leaf().walk_backward(at, f)?,
+        }
+        loop {
             let next = match towards {
                 End::Tail => cursor.forward(),
                 End::Head => cursor.backward(),
             };
-            match next {
-                Some(next) => node = next,
-                None => return,
+            match (next, towards) {
+                (Some(node), End::Tail) => node.walk_forward(0, f)?,
+                (Some(node), End::Head) => node.walk_backward(node.len() - 1, f)?,
+                (None, _) => return ControlFlow::Continue(()),
             }
-            flow = match towards {
-                End::Tail => node.walk_forward(0, &mut f),
-                End::Head => node.walk_backward(node.len() - 1, &mut f),
-            };
         }
     }
 }
@@ -263,58 +333,12 @@ impl fmt::Debug for Quicklist {
     }
 }
 
-/// Changing at the ends.
+/// Changing in the middle, for which the nodes at the ends come back into the tree.
 impl Quicklist {
-    /// Adds an element at an end.
-    #[inline]
-    pub fn push(&mut self, end: End, new: NewElem<'_>, plain_from: usize) {
-        let (limits, first) = (self.limits, end == End::Head);
-        let pushed = self.nodes.edit_end(first, |node| {
-            let room = node.has_room_for(new.text.len(), limits, plain_from);
-            if room {
-                node.push(end, Elem::Str(new.text));
-            }
-            room
-        });
-        if pushed != Some(true) {
-            self.push_node(end, Node::of(new, plain_from));
-        }
-    }
-
-    #[cold]
-    fn push_node(&mut self, end: End, mut node: Node) {
-        let nodes = self.nodes.leaf_count();
-        match end {
-            End::Head => {
-                // More will come, and it costs nothing to have the room for it.
-                if let (Node::Packed(lp), Limits::Bytes(max), ROOM_FROM..) =
-                    (&mut node, self.limits, nodes)
-                {
-                    let mut roomy = Listpack::with_gap(max);
-                    lp.iter().for_each(|elem| roomy.push_front(elem));
-                    *lp = roomy;
-                }
-                self.nodes.push_front(node);
-            }
-            End::Tail => self.nodes.push_back(node),
-        }
-        self.settle(nodes);
-    }
-
-    /// Takes the element at an end out, after `f` has read it. `None` if there is none.
-    #[inline]
-    pub fn pop<R>(&mut self, end: End, f: impl FnOnce(Item<'_>) -> R) -> Option<R> {
-        let nodes = self.nodes.leaf_count();
-        let result = self
-            .nodes
-            .edit_end(end == End::Head, |node| node.pop(end, f))?;
-        self.settle(nodes);
-        result
-    }
-
     /// Takes a range of elements out, and gives the whole nodes that they filled, to be dropped where there is time for it.
     #[must_use = "dropping many nodes takes its time"]
     pub fn remove_range(&mut self, range: Range<usize>) -> Quicklist {
+        self.gather();
         let nodes = self.nodes.leaf_count();
         let start = range.start;
         let removed = self.nodes.remove_range(range, Node::cut);
@@ -322,15 +346,15 @@ impl Quicklist {
         self.compress_around(start);
         Quicklist {
             nodes: removed,
+            head: None,
+            tail: None,
             ..*self
         }
     }
-}
 
-/// Changing in the middle.
-impl Quicklist {
     /// Puts an element before or behind element `index`, which is there.
     pub fn insert(&mut self, index: usize, before: bool, new: NewElem<'_>, plain_from: usize) {
+        self.gather();
         let Some((place, at)) = self.nodes.find_index(index) else {
             return;
         };
@@ -409,6 +433,7 @@ impl Quicklist {
 
     /// Puts another element in the place of element `index`, which is there.
     pub fn replace(&mut self, index: usize, new: NewElem<'_>, plain_from: usize) {
+        self.gather();
         let Some((place, at)) = self.nodes.find_index(index) else {
             return;
         };
@@ -439,6 +464,7 @@ impl Quicklist {
 
     /// Takes out up to `max` elements that are `needle`, from one end on. Gives how many they were.
     pub fn remove_matches(&mut self, needle: &Needle<'_>, from: End, max: usize) -> usize {
+        self.gather();
         let nodes = self.nodes.leaf_count();
         let mut removed = 0;
         // Elements passed, counted from that end.

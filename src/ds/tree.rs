@@ -124,6 +124,17 @@ pub enum Beside<L> {
     After(L),
 }
 
+impl<L> Beside<L> {
+    #[inline(always)]
+    fn map<C>(self, f: impl FnOnce(L) -> C) -> Beside<C> {
+        match self {
+            Beside::Nothing => Beside::Nothing,
+            Beside::Before(leaf) => Beside::Before(f(leaf)),
+            Beside::After(leaf) => Beside::After(f(leaf)),
+        }
+    }
+}
+
 /// See the head of the file.
 pub struct Tree<L: Leaf, C: Chunk<L> = Shared<L>> {
     top: Option<Slot<L, C>>,
@@ -349,27 +360,25 @@ impl<L: Leaf, C: Chunk<L>> Tree<L, C> {
             if !chunk.is_unique() {
                 *left_behind += chunk.leaf().heap_bytes();
             }
-            f(chunk.leaf_mut())
+            let (result, beside) = f(chunk.leaf_mut());
+            (result, beside.map(C::new))
         })
     }
 
     /// Puts a leaf after the one at a place; in an empty tree it is the only one.
     pub fn insert_after(&mut self, place: &Place, leaf: L) {
-        self.insert(place, Beside::After(leaf));
+        self.insert(place, Beside::After(C::new(leaf)));
     }
 
     /// Puts a leaf before the one at a place; in an empty tree it is the only one.
     pub fn insert_before(&mut self, place: &Place, leaf: L) {
-        self.insert(place, Beside::Before(leaf));
+        self.insert(place, Beside::Before(C::new(leaf)));
     }
 
-    fn insert(&mut self, place: &Place, beside: Beside<L>) {
+    fn insert(&mut self, place: &Place, beside: Beside<C>) {
         match beside {
-            Beside::After(leaf) | Beside::Before(leaf) if self.is_empty() => {
-                *self = Tree {
-                    left_behind: self.left_behind,
-                    ..Tree::from_leaves([leaf])
-                };
+            Beside::After(chunk) | Beside::Before(chunk) if self.is_empty() => {
+                self.top = (!chunk.leaf().is_empty()).then(|| Slot::of_leaf(chunk));
             }
             beside => self.alter(place, |_, _| ((), beside)),
         }
@@ -451,7 +460,7 @@ impl<L: Leaf, C: Chunk<L>> Tree<L, C> {
     fn alter<R>(
         &mut self,
         place: &Place,
-        f: impl FnOnce(&mut C, &mut usize) -> (R, Beside<L>),
+        f: impl FnOnce(&mut C, &mut usize) -> (R, Beside<C>),
     ) -> R {
         let top = self.top.as_mut().expect("a place in a tree");
         let path = &place.0[..usize::from(self.height)];

@@ -28,7 +28,7 @@ mod tests;
 
 use std::ops::Range;
 
-use super::dict::{Dict, Entry, HashKey, Record, prefetch_read};
+use super::dict::{Dict, Entry, Filling, HashKey, Record, prefetch_read};
 use super::tree::{Cursor, Leaf, Place, Tree};
 pub use member::Member;
 use member::{bytes_of, score_of};
@@ -70,25 +70,42 @@ impl Ranked {
         key: HashKey,
         sorted: impl IntoIterator<Item = (&'a [u8], f64)>,
     ) -> Ranked {
+        let sorted = sorted.into_iter();
+        let expected = sorted.size_hint().0;
+        let members = sorted.map(|(bytes, score)| Member::new(score, bytes));
+        Ranked::from_members(key, expected, members)
+    }
+
+    /// As [`from_sorted`](Self::from_sorted), of about so many members that are made already.
+    pub fn from_members(
+        key: HashKey,
+        expected: usize,
+        sorted: impl IntoIterator<Item = Member>,
+    ) -> Ranked {
         let mut made = Ranked::new(key);
+        let mut filling = Filling::new(expected);
         let mut marks = Vec::with_capacity(MARKS_MAX);
         let mut packs = Vec::new();
-        for (bytes, score) in sorted {
-            let hash = made.members.hash(bytes);
-            let Entry::Vacant(vacant) = made.members.entry(hash, bytes) else {
-                continue;
-            };
-            let member = Member::new(score, bytes);
-            marks.push(Mark::new(score, member.ptr()));
-            if marks.len() == MARKS_MAX {
+        let mut sorted = sorted.into_iter().fuse();
+        loop {
+            for member in sorted.by_ref().take(MARKS_MAX - marks.len()) {
+                marks.push(Mark::new(member.score(), member.ptr()));
+                made.member_bytes += member.heap_bytes();
+                filling.push(&mut made.members, member);
+            }
+            let is_last = marks.len() < MARKS_MAX;
+            filling.flush(&mut made.members);
+            for (_, twin) in filling.take_twins() {
+                made.member_bytes -= twin.heap_bytes();
+                marks.retain(|mark| mark.word.ptr() != twin.ptr());
+            }
+            if marks.len() == MARKS_MAX || is_last {
                 packs.push(Pack::of(&marks));
                 marks.clear();
             }
-            made.member_bytes += member.heap_bytes();
-            vacant.insert(member);
-        }
-        if !marks.is_empty() {
-            packs.push(Pack::of(&marks));
+            if is_last {
+                break;
+            }
         }
         made.marks = Tree::from_leaves(packs);
         made

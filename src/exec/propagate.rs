@@ -36,7 +36,7 @@ impl Server {
     }
 
     /// Appends a unit's operations to the replication stream.
-    fn feed_replicas(&mut self, ops: &Ops) {
+    pub fn feed_replicas(&mut self, ops: &Ops) {
         if self.config.replicaof.is_some() {
             return;
         }

@@ -225,6 +225,14 @@ impl Hash {
         }
     }
 
+    /// A large hash, of the entries of its fields.
+    pub fn from_table(table: Table<Entry>) -> Hash {
+        Hash {
+            body: Body::Table(Box::new(table)),
+            left_behind: 0,
+        }
+    }
+
     /// The hash, to be read.
     #[inline]
     pub fn view(&self) -> HashRef<'_> {
@@ -308,10 +316,7 @@ impl Hash {
 
     /// An empty one that is a hash table already.
     pub fn of_table(rules: &HashRules) -> Hash {
-        Hash {
-            body: Body::Table(Box::new(Table::new(rules.hash_key))),
-            left_behind: 0,
-        }
+        Hash::from_table(Table::new(rules.hash_key))
     }
 
     /// Makes it a hash table.

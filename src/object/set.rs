@@ -278,6 +278,11 @@ impl Set {
         Set::from_body(Body::Listpack(list))
     }
 
+    /// A large set.
+    pub fn from_table(table: Table<Member>) -> Set {
+        Set::from_body(Body::Table(Box::new(table)))
+    }
+
     /// An empty set in the form that suits about `count` members of which this is the first.
     pub fn for_members(first: &[u8], count: usize, rules: &SetRules) -> Set {
         if count <= rules.intset_entries && parse_i64(first).is_some() {
@@ -285,7 +290,7 @@ impl Set {
         } else if count <= rules.listpack_entries {
             Set::of_texts()
         } else {
-            Set::from_body(Body::Table(Box::new(Table::new(rules.hash_key))))
+            Set::from_table(Table::new(rules.hash_key))
         }
     }
 

@@ -6,7 +6,7 @@
 
 use super::entry::Entry;
 use crate::base::alloc::size_class;
-use crate::ds::dict::{self, Dict, HashKey, Iter, Record, Weight};
+use crate::ds::dict::{self, Dict, Filling, HashKey, Iter, Record, Weight};
 use crate::ds::member::Member;
 
 /// A record whose memory is known.
@@ -85,6 +85,21 @@ impl<R: Weighed> Table<R> {
                 true
             }
         }
+    }
+
+    /// A table of about `expected` records, which `next` gives until there are no more. `None` if two have the same key.
+    pub fn filled<E>(
+        key: HashKey,
+        expected: usize,
+        mut next: impl FnMut() -> Result<Option<R>, E>,
+    ) -> Result<Option<Table<R>>, E> {
+        let mut table = Table::new(key);
+        let mut filling = Filling::new(expected);
+        while let Some(record) = next()? {
+            filling.push(&mut table.dict, record);
+        }
+        let twins = filling.finish(&mut table.dict);
+        Ok(twins.is_empty().then_some(table))
     }
 
     /// Takes the key's record out; true if there was one.

@@ -7,6 +7,7 @@
 //! All ranges come down to ranks: a range of scores or of members is looked up as two ranks, and what is between them is
 //! read, counted or removed.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -17,7 +18,7 @@ use crate::base::double::{as_integer, format_double};
 use crate::base::number::parse_f64;
 use crate::base::rng::Rng;
 use crate::ds::cow::Shared;
-use crate::ds::dict::{Dict, HashKey};
+use crate::ds::dict::{Dict, HashKey, Record};
 use crate::ds::listpack::{Elem, Iter, Listpack, Needle, Pos};
 use crate::ds::zset::{Gap, Items, Member, Ranked};
 
@@ -191,6 +192,11 @@ fn in_order(a: (&[u8], f64), b: (&[u8], f64)) -> bool {
     a.1 < b.1 || a.1 == b.1 && a.0 < b.0
 }
 
+/// The order of members. Both zeros are one score.
+fn by_score(a: (&[u8], f64), b: (&[u8], f64)) -> Ordering {
+    (a.1 + 0.0).total_cmp(&(b.1 + 0.0)).then(a.0.cmp(b.0))
+}
+
 impl Zset {
     /// An empty one for about so many members, the first of which is so long.
     pub fn for_adding(rules: &Rules, members: usize, first_len: usize) -> Zset {
@@ -226,9 +232,7 @@ impl Zset {
     /// One of these members in any order, from a file: a listpack if they fit. `None` if a member comes twice.
     pub fn from_unsorted(rules: &Rules, mut members: Vec<(&[u8], f64)>) -> Option<Zset> {
         if !members.is_sorted_by(|a, b| in_order(*a, *b)) {
-            // Both zeros are one score.
-            members
-                .sort_unstable_by(|(a, x), (b, y)| (x + 0.0).total_cmp(&(y + 0.0)).then(a.cmp(b)));
+            members.sort_unstable_by(|a, b| by_score(*a, *b));
         }
         let zset = Zset::from_sorted(rules, &members);
         let twins = match &zset.form {
@@ -239,6 +243,19 @@ impl Zset {
             }
         };
         (!twins).then_some(zset)
+    }
+
+    /// A large one of these members in any order, from a file. `None` if a member comes twice.
+    pub fn from_members(rules: &Rules, mut members: Vec<Member>) -> Option<Zset> {
+        fn pair(member: &Member) -> (&[u8], f64) {
+            (member.key(), member.score())
+        }
+        if !members.is_sorted_by(|a, b| in_order(pair(a), pair(b))) {
+            members.sort_unstable_by(|a, b| by_score(pair(a), pair(b)));
+        }
+        let len = members.len();
+        let ranked = Ranked::from_members(rules.hash_key, len, members);
+        (ranked.len() == len).then(|| Zset::of(Form::Large(Box::new(ranked))))
     }
 
     /// A listpack from a file, members and scores by turns: as it is if its members are in order and not too many. `None`
@@ -269,7 +286,7 @@ impl Zset {
             return Some(zset);
         }
         pairs(pack.iter()).for_each(|(member, score)| sorted.push((member.to_vec(), score)));
-        sorted.sort_by(|(a, x), (b, y)| (x + 0.0).total_cmp(&(y + 0.0)).then_with(|| a.cmp(b)));
+        sorted.sort_by(|(a, x), (b, y)| by_score((a, *x), (b, *y)));
         Some(Zset::from_sorted(rules, &sorted))
     }
 

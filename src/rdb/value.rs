@@ -19,13 +19,16 @@ use crate::config::Config;
 use crate::ds::dict::HashKey;
 use crate::ds::intset::{Ints, Intset};
 use crate::ds::listpack::{Elem, Listpack, Pack};
+use crate::ds::member::Member;
 use crate::ds::quicklist::{Node, Quicklist, Whole};
+use crate::ds::zset::Member as ScoredMember;
 use crate::object::hash::HashRules;
 use crate::object::list::{End, ListRules};
 use crate::object::set::SetRules;
+use crate::object::table::Table;
 use crate::object::value::{COMPACT_MAX, Compact};
 use crate::object::zset::Rules as ZsetRules;
-use crate::object::{Container, Hash, List, Set, Value, Zset};
+use crate::object::{Container, Entry, Hash, List, Set, Value, Zset};
 
 /// What the configuration says of the containers that are made.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +73,13 @@ impl Rules {
 }
 
 type Made<T> = Result<Option<T>, Error>;
+
+const ZSET_TWINS: &str = "Duplicate zset fields detected";
+
+/// A count of a file, as far as one can be in memory.
+fn expected(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
 
 /// Reads a value of a type. `None`: it is a collection without elements, which no key may hold.
 #[inline]
@@ -245,13 +255,26 @@ fn has_twins(list: Pack<'_>, step: usize) -> bool {
 // --- Sets ------------------------------------------------------------------------------------------------------
 
 fn read_set<R: Read>(source: &mut Source<R>, rules: &Rules) -> Made<Set> {
+    const TWINS: &str = "Duplicate set members detected";
     let count = source.length()?;
+    if count > rules.set.intset_entries as u64 {
+        let mut left = count;
+        let table = Table::filled(rules.set.hash_key, expected(count), || {
+            let Some(less) = left.checked_sub(1) else {
+                return Ok(None);
+            };
+            left = less;
+            let text = source.text()?;
+            Ok(Some(Member::new(text.bytes(&mut itoa::Buffer::new()))))
+        })?;
+        let table = table.ok_or_else(|| source.corrupt(TWINS))?;
+        return Ok(Some(Set::from_table(table)));
+    }
     let mut set = Set::of_integers();
-    set.prepare(usize::try_from(count).unwrap_or(usize::MAX), &rules.set);
     for _ in 0..count {
         let text = source.text()?;
         if !set.add(text.elem(), &rules.set) {
-            return Err(source.corrupt("Duplicate set members detected"));
+            return Err(source.corrupt(TWINS));
         }
     }
     Ok((count > 0).then_some(set))
@@ -291,32 +314,48 @@ fn read_set_listpack<'s, R: Read>(source: &'s mut Source<R>, rules: &Rules) -> M
 
 fn read_zset<R: Read>(source: &mut Source<R>, kind: u8, rules: &Rules) -> Made<Zset> {
     let count = source.length()?;
-    // All members in one run of bytes: the end of each, and its score.
-    let mut texts = Vec::new();
-    let mut ends = Vec::new();
-    for _ in 0..count {
-        let mut digits = itoa::Buffer::new();
-        texts.extend_from_slice(source.text()?.bytes(&mut digits));
-        let score = match kind {
-            kind::ZSET => source.double_text()?,
-            _ => source.double()?,
-        };
-        if score.is_nan() {
-            return Err(source.corrupt("Zset with NAN score detected"));
-        }
-        ends.push((texts.len(), score));
+    if count > rules.zset.entries_max as u64 {
+        return read_large_zset(source, kind, count, rules);
     }
-    let mut from = 0;
-    let mut members: Vec<(&[u8], f64)> = Vec::with_capacity(ends.len());
-    for (end, score) in ends {
-        members.push((&texts[from..end], score));
-        from = end;
+    let mut members = Vec::new();
+    for _ in 0..count {
+        let member = source.text()?.into_vec();
+        members.push((member, read_score(source, kind)?));
+    }
+    let members = members.iter().map(|(text, score)| (&text[..], *score));
+    match Zset::from_unsorted(&rules.zset, members.collect()) {
+        Some(zset) => Ok((count > 0).then_some(zset)),
+        None => Err(source.corrupt(ZSET_TWINS)),
+    }
+}
+
+fn read_large_zset<R: Read>(
+    source: &mut Source<R>,
+    kind: u8,
+    count: u64,
+    rules: &Rules,
+) -> Made<Zset> {
+    let mut members = Vec::new();
+    for _ in 0..count {
+        let text = source.text()?;
+        let mut member = ScoredMember::new(0.0, text.bytes(&mut itoa::Buffer::new()));
+        member.set_score(read_score(source, kind)?);
+        members.push(member);
     }
     // Files have them from the last to the first.
     members.reverse();
-    match Zset::from_unsorted(&rules.zset, members) {
-        Some(zset) => Ok((count > 0).then_some(zset)),
-        None => Err(source.corrupt("Duplicate zset fields detected")),
+    let made = Zset::from_members(&rules.zset, members);
+    made.map(Some).ok_or_else(|| source.corrupt(ZSET_TWINS))
+}
+
+fn read_score<R: Read>(source: &mut Source<R>, kind: u8) -> Result<f64, Error> {
+    let score = match kind {
+        kind::ZSET => source.double_text()?,
+        _ => source.double()?,
+    };
+    match score.is_nan() {
+        true => Err(source.corrupt("Zset with NAN score detected")),
+        false => Ok(score),
     }
 }
 
@@ -340,13 +379,25 @@ fn read_zset_packed<R: Read>(source: &mut Source<R>, kind: u8, rules: &Rules) ->
 // --- Hashes ----------------------------------------------------------------------------------------------------
 
 fn read_hash<R: Read>(source: &mut Source<R>, rules: &Rules) -> Made<Hash> {
+    const TWINS: &str = "Duplicate hash fields detected";
     let count = source.length()?;
-    let small = usize::try_from(count).is_ok_and(|n| n <= rules.hash.listpack_entries);
-    let mut hash = match small {
-        true => Hash::new(),
-        false => Hash::of_table(&rules.hash),
-    };
     let (mut field, mut digits) = (Vec::new(), itoa::Buffer::new());
+    if count > rules.hash.listpack_entries as u64 {
+        let mut left = count;
+        let table = Table::filled(rules.hash.hash_key, expected(count), || {
+            let Some(less) = left.checked_sub(1) else {
+                return Ok(None);
+            };
+            left = less;
+            field.clear();
+            field.extend_from_slice(source.text()?.bytes(&mut digits));
+            let value = source.text()?.into_value();
+            Ok(Some(Entry::new(&field, value, None, 0)))
+        })?;
+        let table = table.ok_or_else(|| source.corrupt(TWINS))?;
+        return Ok(Some(Hash::from_table(table)));
+    }
+    let mut hash = Hash::new();
     for _ in 0..count {
         field.clear();
         field.extend_from_slice(source.text()?.bytes(&mut digits));
@@ -357,7 +408,7 @@ fn read_hash<R: Read>(source: &mut Source<R>, rules: &Rules) -> Made<Hash> {
             hash.set(&field, value.bytes(&mut digits), &rules.hash)
         };
         if !is_new {
-            return Err(source.corrupt("Duplicate hash fields detected"));
+            return Err(source.corrupt(TWINS));
         }
     }
     Ok((count > 0).then_some(hash))

@@ -730,3 +730,6 @@ fn explain(why: Refusal, name: &str, id: &[u8], from: i64, history: &History) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

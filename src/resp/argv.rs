@@ -132,6 +132,47 @@ impl Batch {
     }
 }
 
+/// For those who find the commands in a buffer of theirs: the reader of the command log.
+impl Batch {
+    /// Adds an argument to the command that is being put together: `len` bytes of the buffer.
+    #[inline]
+    pub fn push(&mut self, start: usize, len: usize) {
+        self.args.push(Arg { start, len });
+    }
+
+    /// Adds one that has a buffer to itself.
+    pub fn push_big(&mut self, arg: Bytes) {
+        let (start, len) = (IS_BIG | self.bigs.len(), arg.len());
+        self.args.push(Arg { start, len });
+        self.bigs.push(arg);
+    }
+
+    /// The command is whole, and ends there in the buffer.
+    #[inline]
+    pub fn close(&mut self, end: usize) {
+        let args = self.closed()..self.args.len();
+        let inline = false;
+        self.cmds.push(Cmd { args, end, inline });
+        self.consumed = end;
+    }
+
+    /// Forgets what was put together of a command.
+    pub fn drop_unfinished(&mut self) {
+        self.args.truncate(self.closed());
+    }
+
+    /// The buffer has lost its first `n` bytes, which no command has arguments in.
+    pub fn moved(&mut self, n: usize) {
+        for arg in self.args.iter_mut().filter(|arg| arg.start & IS_BIG == 0) {
+            arg.start = arg.start.saturating_sub(n);
+        }
+    }
+
+    fn closed(&self) -> usize {
+        self.cmds.last().map_or(0, |cmd| cmd.args.end)
+    }
+}
+
 /// The arguments of one command, borrowed from the query buffer and the batch.
 #[derive(Clone, Copy)]
 pub struct Argv<'a> {

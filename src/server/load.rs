@@ -6,17 +6,18 @@
 
 use std::any::Any;
 use std::io::{self, Read};
+use std::mem;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use crate::base::{errno, number};
 use crate::cmd::keys::access_clock;
+use crate::cmd::unit::{Audience, Ops};
 use crate::config::SanitizeDumpPayload;
 use crate::db::keyspace::Databases;
+use crate::ds::dict::Filling;
 use crate::exec::io::Io;
 use crate::exec::persistence::{Errand, LoadProgress, Loading};
 use crate::exec::server::{Effect, Server};
@@ -53,6 +54,8 @@ pub(super) struct Reader {
     clock: AccessClock,
     /// A key that is there already is replaced, and is no mistake.
     merge: bool,
+    /// Keys that are left out are noted, as UNLINK or as DEL, up to so many bytes.
+    note_left_out: Option<(&'static [u8], usize)>,
     /// Keys whose time is over are kept: this is a replica, and its master says when they go.
     keep_overdue: bool,
 }
@@ -69,14 +72,15 @@ pub enum Source {
 }
 
 /// What a file says of its place in the replication stream.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct StreamMark {
     pub id: Option<String>,
     pub offset: Option<i64>,
     /// The database that the stream had selected.
     pub db: Option<u32>,
-    /// Keys that were not loaded because their time is over: those who have followed the stream still have them.
-    pub overdue: Vec<(u32, Bytes)>,
+    /// The keys that were left out because their time is over, as operations: those who have followed the stream still
+    /// have them. More than the backlog can hold are of no use.
+    pub left_out: Ops,
 }
 
 impl StreamMark {
@@ -112,23 +116,15 @@ impl Reader {
             keep_overdue: self.keep_overdue,
             empty_keys: 0,
             mark: StreamMark::default(),
+            note_left_out: self.note_left_out,
+            db: 0,
+            filling: Filling::new(0),
         };
-        let mut first = Some(first);
         let tell = |error| tell(error, self.source);
         let mut decoder = Decoder::new(file, self.rules, self.checked).map_err(tell)?;
-        loop {
-            match decoder.next() {
-                Ok(None) => break,
-                Ok(Some(Item::Key(key))) => {
-                    if let Some(first) = first.take() {
-                        first();
-                    }
-                    into.key(key)?;
-                }
-                Ok(Some(item)) => into.item(&item)?,
-                Err(error) => return Err(tell(error)),
-            }
-        }
+        let read = into.all(&mut decoder, first, tell);
+        let settled = into.settle();
+        read.and(settled)?;
         if decoder.checksum() == Some(Checksum::Disabled) {
             log::info!("RDB file was saved with checksum disabled: no check performed.");
         }
@@ -206,29 +202,90 @@ struct Into<'a> {
     keep_overdue: bool,
     empty_keys: u64,
     mark: StreamMark,
+    note_left_out: Option<(&'static [u8], usize)>,
+    /// The database that was selected, and what is on its way there.
+    db: u32,
+    filling: Filling<Entry>,
 }
 
 impl Into<'_> {
-    fn item(&mut self, item: &Item<'_>) -> Result<(), Unloadable> {
-        match item {
-            Item::Aux { name, value } => self.aux(name, value),
-            Item::SelectDb(db) if *db >= self.dbs.count() as u64 => {
+    fn all<R: Read>(
+        &mut self,
+        decoder: &mut Decoder<R>,
+        first: impl FnOnce(),
+        tell: impl Fn(crate::rdb::Error) -> Unloadable,
+    ) -> Result<(), Unloadable> {
+        let mut first = Some(first);
+        loop {
+            match decoder.next() {
+                Ok(None) => return Ok(()),
+                Ok(Some(Item::Key(key))) => {
+                    if let Some(first) = first.take() {
+                        first();
+                    }
+                    self.key(key)?;
+                }
+                Ok(Some(item)) => self.item(&item)?,
+                Err(error) => return Err(tell(error)),
+            }
+        }
+    }
+
+    /// Puts what is on its way to the selected database there.
+    fn settle(&mut self) -> Result<(), Unloadable> {
+        let filling = mem::replace(&mut self.filling, Filling::new(0));
+        let twins = self.dbs.db_mut(self.db).filled(filling);
+        self.twins(twins)
+    }
+
+    /// Sees to keys that were there already.
+    fn twins(&mut self, twins: Vec<(u64, Entry)>) -> Result<(), Unloadable> {
+        for (hash, entry) in twins {
+            if !self.merge {
+                log::warn!(
+                    "RDB has duplicated key '{}' in DB {}",
+                    String::from_utf8_lossy(entry.key()),
+                    self.db
+                );
+                return Err(Unloadable);
+            }
+            self.dbs.db_mut(self.db).insert(hash, entry);
+        }
+        Ok(())
+    }
+
+    fn select(&mut self, db: u64) -> Result<(), Unloadable> {
+        self.settle()?;
+        match u32::try_from(db) {
+            Ok(db) if (db as usize) < self.dbs.count() => self.db = db,
+            _ => {
                 log::warn!(
                     "FATAL: Data file was created with a Redis server configured to handle more than {} databases. Exiting",
                     self.dbs.count()
                 );
                 return Err(Unloadable);
             }
+        }
+        Ok(())
+    }
+
+    fn item(&mut self, item: &Item<'_>) -> Result<(), Unloadable> {
+        match item {
+            Item::Aux { name, value } => self.aux(name, value),
+            Item::SelectDb(db) => self.select(*db)?,
+            Item::ResizeDb { keys, .. } => {
+                self.settle()?;
+                // What is there already may come again.
+                if self.dbs.db(self.db).is_empty() {
+                    self.filling = Filling::new(usize::try_from(*keys).unwrap_or(usize::MAX));
+                }
+            }
             Item::Function(_) => {
                 log::warn!("Failed loading library, this version has no functions yet");
                 return Err(Unloadable);
             }
             // (What modules wrote is only ever skipped for `redis-check-rdb`.)
-            Item::SelectDb(_)
-            | Item::ResizeDb { .. }
-            | Item::Key(_)
-            | Item::ModuleAux { .. }
-            | Item::ModuleKey { .. } => {}
+            Item::Key(_) | Item::ModuleAux { .. } | Item::ModuleKey { .. } => {}
         }
         Ok(())
     }
@@ -265,6 +322,17 @@ impl Into<'_> {
         }
     }
 
+    /// Notes a key that replicas may still have.
+    fn left_out(&mut self, db: u64, key: &[u8]) {
+        let ops = &mut self.mark.left_out;
+        if let Some((word, most)) = self.note_left_out
+            && ops.bytes() <= most
+            && let Ok(db) = i32::try_from(db)
+        {
+            ops.push(db, Audience::Everyone, &[word, key]);
+        }
+    }
+
     fn key(&mut self, key: Key<'_>) -> Result<(), Unloadable> {
         let Some(value) = key.value else {
             if self.empty_keys < EMPTY_KEYS_NAMED {
@@ -280,12 +348,7 @@ impl Into<'_> {
         let progress = self.progress;
         if !self.keep_overdue && key.expiry_ms.is_some_and(|at| at < self.now_ms) {
             progress.keys_expired.fetch_add(1, Ordering::Relaxed);
-            if self.mark.id.is_some()
-                && let Ok(db) = u32::try_from(key.db)
-            {
-                let name = Bytes::copy_from_slice(key.key);
-                self.mark.overdue.push((db, name));
-            }
+            self.left_out(key.db, key.key);
             pause(&progress.key_delay_us, 0);
             return Ok(());
         }
@@ -294,21 +357,10 @@ impl Into<'_> {
             .restored(key.idle_s, key.frequency)
             .unwrap_or_else(|| self.clock.fresh());
         let entry = Entry::new(key.key, value, key.expiry_ms, access);
-        let hash = self.dbs.hash(key.key);
-        // Databases that do not exist were refused when they were selected; without a number it is the first.
-        let Ok(index) = u32::try_from(key.db) else {
-            return Err(Unloadable);
-        };
-        let db = self.dbs.db_mut(index);
-        if !self.merge && db.get(hash, key.key).is_some() {
-            log::warn!(
-                "RDB has duplicated key '{}' in DB {}",
-                String::from_utf8_lossy(key.key),
-                key.db
-            );
-            return Err(Unloadable);
+        let twins = self.dbs.db_mut(self.db).fill(&mut self.filling, entry);
+        if !twins.is_empty() {
+            self.twins(twins)?;
         }
-        db.insert(hash, entry);
         let loaded = progress.keys_loaded.fetch_add(1, Ordering::Relaxed);
         pause(&progress.key_delay_us, loaded);
         Ok(())
@@ -342,6 +394,7 @@ impl Server {
             now_ms: self.now.ms(),
             clock: access_clock(config, self.now.ms()),
             merge,
+            note_left_out: None,
             keep_overdue: config.replicaof.is_some(),
         }
     }
@@ -388,7 +441,12 @@ impl Server {
             started_s: self.now.s(),
             started_ns: io.mono_ns(),
         });
-        let reader = self.reader(Source::OwnFile, false);
+        let mut reader = self.reader(Source::OwnFile, false);
+        let word: &[u8] = match self.config.lazyfree_lazy_expire {
+            true => b"UNLINK",
+            false => b"DEL",
+        };
+        reader.note_left_out = Some((word, self.config.repl_backlog_size));
         let mut dbs = Databases::new(self.dbs.count(), self.dbs.hash_key());
         let work = move || -> Box<dyn Any + Send> {
             let read = reader.read_into(file, &mut dbs, || ());
@@ -421,7 +479,7 @@ impl Server {
                 let took_ns = io.mono_ns() - loading.started_ns;
                 log::info!("DB loaded from disk: {:.3} seconds", took_ns as f64 / 1e9);
                 if let Some(place) = mark.place() {
-                    self.resume_stream(place, &mark.overdue);
+                    self.resume_stream(place, &mark.left_out);
                 }
             }
             None => {
@@ -434,7 +492,7 @@ impl Server {
 
     /// The file of the data tells where in a stream it was written: a replica asks to go on from there, and a master lets
     /// those go on who have followed it.
-    fn resume_stream(&mut self, place: Place, overdue: &[(u32, Bytes)]) {
+    fn resume_stream(&mut self, place: Place, left_out: &Ops) {
         let history = &mut self.repl.history;
         if self.config.replicaof.is_some() {
             history.adopt(&place.id, place.offset);
@@ -444,11 +502,7 @@ impl Server {
         history.resume_as_master(&place.id, place.offset);
         self.repl.master.alone_since_s = self.now.s();
         self.note_who_listens();
-        for (db, key) in overdue {
-            self.unit.push(*db, &[b"DEL", key]);
-        }
-        self.unit.apart = true;
-        self.publish_log();
+        self.feed_replicas(left_out);
     }
 
     pub(super) fn note_loaded(&mut self, progress: &LoadProgress) {

@@ -411,7 +411,8 @@ impl fmt::Display for Prefix {
     }
 }
 
-fn write_line(out: &mut impl Write, level: Verbosity, args: fmt::Arguments) -> io::Result<()> {
+/// Writes a line of the usual form elsewhere: for programs whose log is part of what they print.
+pub fn write_line(out: &mut impl Write, level: Verbosity, args: fmt::Arguments) -> io::Result<()> {
     writeln!(out, "{}{args}", Prefix::now(level))
 }
 

@@ -3,6 +3,7 @@
 mod blocking;
 mod following;
 mod links;
+mod rewrite;
 
 use std::time::Duration;
 

@@ -5,6 +5,7 @@
 //! an earlier run. A difference prints the seed, the command and both replies; `REDSTART_ALL` prints more than the
 //! first of each command.
 
+mod aof;
 mod compare;
 mod coverage;
 mod generate;
@@ -16,6 +17,7 @@ mod propagate;
 mod protocol;
 mod random;
 mod rdb;
+mod replicas;
 mod scenes;
 mod settings;
 mod typed;

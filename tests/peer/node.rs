@@ -193,6 +193,7 @@ impl Conn {
             let n = match self.stream.read(&mut chunk) {
                 Ok(n) => n,
                 Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => 0,
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
                 Err(e) => panic!("{}: no reply to {:?}: {e}", self.server, self.awaited),
             };
             if n == 0 {

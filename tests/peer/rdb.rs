@@ -19,7 +19,7 @@ use redstart::resp::value::Value;
 
 use crate::node::{Conn, Node, Version, our_program, peer_program};
 
-const LIBRARY: &str =
+pub const LIBRARY: &str =
     "#!lua name=lib\nredis.register_function('one', function(keys, args) return 1 end)";
 
 fn rules() -> Rules {
@@ -40,17 +40,17 @@ fn texts(rng: &mut Rng, n: usize, long: bool) -> Vec<Vec<u8>> {
         .collect()
 }
 
-fn done(conn: &mut Conn, args: &[Vec<u8>]) {
+pub fn done(conn: &mut Conn, args: &[Vec<u8>]) {
     let reply = conn.call(args);
     assert!(!matches!(reply, Value::Error(_)), "{args:?}: {reply:?}");
 }
 
-fn words(line: &str) -> Vec<Vec<u8>> {
+pub fn words(line: &str) -> Vec<Vec<u8>> {
     line.split(' ').map(|w| w.as_bytes().to_vec()).collect()
 }
 
 /// Fills a server with keys of every type and encoding.
-fn fill(conn: &mut Conn) {
+pub fn fill(conn: &mut Conn) {
     let mut rng = Rng::new(crate::random::seed());
     for (i, n) in [1, 5, 100, 400, 1500].into_iter().enumerate() {
         for long in [false, true] {
@@ -129,7 +129,7 @@ fn fill(conn: &mut Conn) {
 }
 
 /// Reads a whole file.
-fn load(file: &[u8]) -> (Databases, Vec<Vec<u8>>) {
+pub fn load(file: &[u8]) -> (Databases, Vec<Vec<u8>>) {
     let rules = rules();
     let mut dbs = Databases::new(16, HashKey::new(1, 2));
     let mut decoder = Decoder::new(file, rules, true).unwrap();
@@ -150,7 +150,7 @@ fn load(file: &[u8]) -> (Databases, Vec<Vec<u8>>) {
     (dbs, libraries)
 }
 
-fn text(reply: &Value) -> String {
+pub fn text(reply: &Value) -> String {
     String::from_utf8_lossy(reply.as_bytes().unwrap_or_default()).into_owned()
 }
 

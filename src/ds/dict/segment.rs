@@ -49,7 +49,7 @@ pub(super) const MERGE_BELOW: usize = SLOTS_MAX / 4;
 const SKEW_MAX: u8 = 6;
 /// No segment is deeper, so that depth and stored bits fit the top 48 bits of the hash, of which a
 /// SCAN cursor consists. (A keyed hash that puts 420 keys under one 32-bit prefix is not met with.)
-const DEPTH_MAX: u8 = 32;
+pub(super) const DEPTH_MAX: u8 = 32;
 /// `earliest` where nothing expires.
 pub(super) const NEVER: u64 = u64::MAX;
 
@@ -235,6 +235,19 @@ impl<R: Record> Seg<R> {
             base: 0,
             skew: 0,
         })
+    }
+
+    /// An empty segment of that depth, for about so many records: as large as it would have become with nearly all
+    /// of them.
+    pub fn for_about(depth: u32, keys: usize) -> Seg<R> {
+        let shape = Shape {
+            groups: 1,
+            half: true,
+            base: depth as u8,
+            skew: 0,
+        };
+        // About five in six segments have more than this.
+        Seg::alloc(shape.sized(keys.saturating_sub(keys.isqrt())))
     }
 
     #[inline(always)]
@@ -443,6 +456,21 @@ impl<R: Record> Seg<R> {
         let index = group * GROUP + mask.trailing_zeros() as usize;
         prefetch_read(self.slot(index).cast());
         Some(index)
+    }
+
+    /// Fetches the first free slot of the home group: where a new record will go, most likely.
+    #[inline(always)]
+    pub fn prefetch_free(self, hash: u64) {
+        let shape = self.shape();
+        let group = shape.home(shape.stored(hash));
+        // SAFETY: the tags of a group of this segment.
+        let free = unsafe { matches(self.tags().wrapping_add(group * GROUP), 0) };
+        if free != 0 {
+            prefetch_read(
+                self.slot(group * GROUP + free.trailing_zeros() as usize)
+                    .cast(),
+            );
+        }
     }
 
     /// The index of the slot that holds the key's record.

@@ -657,3 +657,48 @@ fn prefetching_is_harmless_everywhere() {
         filled(0..n, &alive).prefetch(&hashes);
     }
 }
+
+/// Whatever was claimed, the table that a filling leaves is about that of so many insertions, and on the way it is
+/// never large beyond what has come.
+#[test]
+fn a_filled_dict_is_like_any_other() {
+    let alive = Arc::default();
+    for n in [1u64, 7, 300, 5000, 60_000] {
+        let plain = filled(0..n, &alive);
+        let (plain_bytes, len) = (plain.memory_bytes(), n as usize);
+        for claim in [0, 1, len / 3, len, len * 3 / 2, len * 15, usize::MAX] {
+            let (mut dict, mut filling) = (Dict::new(KEY), Filling::new(claim));
+            let (mut snapshot, mut twins) = (None, 0);
+            for i in 0..n {
+                let key = i.to_le_bytes();
+                filling.push(
+                    &mut dict,
+                    Rec::new(&key, i, (i % 3 == 0).then_some(i), &alive),
+                );
+                if i % 10 == 0 {
+                    filling.push(&mut dict, Rec::new(&key, !i, None, &alive));
+                }
+                twins += filling.take_twins().len();
+                if i == n / 20 {
+                    snapshot = Some((dict.snapshot(), dict.len()));
+                }
+                if i % 1000 == 0 {
+                    let bytes = dict.memory_bytes();
+                    assert!(bytes < 64 * 1024 + 16 * 20 * dict.len(), "{bytes}");
+                }
+            }
+            twins += filling.finish(&mut dict).len();
+            check(&dict);
+            assert_eq!((dict.len(), twins), (len, len.div_ceil(10)));
+            assert!(dict.iter().all(|r| r.body().value < n), "the first stays");
+            let bytes = dict.memory_bytes();
+            // A claim that is half wrong leaves a table that is half empty.
+            let most = if claim == len * 3 / 2 { 2 } else { 1 } * plain_bytes * 9 / 8 + 600;
+            assert!(bytes <= most, "{n} {claim}: {bytes} {plain_bytes}");
+            let (before, len_before) = snapshot.unwrap();
+            check(&before);
+            assert_eq!(before.iter().count(), len_before);
+        }
+    }
+    assert_eq!(alive.load(Ordering::Relaxed), 0);
+}

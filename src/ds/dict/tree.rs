@@ -15,7 +15,7 @@
 //! Ownership: a page is counted once per root that holds it (not per entry of its run), a segment once per page.
 
 use super::record::{HashKey, Record};
-use super::segment::{MERGE_BELOW, NEVER, Seg};
+use super::segment::{DEPTH_MAX, KEYS_MAX, MERGE_BELOW, NEVER, Seg};
 use crate::ds::cow::{Count, Shared};
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
@@ -556,6 +556,39 @@ impl<R> Path<R> {
 }
 
 impl<R: Record> Top<R> {
+    /// The top of an empty table with room for so many records, nearly as their number alone would have shaped it.
+    pub fn with_room(keys: usize) -> Top<R> {
+        // Of segments that have this many on the average, few have to split.
+        const AVERAGE_MAX: usize = KEYS_MAX - KEYS_MAX / 20;
+        let mut depth = 0;
+        while keys >> depth > AVERAGE_MAX && depth < u32::from(DEPTH_MAX) {
+            depth += 1;
+        }
+        let make = || Seg::for_about(depth, keys >> depth);
+        if keys == 0 {
+            return Top::Empty;
+        }
+        if depth == 0 {
+            return Top::Small(make());
+        }
+        let bits = depth.saturating_sub(FANOUT_BITS);
+        let run = 1 << (bits + FANOUT_BITS - depth);
+        let mut entries = Vec::with_capacity(1 << bits);
+        for _ in 0..1u32 << bits {
+            let segs: Vec<Seg<R>> = (0..FANOUT / run).map(|_| make()).collect();
+            entries.push(RootEntry {
+                page: PageRef::alloc(bits, std::array::from_fn(|i| segs[i / run])),
+                sums: Sums::ZERO,
+            });
+        }
+        Top::Tree(Shared::new(Root {
+            bits,
+            deep: 1 << bits,
+            entries,
+            copied: 0,
+        }))
+    }
+
     /// The segment that a hash lies in.
     #[inline(always)]
     pub fn locate(&self, hash: u64) -> Option<Seg<R>> {

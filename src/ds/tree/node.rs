@@ -21,6 +21,16 @@ pub(super) enum Child<L: Leaf, C: Chunk<L>> {
     Inner(Shared<Inner<L, C>>),
 }
 
+impl<L: Leaf, C: Chunk<L>> Child<L, C> {
+    /// The leaf, if it is one.
+    pub fn into_leaf(self) -> Option<C> {
+        match self {
+            Child::Leaf(chunk) => Some(chunk),
+            Child::Inner(_) => None,
+        }
+    }
+}
+
 /// An inner node: never empty, except on the way out.
 pub(super) struct Inner<L: Leaf, C: Chunk<L>> {
     pub slots: SmallVec<[Slot<L, C>; FANOUT]>,
@@ -140,7 +150,7 @@ pub(super) fn alter<L: Leaf, C: Chunk<L>, R>(
     slot: &mut Slot<L, C>,
     path: &[u8],
     left_behind: &mut usize,
-    f: impl FnOnce(&mut C, &mut usize) -> (R, Beside<L>),
+    f: impl FnOnce(&mut C, &mut usize) -> (R, Beside<C>),
 ) -> (R, Grown<L, C>) {
     let node = match &mut slot.child {
         Child::Leaf(chunk) => {
@@ -177,21 +187,25 @@ pub(super) fn alter<L: Leaf, C: Chunk<L>, R>(
 
 /// After an edit: the slot's key and sums, and what came beside the leaf. If nothing is left of the leaf itself, that
 /// takes its place.
-fn settle_leaf<L: Leaf, C: Chunk<L>>(slot: &mut Slot<L, C>, beside: Beside<L>) -> Grown<L, C> {
+fn settle_leaf<L: Leaf, C: Chunk<L>>(slot: &mut Slot<L, C>, beside: Beside<C>) -> Grown<L, C> {
     slot.sum_up();
     match beside {
-        Beside::Before(leaf) | Beside::After(leaf) if slot.leaves == 0 && !leaf.is_empty() => {
-            *slot = Slot::of_leaf(C::new(leaf));
+        Beside::Before(new) | Beside::After(new) if slot.leaves == 0 && !new.leaf().is_empty() => {
+            *slot = Slot::of_leaf(new);
             Grown::No
         }
-        Beside::Before(leaf) if !leaf.is_empty() => Grown::Before(Slot::of_leaf(C::new(leaf))),
-        Beside::After(leaf) if !leaf.is_empty() => Grown::After(Slot::of_leaf(C::new(leaf))),
+        Beside::Before(new) if !new.leaf().is_empty() => Grown::Before(Slot::of_leaf(new)),
+        Beside::After(new) if !new.leaf().is_empty() => Grown::After(Slot::of_leaf(new)),
         _ => Grown::No,
     }
 }
 
 /// Something below child `i` has gone: an empty child goes too, a sparse one is joined with a neighbour.
-fn settle_removal<L: Leaf, C: Chunk<L>>(node: &mut Inner<L, C>, i: usize, left_behind: &mut usize) {
+pub(super) fn settle_removal<L: Leaf, C: Chunk<L>>(
+    node: &mut Inner<L, C>,
+    i: usize,
+    left_behind: &mut usize,
+) {
     if node.slots[i].leaves == 0 {
         node.slots.remove(i);
     } else if node.slots[i].width() <= SPARSE && node.slots.len() > 1 {

@@ -1,0 +1,142 @@
+//! The real server as a replica of ours: it gets all data, straight and through a file, follows every kind of command,
+//! and goes on where it was after its link was cut.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use redstart::cmd::spec::{Flags, Group, Spec};
+use redstart::exec::table::Table;
+use redstart::resp::value::Value;
+
+use crate::generate::Generator;
+use crate::node::{Conn, Node, encode, our_program, peer_program};
+use crate::random::seed;
+
+/// What takes longer will never come.
+const PATIENCE: Duration = Duration::from_secs(60);
+const COMMANDS: usize = 3000;
+const PIPELINE: usize = 50;
+
+/// Every command that changes data, and transactions. What waits would hold the test up.
+fn rows() -> Vec<Spec> {
+    let drawn = |s: &Spec| {
+        let waits = s.flags.has(Flags::BLOCKING);
+        (s.flags.has(Flags::WRITE) && !waits && !matches!(s.name, "migrate" | "restore"))
+            || (s.group == Group::Transactions && s.name != "watch")
+    };
+    let table = Table::new(redstart::admin::rows());
+    table.iter().map(|(_, c)| c.spec).filter(drawn).collect()
+}
+
+/// The value of a field of INFO.
+fn info(conn: &mut Conn, field: &str) -> String {
+    let text = conn.call(&["INFO", "everything"]);
+    let text = String::from_utf8_lossy(text.as_bytes().unwrap()).into_owned();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    line.unwrap_or_default().to_string()
+}
+
+/// Waits until it is so.
+fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !so() {
+        assert!(start.elapsed() < PATIENCE, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn digest(conn: &mut Conn) -> Vec<u8> {
+    conn.call(&["DEBUG", "DIGEST"]).as_bytes().unwrap().to_vec()
+}
+
+/// Waits until the replica has everything, and holds the data of both against each other.
+fn compare(ours: &mut Conn, replica: &mut Conn, context: &str) {
+    wait_until("the replica catches up", || {
+        let offset = info(ours, "master_repl_offset");
+        info(replica, "master_link_status") == "up"
+            && info(replica, "slave_repl_offset") == offset
+            && info(ours, "master_repl_offset") == offset
+    });
+    assert_eq!(digest(ours), digest(replica), "{context}");
+}
+
+/// Writes of every kind, some of them in transactions.
+fn write(ours: &mut Conn, generator: &mut Generator, commands: usize) {
+    for _ in 0..commands / PIPELINE {
+        let mut bytes = Vec::new();
+        for _ in 0..PIPELINE {
+            encode(&generator.next().args, &mut bytes);
+        }
+        // A transaction that was opened ends with the batch.
+        encode(&["DISCARD"], &mut bytes);
+        encode(&["SELECT", "0"], &mut bytes);
+        ours.send_raw(&bytes);
+        for _ in 0..PIPELINE + 2 {
+            ours.reply();
+        }
+    }
+}
+
+fn ok(reply: &Value) {
+    assert_eq!(reply, &Value::Status("OK".into()));
+}
+
+fn replica_follows(diskless: &str) {
+    let seed = seed();
+    let now_s = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    let options = [
+        ["--repl-diskless-sync", diskless],
+        ["--repl-diskless-sync-delay", "0"],
+        ["--repl-backlog-size", "50mb"],
+        // What Redis 7.0 can read.
+        ["--rdb-version", "10"],
+    ];
+    let master = Node::start(&our_program(), &options.concat());
+    let peer = Node::start(&peer_program(), &[]);
+    let (mut ours, mut theirs) = (master.connect(), peer.connect());
+    let mut generator = Generator::new(seed, rows(), now_s);
+    // Keys expire when the master says so, which it does not while both are looked at.
+    ours.call(&["DEBUG", "SET-ACTIVE-EXPIRE", "0"]);
+    ours.call(&["DEBUG", "POPULATE", "50000", "p", "100"]);
+    write(&mut ours, &mut generator, COMMANDS);
+    let port = master.port.to_string();
+    ok(&theirs.call(&["REPLICAOF", "127.0.0.1", &port]));
+    // In the middle of the sync.
+    write(&mut ours, &mut generator, COMMANDS);
+    compare(
+        &mut ours,
+        &mut theirs,
+        &format!("seed {seed}: after the full sync"),
+    );
+    write(&mut ours, &mut generator, COMMANDS);
+    compare(&mut ours, &mut theirs, &format!("seed {seed}: after more"));
+
+    ours.call(&["CLIENT", "KILL", "TYPE", "replica"]);
+    write(&mut ours, &mut generator, COMMANDS);
+    compare(
+        &mut ours,
+        &mut theirs,
+        &format!("seed {seed}: after the cut"),
+    );
+    assert_eq!(info(&mut ours, "sync_full"), "1");
+    assert_eq!(info(&mut ours, "sync_partial_ok"), "1");
+    let line = info(&mut ours, "slave0");
+    let expected = format!("ip=127.0.0.1,port={},state=online,", peer.port);
+    assert!(line.starts_with(&expected), "{line}");
+    ours.call(&["SET", "last", "one"]);
+    assert_eq!(ours.call(&["WAIT", "1", "0"]), Value::Int(1));
+}
+
+#[test]
+fn a_replica_is_fed_straight() {
+    replica_follows("yes");
+}
+
+#[test]
+fn a_replica_is_fed_through_a_file() {
+    replica_follows("no");
+}
