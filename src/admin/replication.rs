@@ -19,6 +19,12 @@ const OTHER_STREAM: Fault = Fault::new("ERR PSYNC FAILOVER replid must match my 
 const FAILING_OVER: Fault = Fault::new("NOMASTERLINK Can't SYNC while failing over");
 const NO_MASTER_LINK: Fault =
     Fault::new("NOMASTERLINK Can't SYNC while not connected with my master");
+const WAIT_ON_REPLICA: Fault = Fault::new(
+    "ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 if a replica is configured to be writable (which is not the default) writes to replicas are just local and are not propagated.",
+);
+const WAITAOF_ON_REPLICA: Fault = Fault::new(
+    "ERR WAITAOF cannot be used with replica instances. Please also note that writes to replicas are just local and are not propagated.",
+);
 const TIMEOUT_NUMBER: Fault = Fault::new("ERR timeout is not an integer or out of range");
 const TIMEOUT_NEGATIVE: Fault = Fault::new("ERR timeout is negative");
 const TIMEOUT_RANGE: Fault = Fault::new("ERR timeout is out of range");
@@ -284,6 +290,9 @@ const WAIT: Row<ServerFn> = Spec::new("wait", 3, Group::Generic)
 
 /// WAIT numreplicas timeout
 fn wait(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
+    if call.server.config.replicaof.is_some() {
+        return Err(WAIT_ON_REPLICA);
+    }
     let replicas = number::parse_i64(args.argv()[1]).ok_or(NOT_INTEGER)?;
     let deadline = deadline(call, args.argv()[2])?;
     let acks = Acks {
@@ -321,6 +330,9 @@ fn waitaof(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
         .filter(|n| *n >= 0)
         .ok_or(NOT_POSITIVE)?;
     let deadline = deadline(call, argv[3])?;
+    if call.server.config.replicaof.is_some() {
+        return Err(WAITAOF_ON_REPLICA);
+    }
     if local && !call.server.config.appendonly {
         return Err(Fault::new(NO_LOG));
     }

@@ -521,6 +521,10 @@ impl TestServer {
         let World { io, again, .. } = &mut self.world;
         let server = &mut self.server;
         while let Some(conn) = server.conns.get_mut(token) {
+            if conn.session.marks.has(Marks::NOT_READ) {
+                self.world.unread.insert(token, data);
+                return;
+            }
             if conn.session.marks.has(Marks::PENDING_INPUT) && conn.may_run() {
                 if server.resume(io, token) {
                     again.push(token);
