@@ -3,6 +3,7 @@
 mod blocking;
 mod links;
 mod rewrite;
+mod replicas;
 
 use std::time::Duration;
 
