@@ -2,8 +2,8 @@
 
 mod blocking;
 mod links;
-mod rewrite;
 mod replicas;
+mod rewrite;
 
 use std::time::Duration;
 
