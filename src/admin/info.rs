@@ -250,6 +250,10 @@ fn server(page: &mut Page, server: &Server, _: &MemoryFigures) {
     page.line("executable", &server.executable);
     page.line("config_file", &server.config_file);
     page.line("io_threads_active", 0);
+    if let Some(shutdown) = server.shutdown {
+        let left_ms = shutdown.until_ms as i64 - server.now.ms() as i64;
+        page.line("shutdown_in_milliseconds", left_ms);
+    }
     if config.port != 0 {
         let binds: String = config
             .bind

@@ -4,6 +4,7 @@ mod blocking;
 mod following;
 mod links;
 mod migrate;
+mod replicas;
 mod rewrite;
 
 use std::time::Duration;
