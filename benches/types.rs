@@ -3,12 +3,19 @@
 //!
 //!     cargo bench --bench types [-- SIZES ... PARTS ...]
 //!
-//! SIZES are numbers of elements (100 1000 ... 10000000), PARTS of costs, pauses, bits (all), or of list, hash, set, zset,
-//! stream.
+//! SIZES are numbers of elements (100 1000 ... 10000000), PARTS of costs, pauses, bits, control (all), or of keyspace, list,
+//! hash, set, zset, stream.
 //!
 //! A whole server runs in this process, without sockets: a turn hands it a batch of requests as bytes and takes its
 //! replies. Times are the loop's thread CPU time, so other programs on the machine only show as cold caches. Freeing
 //! goes to another thread, as in the real server.
+//!
+//! Whose a long turn is. What the kernel does on the thread's time counts as the thread's: a page of fresh memory, whatever
+//! interrupts it. On a virtual machine so does what its host does, unseen: behind a page of fresh memory there may be none
+//! yet, and a host that rearranges its own tables holds a guest up for milliseconds. Three things tell this from our own
+//! doing. With each of the longest turns stands how many pages the kernel gave in it. A collection grows three times in the
+//! same way (the seed is the same), and of each turn the least of the three is kept: what is ours is long in all of them. And
+//! the control takes and reads as much memory, and runs none of our code.
 
 use std::any::Any;
 use std::sync::mpsc::{Sender, channel};
@@ -82,13 +89,57 @@ struct Bench {
     clock: Clock,
     rng: Rng,
     requests: Vec<u8>,
-    /// CPU time of the longest turn, its number, how many took over a millisecond, and the time of all.
-    longest_ns: u64,
-    longest_at: usize,
-    long: usize,
+    /// The longest turns, the longest first.
+    longest: Vec<Turn>,
+    /// What each turn of a run took, in nanoseconds, and the least of all such runs before.
+    all_ns: Vec<u32>,
+    least_ns: Vec<u32>,
+    /// How many there were, how many took over a millisecond, and the time of all.
     turns: usize,
+    long: usize,
     total_ns: u64,
 }
+
+/// A turn: what it took, and what the kernel did meanwhile.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    cpu_ns: u64,
+    wall_ns: u64,
+    at: usize,
+    kernel: Kernel,
+}
+
+/// How often the kernel gave this thread a page of memory, and how often it gave its processor to another.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Kernel {
+    faults: i64,
+    switches: i64,
+}
+
+impl Kernel {
+    fn now() -> Kernel {
+        // SAFETY: plain numbers, which zero is one of; the call fills them in.
+        let usage = unsafe {
+            let mut usage: libc::rusage = std::mem::zeroed();
+            libc::getrusage(libc::RUSAGE_THREAD, &mut usage);
+            usage
+        };
+        Kernel {
+            faults: usage.ru_minflt,
+            switches: usage.ru_nvcsw + usage.ru_nivcsw,
+        }
+    }
+
+    fn since(self, then: Kernel) -> Kernel {
+        Kernel {
+            faults: self.faults - then.faults,
+            switches: self.switches - then.switches,
+        }
+    }
+}
+
+/// Of so many turns it is told what they took.
+const TOLD: usize = 3;
 
 impl Bench {
     fn new() -> Bench {
@@ -114,10 +165,11 @@ impl Bench {
             clock: Clock::system(),
             rng: Rng::new(7),
             requests: Vec::new(),
-            longest_ns: 0,
-            longest_at: 0,
-            long: 0,
+            longest: Vec::with_capacity(TOLD + 1),
+            all_ns: Vec::new(),
+            least_ns: Vec::new(),
             turns: 0,
+            long: 0,
             total_ns: 0,
         }
     }
@@ -135,28 +187,45 @@ impl Bench {
     fn turn(&mut self) {
         let requests = std::mem::take(&mut self.requests);
         self.world.io.clock.advance(Duration::from_micros(20));
-        let start = self.clock.thread_cpu_ns();
-        self.server.sync_clock(&self.world.io);
-        let mut more = self.server.feed(&mut self.world.io, self.token, &requests);
-        before_sleep(&mut self.server, &mut self.world);
-        while more || std::mem::take(&mut self.world.again) {
-            more = self.server.resume(&mut self.world.io, self.token);
-            before_sleep(&mut self.server, &mut self.world);
-        }
-        let took = self.clock.thread_cpu_ns() - start;
-        self.turns += 1;
-        if took > self.longest_ns {
-            (self.longest_ns, self.longest_at) = (took, self.turns);
-        }
-        self.long += usize::from(took > 1_000_000);
-        self.total_ns += took;
+        self.time(|b| {
+            b.server.sync_clock(&b.world.io);
+            let mut more = b.server.feed(&mut b.world.io, b.token, &requests);
+            before_sleep(&mut b.server, &mut b.world);
+            while more || std::mem::take(&mut b.world.again) {
+                more = b.server.resume(&mut b.world.io, b.token);
+                before_sleep(&mut b.server, &mut b.world);
+            }
+        });
         self.requests = requests;
         self.requests.clear();
     }
 
+    /// Runs something as a turn.
+    fn time(&mut self, turn: impl FnOnce(&mut Bench)) {
+        let (kernel, start_ns) = (Kernel::now(), self.clock.mono_ns());
+        let start = self.clock.thread_cpu_ns();
+        turn(self);
+        let cpu_ns = self.clock.thread_cpu_ns() - start;
+        self.turns += 1;
+        if self.longest.len() < TOLD || self.longest.last().is_some_and(|t| cpu_ns > t.cpu_ns) {
+            self.longest.push(Turn {
+                cpu_ns,
+                wall_ns: self.clock.mono_ns() - start_ns,
+                at: self.turns,
+                kernel: Kernel::now().since(kernel),
+            });
+            self.longest.sort_by(|a, b| b.cmp(a));
+            self.longest.truncate(TOLD);
+        }
+        self.all_ns.push(u32::try_from(cpu_ns).unwrap_or(u32::MAX));
+        self.long += usize::from(cpu_ns > 1_000_000);
+        self.total_ns += cpu_ns;
+    }
+
     fn reset(&mut self) {
-        (self.longest_ns, self.total_ns) = (0, 0);
-        (self.turns, self.long) = (0, 0);
+        self.longest.clear();
+        self.all_ns.clear();
+        (self.turns, self.long, self.total_ns) = (0, 0, 0);
     }
 
     /// Runs `count` requests in batches; each is made by `ask` from its number.
@@ -174,13 +243,43 @@ impl Bench {
 
     /// The longest turn of a run.
     fn tell(&self, what: &str, count: usize) {
+        let ms = |ns: u64| ns as f64 / 1e6;
         println!(
-            "  {what:<28}{:9.3} ms, turn {} of {}; {} over 1 ms; {:.3} us a request",
-            self.longest_ns as f64 / 1e6,
-            self.longest_at,
-            self.turns,
+            "  {what:<28}{:9.3} ms; {} of {} over 1 ms; {:.3} us a request",
+            self.longest.first().map_or(0.0, |t| ms(t.cpu_ns)),
             self.long,
+            self.turns,
             self.us_each(count)
+        );
+        for turn in self.longest.iter().filter(|_| self.turns > 1) {
+            println!(
+                "    turn {:<23}{:9.3} ms of {:.3}, {} pages taken, {} switches",
+                turn.at,
+                ms(turn.cpu_ns),
+                ms(turn.wall_ns),
+                turn.kernel.faults,
+                turn.kernel.switches
+            );
+        }
+    }
+
+    /// Keeps the least of this run and the ones before, turn by turn.
+    fn keep_least(&mut self) {
+        if self.least_ns.is_empty() {
+            self.least_ns = self.all_ns.clone();
+        }
+        for (least, &ns) in self.least_ns.iter_mut().zip(&self.all_ns) {
+            *least = ns.min(*least);
+        }
+    }
+
+    fn tell_least(&self) {
+        let longest = self.least_ns.iter().zip(1..).max();
+        let (ns, at) = longest.map_or((0, 0), |(&ns, at)| (ns, at));
+        println!(
+            "  {:<28}{:9.3} ms, turn {at}",
+            "the least of these runs",
+            f64::from(ns) / 1e6
         );
     }
 
@@ -208,6 +307,8 @@ struct Kind {
     add: Ask,
     /// Writes to an element that is there.
     write: Ask,
+    /// Deletes it.
+    delete: &'static [&'static str],
     operations: &'static [(&'static str, Ask)],
 }
 
@@ -215,12 +316,32 @@ const SIXTEEN: &str = "0123456789abcdef";
 
 const KINDS: &[Kind] = &[
     Kind {
+        name: "keyspace",
+        add: |b, i| b.ask(&["SET", &member(i), SIXTEEN]),
+        write: |b, n| {
+            let key = member(b.rng.index(n));
+            b.ask(&["SET", &key, "fedcba9876543210"]);
+        },
+        delete: &["FLUSHALL", "ASYNC"],
+        operations: &[
+            ("GET", |b, n| {
+                let key = member(b.rng.index(n));
+                b.ask(&["GET", &key]);
+            }),
+            ("SET", |b, n| {
+                let key = member(b.rng.index(n));
+                b.ask(&["SET", &key, "fedcba9876543210"]);
+            }),
+        ],
+    },
+    Kind {
         name: "list",
         add: |b, _| b.ask(&["RPUSH", "list", SIXTEEN]),
         write: |b, n| {
             let at = b.rng.index(n).to_string();
             b.ask(&["LSET", "list", &at, "fedcba9876543210"]);
         },
+        delete: &["DEL", "list"],
         operations: &[
             ("LINDEX", |b, n| {
                 let at = b.rng.index(n).to_string();
@@ -246,6 +367,7 @@ const KINDS: &[Kind] = &[
             let field = member(b.rng.index(n));
             b.ask(&["HSET", "hash", &field, "fedcba9876543210"]);
         },
+        delete: &["DEL", "hash"],
         operations: &[
             ("HGET", |b, n| {
                 let field = member(b.rng.index(n));
@@ -265,6 +387,7 @@ const KINDS: &[Kind] = &[
             b.ask(&["SREM", "set", &old]);
             b.ask(&["SADD", "set", &old, &new]);
         },
+        delete: &["DEL", "set"],
         operations: &[
             ("SISMEMBER", |b, n| {
                 let one = member(b.rng.index(n));
@@ -286,6 +409,7 @@ const KINDS: &[Kind] = &[
             let (i, j) = (b.rng.index(n), b.rng.index(n));
             b.ask(&["ZADD", "zset", &score(j), &member(i)]);
         },
+        delete: &["DEL", "zset"],
         operations: &[
             ("ZADD", |b, n| {
                 let (i, j) = (b.rng.index(n), b.rng.index(n));
@@ -322,6 +446,7 @@ const KINDS: &[Kind] = &[
             let id = stream_id(b, n);
             b.ask(&["XDEL", "stream", &id]);
         },
+        delete: &["DEL", "stream"],
         operations: &[
             ("XADD", |b, _| {
                 b.ask(&[
@@ -382,11 +507,29 @@ fn costs(kind: &Kind, sizes: &[usize]) {
     rows.iter().for_each(|row| println!("{row}"));
 }
 
+/// How often a collection grows for its longest turn.
+const GROWTHS: usize = 3;
+
 fn pauses(kind: &Kind, n: usize) {
-    let mut b = Bench::new();
     println!("{}, {n} elements: the longest turn", kind.name);
-    b.run(n, kind.add);
-    b.tell("growing", n);
+    let mut least_ns = Vec::new();
+    for growth in 1..=GROWTHS {
+        // What the one before it used goes back to the kernel: each grows in fresh memory.
+        let _ = redstart::base::alloc::purge();
+        let mut b = Bench::new();
+        b.least_ns = least_ns;
+        b.run(n, kind.add);
+        b.tell("growing", n);
+        b.keep_least();
+        if growth == GROWTHS {
+            b.tell_least();
+            return pauses_when_grown(kind, n, b);
+        }
+        least_ns = b.least_ns;
+    }
+}
+
+fn pauses_when_grown(kind: &Kind, n: usize, mut b: Bench) {
     let start = b.clock.thread_cpu_ns();
     let snapshot = b.server.dbs.snapshot();
     let took = b.clock.thread_cpu_ns() - start;
@@ -394,11 +537,42 @@ fn pauses(kind: &Kind, n: usize) {
     b.run(WRITES, |b, _| (kind.write)(b, n));
     b.tell("writing under the snapshot", WRITES);
     drop(snapshot);
-    b.run(1, |b, _| b.ask(&["DEL", kind.name]));
+    b.run(1, |b, _| b.ask(kind.delete));
     b.tell("deleting", 1);
-    // The same in memory that the kernel has given already: what is left is our own doing.
+    // The same in memory that the kernel has given already.
     b.run(n, kind.add);
     b.tell("growing again", n);
+}
+
+/// As many turns as 10,000,000 requests make, and as much memory as they fill, but none of our code: in each some fresh
+/// memory is filled, and a byte changed here and there in what was filled before. Then the same without the fresh memory.
+fn control() {
+    const MEMORY: usize = 1200 << 20;
+    const TURNS: usize = 10_000_000 / BATCH;
+    const VISITS: usize = 1000;
+    println!("no collection, {} MB: the longest turn", MEMORY >> 20);
+    let mut b = Bench::new();
+    let mut memory = vec![0u8; MEMORY];
+    for (what, grows) in [
+        ("filling fresh memory", true),
+        ("changing what is there", false),
+    ] {
+        b.reset();
+        for turn in 1..=TURNS {
+            let filled = if grows { MEMORY / TURNS * turn } else { MEMORY };
+            let memory = &mut memory[..filled];
+            b.time(|b| {
+                if grows {
+                    memory[MEMORY / TURNS * (turn - 1)..].fill(1);
+                }
+                for _ in 0..VISITS {
+                    let at = b.rng.index(filled);
+                    memory[at] = memory[at].wrapping_add(1);
+                }
+            });
+        }
+        b.tell(what, TURNS);
+    }
 }
 
 /// SETBIT and APPEND on a string of 512 MB with a snapshot alive.
@@ -455,7 +629,10 @@ fn main() {
             pauses(kind, *sizes.iter().max().unwrap_or(&10_000_000));
         }
     }
-    if wanted("bits") {
+    if kinds.is_empty() && wanted("bits") {
         bits();
+    }
+    if kinds.is_empty() && wanted("control") {
+        control();
     }
 }

@@ -51,7 +51,9 @@
 //! changed something, which is several files and a list of them.
 //!
 //! **The replicas.** What changed is one stream of bytes, of which [`repl::backlog`] keeps the end, once for all who read it;
-//! [`repl::history`] says which stream it is and who may go on with it. Like all of [`repl`] they know no socket and no clock.
+//! [`repl::history`] says which stream it is and who may go on with it, and [`repl::master`] what is to be done for each of
+//! them. Like all of [`repl`] they know no socket and no clock: [`server::replicas`] does what they say. Who needs all data
+//! gets a snapshot, straight or through a file: [`server::full_sync`].
 //!
 //! **Connections that we open** ourselves are [`exec::link`]s: names are looked up off the loop, sockets connect without
 //! holding it, and what comes in goes to the link's owner instead of the parser.

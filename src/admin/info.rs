@@ -250,6 +250,10 @@ fn server(page: &mut Page, server: &Server, _: &MemoryFigures) {
     page.line("executable", &server.executable);
     page.line("config_file", &server.config_file);
     page.line("io_threads_active", 0);
+    if let Some(shutdown) = server.shutdown {
+        let left_ms = shutdown.until_ms as i64 - server.now.ms() as i64;
+        page.line("shutdown_in_milliseconds", left_ms);
+    }
     if config.port != 0 {
         let binds: String = config
             .bind
@@ -509,7 +513,7 @@ fn stats(page: &mut Page, server: &Server, _: &MemoryFigures) {
     // It never forks.
     page.line("latest_fork_usec", server.persistence.snapshot_us);
     page.line("total_forks", server.persistence.snapshots);
-    page.line("migrate_cached_sockets", 0);
+    page.line("migrate_cached_sockets", server.migrations.links());
     page.line("slave_expires_tracked_keys", server.own_ttls.len());
     page.lines(&["active_defrag_hits", "active_defrag_misses"], 0);
     page.lines(&["active_defrag_key_hits", "active_defrag_key_misses"], 0);

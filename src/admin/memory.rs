@@ -288,6 +288,8 @@ fn doctor(call: &mut Call<'_>, _: Args<'_>) -> CmdResult {
 const TELLING_BYTES: usize = 5 << 20;
 /// An excess below this is not worth a word, whatever the ratio.
 const TRIFLE_BYTES: i64 = 10 << 20;
+/// What replicas that are behind may take.
+const REPLICAS_BYTES: usize = 10 << 20;
 /// What clients may take on the average.
 const CLIENT_BYTES: usize = 200 << 10;
 
@@ -333,6 +335,14 @@ fn diagnosis(o: &Overhead, clients: usize, allocator: &str) -> String {
         found.push(
             "High process RSS overhead: the process takes more than 1.1 times what the allocator holds: \
              stacks, code, and what libraries map."
+                .to_string(),
+        );
+    }
+    if o.replicas > REPLICAS_BYTES {
+        found.push(
+            "Big replica buffers: more than 10 MB of the replication stream is kept only because a replica has yet \
+             to read it. It, or its network, is too slow: INFO replication shows offsets and lags, CLIENT LIST \
+             what each has yet to be sent."
                 .to_string(),
         );
     }
@@ -425,6 +435,7 @@ mod tests {
         assert!(diagnosis(&o, 1, "").contains("can't find any"));
         o.peak = 151 * mb;
         o.clients = 201 << 10;
+        o.replicas = 11 * mb;
         o.overall = Excess::of(160 * mb, 100 * mb);
         o.fragmentation = Excess::of(19 * mb, 10 * mb);
         let report = diagnosis(&o, 1, "jemalloc-5.3.0");
@@ -434,7 +445,12 @@ mod tests {
             .collect();
         assert_eq!(
             names,
-            ["Peak memory", "High total RSS", "Big client buffers"]
+            [
+                "Peak memory",
+                "High total RSS",
+                "Big replica buffers",
+                "Big client buffers"
+            ]
         );
         assert!(!diagnosis(&o, 2, "").contains("Big client"));
         o.used = mb;

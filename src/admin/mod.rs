@@ -16,6 +16,7 @@ pub mod keyspace;
 pub mod latency;
 pub mod lolwut;
 pub mod memory;
+pub mod migrate;
 pub mod monitor;
 pub mod persistence;
 pub mod pubsub;
@@ -44,6 +45,7 @@ pub fn rows() -> impl Iterator<Item = &'static Row<ServerFn>> {
         latency::ROWS,
         lolwut::ROWS,
         memory::ROWS,
+        migrate::ROWS,
         monitor::ROWS,
         persistence::ROWS,
         pubsub::ROWS,

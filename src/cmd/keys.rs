@@ -267,8 +267,15 @@ impl Keys<'_> {
         let hash = self.hash(key);
         let rng = &mut *self.rng;
         let mut entry = self.dbs.db_mut(self.index).entry_mut(hash, key)?;
-        let (result, is_empty) = entry.change(|container| change(container, rng))?;
+        let changed = entry.change(|container| change(container, rng));
         drop(entry);
+        self.after_change(key, changed)
+    }
+
+    /// A container that was left empty goes; `None` if it was no such container.
+    #[inline]
+    fn after_change<R>(&mut self, key: &[u8], changed: Option<(R, bool)>) -> Option<(R, Gone)> {
+        let (result, is_empty) = changed?;
         if is_empty {
             self.remove(key);
         }
@@ -342,14 +349,9 @@ impl Keys<'_> {
         if !self.no_touch {
             entry.set_access(clock.touched(entry.access(), || rng.f64()));
         }
-        let Some((result, is_empty)) = entry.change(|container| change(container, rng)) else {
-            return Ok(Err(WRONG_TYPE));
-        };
+        let changed = entry.change(|container| change(container, rng));
         drop(entry);
-        if is_empty {
-            self.remove(key);
-        }
-        Ok(Ok((result, Gone(is_empty))))
+        Ok(self.after_change(key, changed).ok_or(WRONG_TYPE))
     }
 
     /// Stores a container, whatever was there, without a time to live. Tells as [`Keys::set`].

@@ -20,6 +20,7 @@ pub mod hyperloglog;
 pub mod keys;
 pub mod lcs;
 pub mod list;
+pub mod numkeys;
 pub mod object;
 pub mod scan;
 pub mod session;

@@ -8,8 +8,9 @@ use smallvec::SmallVec;
 use crate::base::number::parse_i64;
 use crate::cmd::fault::{CmdResult, DONE, Fault, SYNTAX};
 use crate::cmd::keys::Keys;
+use crate::cmd::numkeys;
 use crate::cmd::set::{reply_elem, rules};
-use crate::cmd::spec::{Acl, Arg, Begin, Find, Flags, Group, KeyFlags, KeyRef, KeySpec, Spec};
+use crate::cmd::spec::{Acl, Arg, Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::cmd::{Args, Ctx, DataFn, Row, is_word};
 use crate::config::NotifyFlags;
 use crate::ds::listpack::Elem;
@@ -25,9 +26,10 @@ pub static ROWS: &[Row<DataFn>] = &[
     SDIFFSTORE,
 ];
 
-const ALL_READ: &[KeySpec] = &[KeySpec::range(1, -1, 1).flags(KeyFlags::RO.or(KeyFlags::ACCESS))];
+const READ: KeyFlags = KeyFlags::RO.or(KeyFlags::ACCESS);
+const ALL_READ: &[KeySpec] = &[KeySpec::range(1, -1, 1).flags(READ)];
 const STORED: KeySpec = KeySpec::at(1).flags(KeyFlags::OW.or(KeyFlags::UPDATE));
-const SOURCES: KeySpec = KeySpec::range(2, -1, 1).flags(KeyFlags::RO.or(KeyFlags::ACCESS));
+const SOURCES: KeySpec = KeySpec::range(2, -1, 1).flags(READ);
 const SOURCE_ARGS: &[Arg] = &[Arg::key("key", 0).multiple()];
 const STORE_ARGS: &[Arg] = &[Arg::key("destination", 0), Arg::key("key", 1).multiple()];
 
@@ -112,21 +114,13 @@ const SINTERCARD: Row<DataFn> = Spec::new("sintercard", -3, Group::Set)
     .since("7.0.0")
     .cost("O(N*M) at worst, with N the size of the smallest of M sets")
     .about("Replies how many members all of several sets have.")
-    .keys(&[KeySpec::new(
-        Begin::Index(1),
-        Find::KeyNum {
-            at: 0,
-            first: 1,
-            step: 1,
-        },
-    )
-    .flags(KeyFlags::RO.or(KeyFlags::ACCESS))])
+    .keys(&[numkeys::spec(1, READ)])
     .args(&[
         Arg::int("numkeys"),
         Arg::key("key", 0).multiple(),
         Arg::int("limit").token("LIMIT").optional(),
     ])
-    .find_keys(sintercard_keys)
+    .find_keys(|argv| numkeys::find(argv, 1, READ))
     .run(sintercard);
 
 const NUMKEYS: Fault = Fault::new("ERR numkeys should be greater than 0");
@@ -135,8 +129,7 @@ const LIMIT: Fault = Fault::new("ERR LIMIT can't be negative");
 
 /// SINTERCARD numkeys key [key ...] [LIMIT n]: replies how many all have in common, counting no further than the limit.
 fn sintercard(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
-    let count = parse_i64(args.next()?).filter(|n| *n > 0).ok_or(NUMKEYS)?;
-    let count = usize::try_from(count).map_err(|_| NUMKEYS)?;
+    let count = numkeys::positive(args.next()?, NUMKEYS)?;
     if count > args.left() {
         return Err(TOO_MANY_KEYS);
     }
@@ -162,14 +155,6 @@ fn sintercard(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
     }
     cx.reply.int(size);
     DONE
-}
-
-/// As many keys as the first argument says.
-fn sintercard_keys(args: &[&[u8]]) -> Option<Vec<KeyRef>> {
-    let count = usize::try_from(parse_i64(args.get(1)?)?).ok()?;
-    let flags = KeyFlags::RO | KeyFlags::ACCESS;
-    let fits = count > 0 && count <= args.len() - 2;
-    fits.then(|| (2..2 + count).map(|pos| KeyRef { pos, flags }).collect())
 }
 
 const SINTERSTORE: Row<DataFn> = Spec::new("sinterstore", -3, Group::Set)

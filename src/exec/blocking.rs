@@ -137,6 +137,8 @@ impl Server {
                 self.blocked.for_shutdown.retain(|&t| t != token);
             }
             Why::Paused => self.blocked.paused.retain(|&t| t != token),
+            Why::Held => self.held.waiting.retain(|&t| t != token),
+            Why::Migrates => self.migrations.forget_caller(token),
         }
         Some(parked)
     }
@@ -157,7 +159,7 @@ impl Server {
         let Some(parked) = self.unpark(token) else {
             return;
         };
-        if matches!(parked.why, Why::Paused) {
+        if matches!(parked.why, Why::Paused | Why::Held | Why::Migrates) {
             return;
         }
         match error {
@@ -283,21 +285,23 @@ impl Server {
     /// CLIENT PAUSE is over: the held-up commands run, oldest first.
     pub fn resume_paused(&mut self, io: &mut dyn Io) {
         for token in std::mem::take(&mut self.blocked.paused) {
-            let Some(conn) = self.conns.get_mut(token) else {
-                continue;
-            };
-            let Some(parked) = conn.parked.take() else {
-                continue;
-            };
-            let argv = parked.args.slices();
-            self.tick(io);
-            let args = Args::new(&argv, parked.args.big());
-            self.request(io, token, args, Resolved::Command(parked.command), &[]);
+            self.request_again(io, token);
             if self.is_from_master(token) {
                 self.stream_ran(token, &[]);
                 self.end_bad_stream(io);
             }
-            self.resumable.push(token);
         }
+    }
+
+    /// A command that was parked before it ran comes to the gate again.
+    pub(super) fn request_again(&mut self, io: &mut dyn Io, token: Token) {
+        let Some(parked) = self.conns.get_mut(token).and_then(|c| c.parked.take()) else {
+            return;
+        };
+        let argv = parked.args.slices();
+        self.tick(io);
+        let args = Args::new(&argv, parked.args.big());
+        self.request(io, token, args, Resolved::Command(parked.command), &[]);
+        self.resumable.push(token);
     }
 }

@@ -61,6 +61,10 @@ pub enum Why {
     /// SHUTDOWN, which waits for replicas.
     Shutdown,
     Paused,
+    /// For keys that are on their way to another server: it has yet to run.
+    Held,
+    /// MIGRATE, for the other server.
+    Migrates,
 }
 
 /// See the head of the file.

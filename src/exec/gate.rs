@@ -32,6 +32,7 @@ const NO_MULTI: Fault = Fault::new("ERR Command not allowed inside a transaction
 enum Verdict {
     Run,
     Queue,
+    /// Clients are paused.
     Wait,
 }
 
@@ -40,7 +41,7 @@ pub enum Checked {
     Run,
     /// It has replied why not.
     Refused,
-    /// It is parked again: clients are paused.
+    /// It is parked again.
     Waits,
 }
 
@@ -90,9 +91,12 @@ impl Server {
             }
         };
         match checked {
+            Ok((id, Verdict::Run)) if self.is_held_up(token, id, &args) => {
+                self.postpone(token, id, &args, Why::Held);
+            }
             Ok((id, Verdict::Run)) => self.call_top(io, token, id, args, hints),
             Ok((id, Verdict::Queue)) => self.queue(token, id, &args),
-            Ok((id, Verdict::Wait)) => self.postpone(token, id, &args),
+            Ok((id, Verdict::Wait)) => self.postpone(token, id, &args, Why::Paused),
             Err((id, fault)) => self.reject(token, id, &fault),
         }
     }
@@ -110,6 +114,7 @@ impl Server {
             || self.pause.write_until.is_some()
             || self.pause.for_shutdown
             || self.pause.for_failover;
+        let paused = paused || !self.held.is_empty();
         let unsaved = self.persistence.error.is_some() || self.lacks_replicas();
         if limited || paused || self.loading || self.async_loading || unsaved {
             return false;
@@ -140,9 +145,13 @@ impl Server {
         args: &Args<'_>,
     ) -> Checked {
         match self.check(io, token, id) {
+            Ok(Verdict::Run | Verdict::Queue) if self.is_held_up(token, id, args) => {
+                self.postpone(token, id, args, Why::Held);
+                Checked::Waits
+            }
             Ok(Verdict::Run | Verdict::Queue) => Checked::Run,
             Ok(Verdict::Wait) => {
-                self.postpone(token, id, args);
+                self.postpone(token, id, args, Why::Paused);
                 Checked::Waits
             }
             Err((id, fault)) => {
@@ -332,7 +341,7 @@ impl Server {
         conn.reply.status("QUEUED");
     }
 
-    fn postpone(&mut self, token: Token, id: CommandId, args: &Args<'_>) {
+    fn postpone(&mut self, token: Token, id: CommandId, args: &Args<'_>, why: Why) {
         let Some(conn) = self.conns.get_mut(token) else {
             return;
         };
@@ -340,13 +349,16 @@ impl Server {
             return;
         }
         let args = crate::cmd::args::OwnedArgs::copy(args);
+        match why {
+            Why::Held => self.held.waiting.push(token),
+            _ => self.blocked.paused.push(token),
+        }
         conn.parked = Some(Box::new(Parked {
             args,
             command: id,
-            why: Why::Paused,
+            why,
             spent_us: 0,
         }));
-        self.blocked.paused.push(token);
     }
 
     /// Replies a refusal; a transaction being put together is doomed by it.

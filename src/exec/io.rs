@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::{Config, Text};
+use crate::exec::link::Target;
 use crate::exec::pipe::{Pipe, PipeWriter, Wake};
+use crate::resp::reply::Reply;
 
 /// Memory as the operating system and the allocator see it, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,6 +93,15 @@ pub trait Io {
     fn wake(&self) -> Wake;
     /// A pipe from a job to the loop.
     fn pipe(&self) -> (Pipe, PipeWriter);
+    /// Talks to another server while everybody waits (MIGRATE where nothing may come between): sends a request and gives
+    /// so many lines of what it answers. Each step may take `timeout_ms`.
+    fn exchange(
+        &mut self,
+        target: &Target,
+        request: &Reply,
+        lines: usize,
+        timeout_ms: u64,
+    ) -> Exchange;
     /// Holds the loop (DEBUG SLEEP).
     fn sleep_us(&mut self, us: u64);
     /// Bytes in transparent huge pages (LATENCY DOCTOR). The kernel walks all pages for it.
@@ -106,6 +117,25 @@ pub trait Io {
     fn mallctl_str(&mut self, name: &str, new: Option<&str>) -> std::io::Result<Option<String>>;
     /// Ends the process the hard way. It returns only in the simulator, or if it could not be done.
     fn crash(&mut self, how: Crash);
+}
+
+/// Where a talk with another server is, or broke off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    Connecting,
+    Writing,
+    Reading,
+}
+
+/// What came of [`Io::exchange`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exchange {
+    /// The lines that came, without their ends.
+    pub lines: Vec<Vec<u8>>,
+    /// Where it broke off, if it did.
+    pub broken: Option<Stage>,
+    /// It did so because the other side took too long.
+    pub timed_out: bool,
 }
 
 /// How DEBUG ends the process.

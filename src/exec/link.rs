@@ -27,6 +27,7 @@ use crate::exec::server::{Effect, Server};
 pub enum Owner {
     /// The master's, see `server/follow.rs`.
     Master,
+    Migrate,
     /// A test that notes what it hears.
     #[cfg(test)]
     Test,
@@ -191,6 +192,7 @@ impl Server {
         };
         match owner {
             Owner::Master => self.hear_master(io, token, news),
+            Owner::Migrate => self.migration_news(io, token, news),
             #[cfg(test)]
             Owner::Test => {
                 self.links.heard.push(format!("{} {news:?}", token.0));

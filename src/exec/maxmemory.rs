@@ -7,6 +7,9 @@ use crate::db::evict;
 use crate::exec::io::Io;
 use crate::exec::server::Server;
 
+/// So many choices may fall on keys that are held.
+const HELD_TRIES: usize = 32;
+
 impl Server {
     /// Memory that `maxmemory` is about: all that is allocated, without what only a snapshot holds
     /// and without buffers that grow because keys are evicted.
@@ -59,12 +62,23 @@ impl Server {
         enough
     }
 
-    fn evict_one(&mut self, io: &mut dyn Io) -> bool {
+    /// The key that goes next; not one that is on its way to another server, for that would free nothing.
+    fn choose_victim(&mut self) -> Option<(u32, Box<[u8]>)> {
         let clock = access_clock(&self.config, self.now.ms());
         let (policy, samples) = (self.config.maxmemory_policy, self.config.maxmemory_samples);
-        let pool = &mut self.evict_pool;
-        let below = |n| self.rng.below(n);
-        let Some((db, key)) = evict::choose(&self.dbs, pool, policy, samples, &clock, below) else {
+        for _ in 0..HELD_TRIES {
+            let pool = &mut self.evict_pool;
+            let below = |n| self.rng.below(n);
+            let chosen = evict::choose(&self.dbs, pool, policy, samples, &clock, below)?;
+            if !self.held.has(&chosen.1) {
+                return Some(chosen);
+            }
+        }
+        None
+    }
+
+    fn evict_one(&mut self, io: &mut dyn Io) -> bool {
+        let Some((db, key)) = self.choose_victim() else {
             return false;
         };
         let start_ns = io.mono_ns();

@@ -4,7 +4,7 @@
 //! [`gate`] asks whether a command may run now; [`call`] runs it, measures it and drains the unit
 //! of what it changed, which [`propagate`] hands on; [`multi`], [`blocking`], [`pubsub`] and [`notify`]
 //! hold what outlives a single command; [`replication`] is the stream and who follows it, [`acks`] those who
-//! wait for them; [`link`] has the connections that we open ourselves; [`slowlog`] and [`latency`] remember
+//! wait for them; [`migrate`] sends keys to other servers, which [`held`] holds meanwhile; [`link`] has the connections that we open ourselves; [`slowlog`] and [`latency`] remember
 //! what took long.
 
 pub mod acks;
@@ -15,11 +15,13 @@ pub mod clients;
 pub mod conn;
 pub mod following;
 pub mod gate;
+pub mod held;
 pub mod inlet;
 pub mod io;
 pub mod latency;
 pub mod link;
 pub mod maxmemory;
+pub mod migrate;
 pub mod multi;
 pub mod notify;
 pub mod persistence;

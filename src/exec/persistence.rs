@@ -23,6 +23,8 @@ pub enum Errand {
     Receive,
     /// Reading a piece of a file for a replica.
     Bulk,
+    /// Packing keys that MIGRATE is to send.
+    Pack,
     /// Removing a file, which nobody waits for.
     Unlink,
 }

@@ -14,9 +14,11 @@ use crate::db::watch::WatchTable;
 use crate::exec::aof::Aof;
 use crate::exec::blocking::Blocked;
 use crate::exec::conn::{Conn, Conns, Peer, Token};
+use crate::exec::held::Held;
 use crate::exec::io::{Io, ProcessFacts};
 use crate::exec::latency::LatencyMonitor;
 use crate::exec::link::{Links, Target};
+use crate::exec::migrate::Migrations;
 use crate::exec::persistence::{Errand, Persistence, Work};
 use crate::exec::pubsub::PubSub;
 use crate::exec::replication::Replication;
@@ -147,6 +149,8 @@ pub struct Server {
     pub watch: WatchTable,
     pub conns: Conns,
     pub links: Links,
+    pub held: Held,
+    pub migrations: Migrations,
     pub pubsub: PubSub,
     pub blocked: Blocked,
     pub slowlog: SlowLog,
@@ -253,6 +257,8 @@ impl Server {
             watch: WatchTable::default(),
             conns: Conns::default(),
             links: Links::default(),
+            held: Held::default(),
+            migrations: Migrations::default(),
             pubsub: PubSub::new(rng.next_u64()),
             blocked: Blocked::default(),
             slowlog: SlowLog::default(),

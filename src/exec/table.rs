@@ -72,6 +72,8 @@ pub enum Needs {
     /// Allowed to a RESP2 subscriber.
     Pubsub,
     Ping,
+    /// Concerns all keys at once: waits while one is held.
+    AllKeys,
 }
 
 /// All commands. Made once at the start.
@@ -328,6 +330,7 @@ fn needs(name: &str) -> Needs {
         "exec" => Needs::Exec,
         "quit" | "reset" => Needs::Leave,
         "ping" => Needs::Ping,
+        "flushall" | "flushdb" | "swapdb" | "debug" => Needs::AllKeys,
         "subscribe" | "unsubscribe" | "psubscribe" | "punsubscribe" | "ssubscribe"
         | "sunsubscribe" => Needs::Pubsub,
         _ => Needs::Nothing,

@@ -434,6 +434,11 @@ impl Entry {
         self.shape().class() + self.heap().map_or(0, |heap| heap.memory_bytes())
     }
 
+    /// True if both own the same allocation: then neither has changed since one was cloned from the other.
+    pub fn is_same(&self, other: &Entry) -> bool {
+        self.0.ptr() == other.0.ptr()
+    }
+
     /// Of [`memory_bytes`](Self::memory_bytes), what goes when this owner goes: nothing while there are others.
     pub fn freed_by_drop(&self) -> usize {
         if !self.is_unique() {

@@ -5,12 +5,11 @@
 //! which (`hash-max-listpack-entries`, `hash-max-listpack-value`), because `OBJECT ENCODING` shows it; a hash never goes
 //! back. The limits come in from outside ([`HashRules`]), since they may change between two commands.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use super::entry::Entry;
 use super::string::Str;
-use super::table::{Table, left_behind, select, struct_bytes};
+use super::table::{Table, draw, left_behind, select, struct_bytes};
 use super::value::{
     COMPACT_MAX, Compact, Container, Encoding, Heap, HeapMut, Type, Value, ValueRef,
 };
@@ -151,31 +150,16 @@ impl<'a> HashRef<'a> {
         if let HashRef::Listpack(_) = self
             && count > 1
         {
-            // One walk, instead of one a draw.
-            let all: Vec<Pair<'a>> = self.iter().collect();
-            (0..count).for_each(|_| f(all[rng.index(all.len())]));
-            return;
+            return draw(self.iter(), count, rng, f);
         }
         (0..count).map_while(|_| self.random(rng)).for_each(&mut f);
     }
 
     /// Calls `f` with `count` fields, none twice, each selection as likely as any other. At most all of them.
     pub fn select(self, count: usize, rng: &mut Rng, mut f: impl FnMut(Pair<'a>)) {
-        let len = self.len();
-        let table = match self {
-            // Where much of the hash is wanted, most draws would find what was drawn before.
-            HashRef::Table(table) if count <= len / 3 => table,
-            _ => return select(self.iter(), len, count, |n| rng.below(n), f),
-        };
-        let mut drawn = BTreeSet::new();
-        while drawn.len() < count {
-            let Some(entry) = table.random(|n| rng.below(n)) else {
-                return;
-            };
-            // Nothing moves meanwhile: a field's address tells it from the others.
-            if drawn.insert(entry.key().as_ptr().addr()) {
-                f(pair_of(entry));
-            }
+        match self {
+            HashRef::Table(table) => table.select(count, rng, |entry| f(pair_of(entry))),
+            small => select(small.iter(), small.len(), count, |n| rng.below(n), f),
         }
     }
 

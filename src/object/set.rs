@@ -16,10 +16,9 @@
 //! The small forms are sorted integers or a list to be searched from its start: cheap because small. The `hashtable` is
 //! a dict of shared segments, of which a write under a snapshot copies one; the small ones are copied whole.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
-use super::table::{Table, select, struct_bytes};
+use super::table::{Table, draw, select, struct_bytes};
 use super::value::{COMPACT_MAX, Compact, Container, Encoding, Heap, HeapMut, Type, ValueRef};
 use crate::base::number::parse_i64;
 use crate::base::rng::Rng;
@@ -182,33 +181,16 @@ impl<'a> SetRef<'a> {
         if let SetRef::Listpack(list) = self
             && count > 1
         {
-            // One walk, instead of one a draw.
-            let all: Vec<Elem<'a>> = list.iter().collect();
-            (0..count).for_each(|_| f(all[rng.index(all.len())]));
-            return;
+            return draw(list.iter(), count, rng, f);
         }
         (0..count).map_while(|_| self.random(rng)).for_each(&mut f);
     }
 
     /// Calls `f` with `count` members, none twice, each selection as likely as any other. At most all of them.
     pub fn select(self, count: usize, rng: &mut Rng, mut f: impl FnMut(Elem<'a>)) {
-        let len = self.len();
-        let SetRef::Table(table) = self else {
-            return select(self.iter(), len, count, |n| rng.below(n), f);
-        };
-        // Where much of the set is wanted, most draws would find what was drawn before.
-        if count > len / 3 {
-            return select(self.iter(), len, count, |n| rng.below(n), f);
-        }
-        let mut drawn = BTreeSet::new();
-        while drawn.len() < count {
-            let Some(member) = table.random(|n| rng.below(n)) else {
-                return;
-            };
-            // Nothing moves meanwhile: a member's address tells it from the others.
-            if drawn.insert(member.bytes().as_ptr().addr()) {
-                f(Elem::Str(member.bytes()));
-            }
+        match self {
+            SetRef::Table(table) => table.select(count, rng, |m| f(Elem::Str(m.bytes()))),
+            small => select(small.iter(), small.len(), count, |n| rng.below(n), f),
         }
     }
 

@@ -4,8 +4,11 @@
 //! snapshot's sake. The keyspace asks for the tally after each write (`take_left_behind`), so that this memory does not
 //! count as the live data's.
 
+use std::collections::BTreeSet;
+
 use super::entry::Entry;
 use crate::base::alloc::size_class;
+use crate::base::rng::Rng;
 use crate::ds::dict::{self, Dict, Filling, HashKey, Iter, Record, Weight};
 use crate::ds::member::Member;
 
@@ -123,6 +126,24 @@ impl<R: Weighed> Table<R> {
         self.dict.random(below)
     }
 
+    /// Calls `f` with `count` records, none twice, each selection as likely as any other. At most all of them.
+    pub fn select<'a>(&'a self, count: usize, rng: &mut Rng, mut f: impl FnMut(&'a R)) {
+        // Where much of the table is wanted, most draws would find what was drawn before.
+        if count > self.len() / 3 {
+            return select(self.iter(), self.len(), count, |n| rng.below(n), f);
+        }
+        let mut drawn = BTreeSet::new();
+        while drawn.len() < count {
+            let Some(record) = self.random(|n| rng.below(n)) else {
+                return;
+            };
+            // Nothing moves meanwhile: a key's address tells its record from the others.
+            if drawn.insert(record.key().as_ptr().addr()) {
+                f(record);
+            }
+        }
+    }
+
     /// Calls `f` with about `count` records from a cursor on, see [`Dict::scan`].
     pub fn scan(&self, cursor: u64, count: usize, f: impl FnMut(&R)) -> u64 {
         self.dict.scan(cursor, count, f)
@@ -165,6 +186,19 @@ pub fn left_behind<R: Weighed>(record: &R) -> usize {
     } else {
         record.memory_bytes()
     }
+}
+
+/// Calls `f` with `count` of the items of a listpack drawn one by one from all of them, so that one may come several times.
+/// There is at least one.
+pub fn draw<T: Copy>(
+    items: impl Iterator<Item = T>,
+    count: usize,
+    rng: &mut Rng,
+    mut f: impl FnMut(T),
+) {
+    // One walk, instead of one a draw.
+    let all: Vec<T> = items.collect();
+    (0..count).for_each(|_| f(all[rng.index(all.len())]));
 }
 
 /// Calls `f` with `count` of the items, no item twice and every selection as likely as any other, in their order. Items

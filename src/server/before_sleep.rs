@@ -59,6 +59,7 @@ pub fn before_sleep(server: &mut Server, world: &mut dyn Outside) {
 
 fn give_up_waiting(server: &mut Server, io: &mut dyn Io) {
     server.expire_blocked();
+    server.expire_migrations(io);
     server.pause.end_at(server.now.ms());
     if std::mem::take(&mut server.pause.eased) {
         server.resume_paused(io);

@@ -43,10 +43,12 @@ pub enum Lane {
     Receive,
     /// Reading a file for a replica, a piece at a time.
     ReadFile,
+    /// Packing keys for another server.
+    Pack,
 }
 
 /// All lanes, in the order of their numbers.
-pub const LANES: [Lane; 9] = [
+pub const LANES: [Lane; 10] = [
     Lane::CloseFile,
     Lane::Aof,
     Lane::LazyFree,
@@ -56,6 +58,7 @@ pub const LANES: [Lane; 9] = [
     Lane::Resolve,
     Lane::Receive,
     Lane::ReadFile,
+    Lane::Pack,
 ];
 
 impl Lane {
@@ -70,6 +73,7 @@ impl Lane {
             Lane::Resolve => "bio_resolve",
             Lane::Receive => "bio_receive",
             Lane::ReadFile => "bio_read_file",
+            Lane::Pack => "bio_pack",
         }
     }
 
@@ -77,7 +81,7 @@ impl Lane {
     /// it still gets a quarter of a core that the loop keeps busy.
     fn niceness(self) -> i32 {
         match self {
-            Lane::Aof | Lane::Load | Lane::Resolve | Lane::Receive => 0,
+            Lane::Aof | Lane::Load | Lane::Resolve | Lane::Receive | Lane::Pack => 0,
             Lane::CloseFile | Lane::LazyFree | Lane::Save | Lane::Rewrite | Lane::ReadFile => 5,
         }
     }

@@ -38,6 +38,7 @@ impl Server {
         }
         self.clients_cron();
         self.load_cron();
+        self.migrate_cron();
         self.shutdown_cron(io);
         // Before saves, so that one for replicas goes first.
         self.replication_cron(io);

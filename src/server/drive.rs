@@ -89,6 +89,7 @@ pub(super) fn lane_of(errand: Errand) -> Lane {
         Errand::Load => Lane::Load,
         Errand::Receive => Lane::Receive,
         Errand::Bulk => Lane::ReadFile,
+        Errand::Pack => Lane::Pack,
         Errand::Unlink => Lane::CloseFile,
     }
 }
@@ -100,6 +101,7 @@ pub(super) fn errand_of(lane: Lane) -> Option<Errand> {
         Lane::Load => Some(Errand::Load),
         Lane::Receive => Some(Errand::Receive),
         Lane::ReadFile => Some(Errand::Bulk),
+        Lane::Pack => Some(Errand::Pack),
         // Purging gives nothing back that anybody waits for.
         _ => None,
     }
@@ -250,6 +252,7 @@ fn sleep_for(server: &Server, now_ns: u64, next_cron_ns: u64) -> Duration {
     let now_ms = server.now.ms();
     for at_ms in [
         server.blocked.next_deadline(),
+        server.migrations.next_deadline(),
         server.pause.all_until,
         server.pause.write_until,
     ]

@@ -8,6 +8,7 @@
 
 mod dial;
 mod doors;
+mod exchange;
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
@@ -31,6 +32,7 @@ use crate::resp::reply::Reply;
 
 pub use dial::{Dialled, look_up};
 pub use doors::Doors;
+pub use exchange::exchange;
 
 /// Tokens below this are listeners, the others connections.
 const LISTENERS_MAX: usize = 64;

@@ -9,14 +9,16 @@ use std::time::Duration;
 
 use crate::base::{alloc, errno};
 use crate::config::{Choice, Config, OomScoreAdj, Text, file};
-use crate::exec::io::{Crash, Disk, Io, MemoryFigures, ProcessFacts, Setting};
+use crate::exec::io::{Crash, Disk, Exchange, Io, MemoryFigures, ProcessFacts, Setting};
+use crate::exec::link::Target;
 use crate::exec::pipe::{Pipe, PipeWriter, Wake};
+use crate::resp::reply::Reply;
 use crate::server::disk::RealDisk;
 use crate::server::drive::Os;
 use crate::server::log::{self as server_log, Verbosity};
 use crate::server::proc_title::{self, TitleVars};
 use crate::server::process::{self, OomMode};
-use crate::server::{crash, procfs};
+use crate::server::{crash, net, procfs};
 
 /// How the process was started.
 #[derive(Debug, Default)]
@@ -148,6 +150,16 @@ impl Io for Os {
 
     fn pipe(&self) -> (Pipe, PipeWriter) {
         Pipe::new(PIPE_BYTES, self.wake())
+    }
+
+    fn exchange(
+        &mut self,
+        target: &Target,
+        request: &Reply,
+        lines: usize,
+        timeout_ms: u64,
+    ) -> Exchange {
+        net::exchange(target, request, lines, timeout_ms)
     }
 
     fn sleep_us(&mut self, us: u64) {

@@ -336,6 +336,7 @@ impl Server {
                     self.piece_read(*read);
                 }
             }
+            Errand::Pack => self.keys_packed(io, outcome),
             // It was tried.
             Errand::Unlink => {}
         }

@@ -6,7 +6,7 @@
 //! the same steps give the same bytes.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,12 +19,13 @@ use crate::cmd::session::Marks;
 use crate::config::{Config, Text};
 use crate::exec::aof::State;
 use crate::exec::conn::{Peer, Token};
-use crate::exec::io::{Crash, Disk, Io, MemoryFigures, ProcessFacts, Setting};
+use crate::exec::io::{Crash, Disk, Exchange, Io, MemoryFigures, ProcessFacts, Setting, Stage};
 use crate::exec::link::Target;
 use crate::exec::persistence::{Errand, Work};
 use crate::exec::pipe::{Pipe, PipeWriter, Wake};
 use crate::exec::server::Server;
 use crate::exec::table::Table;
+use crate::resp::reply::Reply;
 use crate::resp::value::{Decoder, Value};
 use crate::server::before_sleep::{Outside, before_sleep};
 use crate::server::bio::{InlineJobs, Jobs, Lane};
@@ -51,6 +52,9 @@ pub struct TestIo {
     pub refuses: fn(Setting, &Config) -> bool,
     pub crashes: Vec<Crash>,
     pub purges: usize,
+    /// What was said to other servers while the loop waited, and what they will answer; nobody is there if that is out.
+    pub said: Vec<(Target, Vec<u8>)>,
+    pub answers: VecDeque<Exchange>,
 }
 
 impl Default for TestIo {
@@ -65,6 +69,8 @@ impl Default for TestIo {
             refuses: |_, _| false,
             crashes: Vec::new(),
             purges: 0,
+            said: Vec::new(),
+            answers: VecDeque::new(),
         }
     }
 }
@@ -139,6 +145,14 @@ impl Io for TestIo {
         Pipe::new(usize::MAX, Box::new(|| ()))
     }
 
+    fn exchange(&mut self, target: &Target, request: &Reply, _: usize, _: u64) -> Exchange {
+        self.said.push((target.clone(), request.to_vec()));
+        self.answers.pop_front().unwrap_or(Exchange {
+            broken: Some(Stage::Connecting),
+            ..Exchange::default()
+        })
+    }
+
     fn sleep_us(&mut self, us: u64) {
         self.clock.advance(Duration::from_micros(us));
     }
@@ -181,6 +195,8 @@ struct World {
     again: Vec<Token>,
     /// Links that were to be connected, and nobody has said yet how that went.
     dialled: Vec<(Token, Target)>,
+    /// Connections that take nothing.
+    clogged: Vec<Token>,
     /// Jobs wait.
     jobs_held: bool,
 }
@@ -200,7 +216,8 @@ impl Outside for World {
                 continue;
             };
             conn.write_queued = false;
-            if conn.session.marks.has(Marks::CLOSE_ASAP) || conn.write_blocked {
+            let clogged = self.clogged.contains(&token);
+            if conn.session.marks.has(Marks::CLOSE_ASAP) || conn.write_blocked || clogged {
                 continue;
             }
             let mut bytes = conn.reply.to_vec();
@@ -223,6 +240,7 @@ impl Outside for World {
 
     fn close(&mut self, token: Token) {
         self.unread.remove(&token);
+        self.clogged.retain(|&t| t != token);
         self.dialled.retain(|(t, _)| *t != token);
     }
 
@@ -320,6 +338,11 @@ impl TestServer {
         self.turn();
     }
 
+    /// The other side of this connection takes nothing from now on.
+    pub fn clog(&mut self, token: Token) {
+        self.world.clogged.push(token);
+    }
+
     /// Nobody takes it, or it breaks, for this reason.
     pub fn break_link(&mut self, token: Token, why: &str) {
         self.world.dialled.retain(|(t, _)| *t != token);
@@ -383,6 +406,7 @@ impl TestServer {
         let now_us = self.world.io.unix_us();
         let deadlines = [
             self.server.blocked.next_deadline(),
+            self.server.migrations.next_deadline(),
             self.server.pause.all_until,
             self.server.pause.write_until,
         ];

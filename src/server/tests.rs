@@ -3,6 +3,8 @@
 mod blocking;
 mod following;
 mod links;
+mod migrate;
+mod replicas;
 mod rewrite;
 
 use std::time::Duration;

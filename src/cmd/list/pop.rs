@@ -10,8 +10,9 @@ use super::{List, pushed, reply_item, rules};
 use crate::base::number::parse_i64;
 use crate::cmd::blocking::{deadline, wait_for};
 use crate::cmd::fault::{CmdResult, DONE, Fault, SYNTAX, WRONG_TYPE};
+use crate::cmd::numkeys::{self, PopRequest};
 use crate::cmd::session::Marks;
-use crate::cmd::spec::{Acl, Arg, Begin, Find, Flags, Group, KeyFlags, KeyRef, KeySpec, Spec};
+use crate::cmd::spec::{Acl, Arg, Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::cmd::{Args, Ctx, DataFn, Row, is_word};
 use crate::config::NotifyFlags;
 use crate::ds::listpack::Elem;
@@ -23,8 +24,6 @@ pub static ROWS: &[Row<DataFn>] = &[
 ];
 
 const NOT_POSITIVE: Fault = Fault::new("ERR value is out of range, must be positive");
-const NO_KEYS: Fault = Fault::new("ERR numkeys should be greater than 0");
-const NO_COUNT: Fault = Fault::new("ERR count should be greater than 0");
 
 const TAKEN_FROM: KeyFlags = KeyFlags::RW.or(KeyFlags::ACCESS).or(KeyFlags::DELETE);
 const POPPED: &[KeySpec] = &[KeySpec::at(1).flags(TAKEN_FROM)];
@@ -36,26 +35,6 @@ const WAITED: &[KeySpec] = &[KeySpec::range(1, -2, 1).flags(TAKEN_FROM)];
 
 const SIDES: &[Arg] = &[Arg::word("left", "LEFT"), Arg::word("right", "RIGHT")];
 const FRACTIONS: &[(&str, &str)] = &[("6.0.0", "The timeout may have a fraction.")];
-
-const fn counted(count_at: i32) -> KeySpec {
-    let find = Find::KeyNum {
-        at: 0,
-        first: 1,
-        step: 1,
-    };
-    KeySpec::new(Begin::Index(count_at), find).flags(TAKEN_FROM)
-}
-
-/// The keys behind a count of them.
-fn counted_keys(argv: &[&[u8]], count_at: usize) -> Option<Vec<KeyRef>> {
-    let first = count_at + 1;
-    let room = argv.len().saturating_sub(first);
-    let count = parse_i64(argv.get(count_at)?).and_then(|n| usize::try_from(n).ok());
-    let count = count.filter(|&n| n <= room).unwrap_or(0);
-    let keys = first..first + count;
-    let flags = TAKEN_FROM;
-    Some(keys.map(|pos| KeyRef { pos, flags }).collect())
-}
 
 /// LEFT or RIGHT.
 fn side(word: &[u8]) -> Result<End, Fault> {
@@ -226,31 +205,9 @@ fn pop(cx: &mut Ctx<'_>, mut args: Args<'_>, end: End) -> CmdResult {
 }
 
 /// What LMPOP and BLMPOP are asked, without the timeout.
-struct Several<'a> {
-    keys: &'a [&'a [u8]],
-    end: End,
-    count: usize,
-}
+type Several<'a> = PopRequest<'a, End>;
 
-impl<'a> Several<'a> {
-    fn parse(args: &mut Args<'a>) -> Result<Several<'a>, Fault> {
-        let count = parse_i64(args.next()?).and_then(|n| usize::try_from(n).ok());
-        let count = count.filter(|&n| n > 0).ok_or(NO_KEYS)?;
-        let keys = args.rest().get(..count).ok_or(SYNTAX)?;
-        args.skip(count);
-        let end = side(args.next()?)?;
-        let mut count = None;
-        while args.more() {
-            if count.is_some() || !args.take_word("COUNT") {
-                return Err(SYNTAX);
-            }
-            let number = parse_i64(args.next()?).and_then(|n| usize::try_from(n).ok());
-            count = Some(number.filter(|&n| n > 0).ok_or(NO_COUNT)?);
-        }
-        let count = count.unwrap_or(1);
-        Ok(Several { keys, end, count })
-    }
-
+impl Several<'_> {
     /// Pops from the first key that holds something; true if one did.
     fn pop(&self, cx: &mut Ctx<'_>) -> Result<bool, Fault> {
         for key in self.keys {
@@ -270,19 +227,19 @@ const LMPOP: Row<DataFn> = Spec::new("lmpop", -4, Group::List)
     .since("7.0.0")
     .cost("O(N + M) with N the keys and M the elements given")
     .about("Takes elements off an end of the first of several lists that has some; its key goes with the last one.")
-    .keys(&[counted(1)])
+    .keys(&[numkeys::spec(1, TAKEN_FROM)])
     .args(&[
         Arg::int("numkeys"),
         Arg::key("key", 0).multiple(),
         Arg::one_of("where", SIDES),
         Arg::int("count").token("COUNT").optional(),
     ])
-    .find_keys(|argv| counted_keys(argv, 1))
+    .find_keys(|argv| numkeys::find(argv, 1, TAKEN_FROM))
     .run(lmpop);
 
 /// LMPOP numkeys key... LEFT|RIGHT [COUNT count]: the key and an array of elements, or a null.
 fn lmpop(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
-    if !Several::parse(&mut args)?.pop(cx)? {
+    if !Several::parse(&mut args, side)?.pop(cx)? {
         cx.reply.null_array();
     }
     DONE
@@ -461,7 +418,7 @@ const BLMPOP: Row<DataFn> = Spec::new("blmpop", -5, Group::List)
     .since("7.0.0")
     .cost("O(N + M) with N the keys and M the elements given")
     .about("Takes elements off an end of the first of several lists that has some; waits for one if none has.")
-    .keys(&[counted(2)])
+    .keys(&[numkeys::spec(2, TAKEN_FROM)])
     .args(&[
         Arg::double("timeout"),
         Arg::int("numkeys"),
@@ -469,13 +426,13 @@ const BLMPOP: Row<DataFn> = Spec::new("blmpop", -5, Group::List)
         Arg::one_of("where", SIDES),
         Arg::int("count").token("COUNT").optional(),
     ])
-    .find_keys(|argv| counted_keys(argv, 2))
+    .find_keys(|argv| numkeys::find(argv, 2, TAKEN_FROM))
     .run(blmpop);
 
 /// BLMPOP timeout numkeys key... LEFT|RIGHT [COUNT count]: as LMPOP, but waits.
 fn blmpop(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
     let timeout = args.next()?;
-    let several = Several::parse(&mut args)?;
+    let several = Several::parse(&mut args, side)?;
     let deadline = deadline(timeout, cx.now_ms())?;
     if several.pop(cx)? {
         return DONE;

@@ -6,12 +6,12 @@
 
 use std::borrow::Cow;
 
-use super::pop::counted_keys;
 use super::range::{owned_text, store};
 use super::{Zset, reply_members_head, reply_scored, rules};
 use crate::base::number::{parse_f64, parse_i64};
 use crate::cmd::fault::{CmdResult, DONE, Fault, NOT_INTEGER, SYNTAX, WRONG_TYPE};
-use crate::cmd::spec::{Acl, Arg, Begin, Find, Flags, Group, KeyFlags, KeyRef, KeySpec, Spec};
+use crate::cmd::numkeys;
+use crate::cmd::spec::{Acl, Arg, Flags, Group, KeyFlags, KeyRef, KeySpec, Spec};
 use crate::cmd::{Args, Ctx, DataFn, Row, is_word};
 use crate::ds::listpack::Elem;
 use crate::object::set::SetRef;
@@ -349,29 +349,21 @@ fn store_result(
 
 // --- The commands ----------------------------------------------------------------------------------------------
 
-const fn counted(count_at: i32) -> KeySpec {
-    let find = Find::KeyNum {
-        at: 0,
-        first: 1,
-        step: 1,
-    };
-    KeySpec::new(Begin::Index(count_at), find).flags(KeyFlags::RO.or(KeyFlags::ACCESS))
-}
-
-const SOURCES: &[KeySpec] = &[counted(1)];
+const READ: KeyFlags = KeyFlags::RO.or(KeyFlags::ACCESS);
+const SOURCES: &[KeySpec] = &[numkeys::spec(1, READ)];
 const SOURCES_AND_RESULT: &[KeySpec] = &[
     KeySpec::at(1).flags(KeyFlags::OW.or(KeyFlags::UPDATE)),
-    counted(2),
+    numkeys::spec(2, READ),
 ];
 
 /// The sources' keys.
 fn source_keys(argv: &[&[u8]]) -> Option<Vec<KeyRef>> {
-    counted_keys(argv, 1, KeyFlags::RO.or(KeyFlags::ACCESS))
+    numkeys::find(argv, 1, READ)
 }
 
 /// The sources' keys, and the one of the result.
 fn source_and_result_keys(argv: &[&[u8]]) -> Option<Vec<KeyRef>> {
-    let mut keys = counted_keys(argv, 2, KeyFlags::RO.or(KeyFlags::ACCESS))?;
+    let mut keys = numkeys::find(argv, 2, READ)?;
     let flags = KeyFlags::OW.or(KeyFlags::UPDATE);
     keys.push(KeyRef { pos: 1, flags });
     Some(keys)

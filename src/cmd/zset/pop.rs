@@ -7,7 +7,8 @@ use super::{Zset, reply_member, tell_removed};
 use crate::base::number::parse_i64;
 use crate::cmd::blocking::{deadline, wait_for};
 use crate::cmd::fault::{CmdResult, DONE, Fault, SYNTAX};
-use crate::cmd::spec::{Acl, Arg, Begin, Find, Flags, Group, KeyFlags, KeyRef, KeySpec, Spec};
+use crate::cmd::numkeys::{self, PopRequest};
+use crate::cmd::spec::{Acl, Arg, Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::cmd::{Args, Ctx, DataFn, Row, is_word};
 use crate::object::Type;
 use crate::resp::reply::Reply;
@@ -15,8 +16,6 @@ use crate::resp::reply::Reply;
 pub static ROWS: &[Row<DataFn>] = &[ZPOPMIN, ZPOPMAX, ZMPOP, BZPOPMIN, BZPOPMAX, BZMPOP];
 
 const NOT_POSITIVE: Fault = Fault::new("ERR value is out of range, must be positive");
-const NO_KEYS: Fault = Fault::new("ERR numkeys should be greater than 0");
-const NO_COUNT: Fault = Fault::new("ERR count should be greater than 0");
 
 const TAKEN_FROM: KeyFlags = KeyFlags::RW.or(KeyFlags::ACCESS).or(KeyFlags::DELETE);
 const POPPED: &[KeySpec] = &[KeySpec::at(1).flags(TAKEN_FROM)];
@@ -184,65 +183,21 @@ fn pop(cx: &mut Ctx<'_>, mut args: Args<'_>, end: End) -> CmdResult {
 
 // --- Of several keys -------------------------------------------------------------------------------------------
 
-const fn counted(count_at: i32) -> KeySpec {
-    let find = Find::KeyNum {
-        at: 0,
-        first: 1,
-        step: 1,
-    };
-    KeySpec::new(Begin::Index(count_at), find).flags(TAKEN_FROM)
-}
-
-/// The keys behind a count of them.
-pub(super) fn counted_keys(
-    argv: &[&[u8]],
-    count_at: usize,
-    flags: KeyFlags,
-) -> Option<Vec<KeyRef>> {
-    let first = count_at + 1;
-    let room = argv.len().saturating_sub(first);
-    let count = parse_i64(argv.get(count_at)?).and_then(|n| usize::try_from(n).ok());
-    let count = count.filter(|&n| n > 0 && n <= room)?;
-    let keys = first..first + count;
-    Some(keys.map(|pos| KeyRef { pos, flags }).collect())
-}
-
-/// What ZMPOP asks for behind its name and timeout.
-struct ManyKeys<'a> {
-    keys: &'a [&'a [u8]],
-    end: End,
-    count: usize,
-}
-
-impl<'a> ManyKeys<'a> {
-    /// Reads `numkeys key [key ...] MIN|MAX [COUNT count]`.
-    fn parse(args: &mut Args<'a>) -> Result<ManyKeys<'a>, Fault> {
-        let positive = |text: &[u8], fault: Fault| match parse_i64(text) {
-            Some(n) if n > 0 => Ok(usize::try_from(n).unwrap_or(usize::MAX)),
-            _ => Err(fault),
-        };
-        let n = positive(args.next()?, NO_KEYS)?;
-        if n >= args.left() {
-            return Err(SYNTAX);
-        }
-        let keys = &args.rest()[..n];
-        args.skip(n);
-        let end = match args.next()? {
-            word if is_word(word, "MIN") => End::Min,
-            word if is_word(word, "MAX") => End::Max,
-            _ => return Err(SYNTAX),
-        };
-        let mut count = None;
-        while args.more() {
-            if count.is_some() || args.left() < 2 || !args.take_word("COUNT") {
-                return Err(SYNTAX);
-            }
-            count = Some(positive(args.next()?, NO_COUNT)?);
-        }
-        let count = count.unwrap_or(1);
-        Ok(ManyKeys { keys, end, count })
+/// MIN or MAX.
+fn side(word: &[u8]) -> Result<End, Fault> {
+    if is_word(word, "MIN") {
+        Ok(End::Min)
+    } else if is_word(word, "MAX") {
+        Ok(End::Max)
+    } else {
+        Err(SYNTAX)
     }
+}
 
+/// What ZMPOP and BZMPOP are asked, without the timeout.
+type ManyKeys<'a> = PopRequest<'a, End>;
+
+impl ManyKeys<'_> {
     /// Pops from the first key that is there; true if there is one. It is logged as a pop of so many from that key.
     fn pop(&self, cx: &mut Ctx<'_>) -> Result<bool, Fault> {
         let popped = pop_from_first(cx, self.keys, self.end, self.count, Form::PairsWithKey)?;
@@ -261,19 +216,19 @@ const ZMPOP: Row<DataFn> = Spec::new("zmpop", -4, Group::SortedSet)
     .since("7.0.0")
     .cost("O(K) + O(M*log(N)) with K the keys named, N the size of the sorted set, M the members taken")
     .about("Takes members out of the first of several sorted sets that is there, and replies them.")
-    .keys(&[counted(1)])
+    .keys(&[numkeys::spec(1, TAKEN_FROM)])
     .args(&[
         Arg::int("numkeys"),
         Arg::key("key", 0).multiple(),
         WHERE,
         Arg::int("count").token("COUNT").optional(),
     ])
-    .find_keys(|argv| counted_keys(argv, 1, TAKEN_FROM))
+    .find_keys(|argv| numkeys::find(argv, 1, TAKEN_FROM))
     .run(zmpop);
 
 /// ZMPOP numkeys key [key ...] MIN|MAX [COUNT count]: replies the key and the members taken, a null if there are none.
 fn zmpop(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
-    let request = ManyKeys::parse(&mut args)?;
+    let request = ManyKeys::parse(&mut args, side)?;
     if !request.pop(cx)? {
         cx.reply.null_array();
     }
@@ -288,7 +243,7 @@ const BZMPOP: Row<DataFn> = Spec::new("bzmpop", -5, Group::SortedSet)
     .since("7.0.0")
     .cost("O(K) + O(M*log(N)) with K the keys named, N the size of the sorted set, M the members taken")
     .about("Takes members out of the first of several sorted sets that is there; waits until one is.")
-    .keys(&[counted(2)])
+    .keys(&[numkeys::spec(2, TAKEN_FROM)])
     .args(&[
         Arg::double("timeout"),
         Arg::int("numkeys"),
@@ -296,13 +251,13 @@ const BZMPOP: Row<DataFn> = Spec::new("bzmpop", -5, Group::SortedSet)
         WHERE,
         Arg::int("count").token("COUNT").optional(),
     ])
-    .find_keys(|argv| counted_keys(argv, 2, TAKEN_FROM))
+    .find_keys(|argv| numkeys::find(argv, 2, TAKEN_FROM))
     .run(bzmpop);
 
 /// BZMPOP timeout numkeys key [key ...] MIN|MAX [COUNT count]: as ZMPOP, and waits so many seconds for a member.
 fn bzmpop(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
     let timeout = args.next()?;
-    let request = ManyKeys::parse(&mut args)?;
+    let request = ManyKeys::parse(&mut args, side)?;
     let deadline = deadline(timeout, cx.now_ms())?;
     match request.pop(cx)? {
         true => DONE,

@@ -1,0 +1,71 @@
+//! A talk with another server while the loop waits: MIGRATE inside a transaction or a script.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use crate::exec::io::{Exchange, Stage};
+use crate::exec::link::Target;
+use crate::resp::reply::Reply;
+
+/// A longer line is cut, and what is left of it is no answer.
+const LINE_MAX: u64 = 16 * 1024;
+
+/// Connects, sends the request, and reads so many lines. Each step may take `timeout_ms`.
+pub fn exchange(target: &Target, request: &Reply, lines: usize, timeout_ms: u64) -> Exchange {
+    let timeout = Duration::from_millis(timeout_ms.max(1));
+    let mut heard = Vec::new();
+    let done = connect(target, timeout)
+        .map_err(|e| (Stage::Connecting, e))
+        .and_then(|mut stream| {
+            let mut pieces = request.pieces();
+            let sent = pieces.try_for_each(|piece| stream.write_all(piece));
+            sent.map_err(|e| (Stage::Writing, e))?;
+            let mut from = BufReader::new(stream);
+            while heard.len() < lines {
+                let line = read_line(&mut from).map_err(|e| (Stage::Reading, e))?;
+                heard.push(line);
+            }
+            Ok(())
+        });
+    let broken = done.err();
+    let late = |e: &io::Error| {
+        matches!(
+            e.kind(),
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+        )
+    };
+    Exchange {
+        lines: heard,
+        timed_out: broken.as_ref().is_some_and(|(_, e)| late(e)),
+        broken: broken.map(|(stage, _)| stage),
+    }
+}
+
+fn connect(target: &Target, timeout: Duration) -> io::Result<TcpStream> {
+    let mut why = io::Error::from(io::ErrorKind::NotFound);
+    for addr in (target.host.as_str(), target.port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&addr, timeout) {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                stream.set_read_timeout(Some(timeout))?;
+                stream.set_write_timeout(Some(timeout))?;
+                return Ok(stream);
+            }
+            Err(e) => why = e,
+        }
+    }
+    Err(why)
+}
+
+fn read_line(from: &mut impl BufRead) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    from.take(LINE_MAX).read_until(b'\n', &mut line)?;
+    if line.is_empty() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    while line.last().is_some_and(|b| matches!(b, b'\r' | b'\n')) {
+        line.pop();
+    }
+    Ok(line)
+}
