@@ -54,15 +54,10 @@ impl Proxy {
         }
     }
 
-    /// Cuts all connections, and lets no new one through until it is opened again.
+    /// Cuts all connections, and lets no new one through.
     pub fn close(&self) {
         self.shared.closed.store(true, Ordering::SeqCst);
         self.cut();
-    }
-
-    /// Lets connections through again.
-    pub fn open(&self) {
-        self.shared.closed.store(false, Ordering::SeqCst);
     }
 }
 
