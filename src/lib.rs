@@ -55,6 +55,10 @@
 //! them. Like all of [`repl`] they know no socket and no clock: [`server::replicas`] does what they say. Who needs all data
 //! gets a snapshot, straight or through a file: [`server::full_sync`].
 //!
+//! **The master.** A server may follow another: [`repl::replica`] is the link, [`exec::following`] runs the stream like a
+//! client's commands and passes its bytes on to those who follow us, [`server::follow`] ties both to the rest. All data comes
+//! first, by way of [`server::receive`]. [`server::failover`] lets the two change places.
+//!
 //! **Connections that we open** ourselves are [`exec::link`]s: names are looked up off the loop, sockets connect without
 //! holding it, and what comes in goes to the link's owner instead of the parser.
 //!

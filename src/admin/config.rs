@@ -104,7 +104,7 @@ fn set(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
     let peer = &call.conn().peer;
     let local = peer.loopback || peer.unix_socket;
     let when = Circumstances {
-        loading: call.server.loading,
+        loading: call.server.loading || call.server.async_loading,
         protected: call.server.config.enable_protected_configs.allows(local),
     };
     let io = &mut *call.io;

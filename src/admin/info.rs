@@ -440,16 +440,24 @@ fn progress_of(page: &mut Page, server: &Server, loading: &Loading) {
     let total = loading.total_bytes;
     let loaded = loading.progress.bytes.load(Ordering::Relaxed);
     let elapsed_s = server.now.s().saturating_sub(loading.started_s);
-    let percent = match total {
-        0 => 100.0,
-        _ => loaded as f64 / total as f64 * 100.0,
+    let then = &loading.progress.used_memory_then;
+    let (percent, left) = match (total, then.load(Ordering::Relaxed)) {
+        (0, 0) => (0.0, 1),
+        // Of what a master sends as it makes it, the memory that it took there is all that gives an idea of its size.
+        (0, memory) => {
+            let percent = loaded as f64 / memory as f64 * 100.0;
+            (percent.min(99.99), memory.saturating_sub(loaded).max(1))
+        }
+        _ => (
+            loaded as f64 / total as f64 * 100.0,
+            total.saturating_sub(loaded),
+        ),
     };
     // At the beginning nobody knows.
     let eta_s = match elapsed_s {
         0 => 1,
-        _ => elapsed_s.saturating_mul(total.saturating_sub(loaded)) / (loaded + 1),
+        _ => elapsed_s.saturating_mul(left) / (loaded + 1),
     };
-    let then = &loading.progress.used_memory_then;
     page.line("loading_start_time", loading.started_s);
     page.line("loading_total_bytes", total);
     page.line("loading_rdb_used_mem", then.load(Ordering::Relaxed));

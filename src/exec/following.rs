@@ -131,18 +131,23 @@ impl Server {
         else {
             return;
         };
-        following.raw.extend_from_slice(bytes);
-        if conn.parked.is_some() || conn.session.multi.is_some() {
+        let done = conn.parked.is_none() && conn.session.multi.is_none();
+        if !done {
+            following.raw.extend_from_slice(bytes);
             return;
         }
         let mut raw = std::mem::take(&mut following.raw);
         if let Some(place) = following.link.place_mut() {
-            place.offset = place.offset.saturating_add(raw.len() as i64);
+            let applied = raw.len() + bytes.len();
+            place.offset = place.offset.saturating_add(applied as i64);
             place.db = conn.session.db;
         }
-        self.append_to_stream(&raw);
-        raw.clear();
-        raw.shrink_to(RAW_KEPT);
+        if !raw.is_empty() {
+            self.append_to_stream(&raw);
+            raw.clear();
+            raw.shrink_to(RAW_KEPT);
+        }
+        self.append_to_stream(bytes);
         if let Some(following) = self.repl.following.as_mut() {
             following.raw = raw;
         }

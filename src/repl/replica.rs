@@ -590,7 +590,9 @@ impl Replica {
     pub fn stopped(&mut self, now_ms: u64, facts: &Facts<'_>, out: &mut Vec<Action>) {
         match self.state {
             State::Stopping => {}
-            State::Receiving(_) | State::Loading(_) => out.push(Action::Close),
+            State::Receiving(_) => out.push(Action::Close),
+            // All of it came, and it is no good: the next one hardly is sooner than a tick from now.
+            State::Loading(_) => return self.give_up(out),
             _ => return,
         }
         self.restart(now_ms, facts, " after failure", out);

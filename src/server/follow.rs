@@ -31,6 +31,9 @@ use crate::server::receive::{Intake, Loader, Outcome, Received, ToFile};
 /// What may lie between the link and the job that reads it.
 const INLET_BYTES: usize = 4 * 1024 * 1024;
 
+/// Of refusals, which are about one a second, the log hears of the first and then of one in so many.
+const REFUSALS_LOGGED: u64 = 60;
+
 const UNBLOCKED: &str =
     "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)";
 
@@ -515,7 +518,10 @@ impl Server {
         self.take_over_history(&id, offset);
         log::info!("MASTER <-> REPLICA sync: Finished with success");
         let Some(token) = self.repl.following.as_ref().and_then(|f| f.token) else {
-            return;
+            // It was lost meanwhile.
+            let actions =
+                self.with_link(|link, now, facts, out| link.closed(now, facts, None, out));
+            return self.do_for_link(io, actions);
         };
         self.adopt_master(token);
         if !unmarked {
@@ -526,7 +532,6 @@ impl Server {
         self.stream_read(token, behind);
         self.resumable.push(token);
         self.hold_link(false);
-        let _ = io;
     }
 
     /// The stream is the master's now, whose data we have.
@@ -573,12 +578,15 @@ impl Server {
         if let Some(before) = sync.inlet.take_before() {
             self.exchange(before);
         }
-        log::warn!(
-            "MASTER <-> REPLICA sync: the master has no data, and this replica has {} keys: refused (replica-refuse-empty-master). Still serving the data of before, and trying again.",
-            self.dbs.len()
-        );
-        if let Some(following) = &mut self.repl.following {
+        let refusals = (self.repl.following.as_mut()).map_or(0, |following| {
             following.refusals += 1;
+            following.refusals
+        });
+        if refusals % REFUSALS_LOGGED == 1 {
+            log::warn!(
+                "MASTER <-> REPLICA sync: the master has no data, and this replica has {} keys: refused (replica-refuse-empty-master). Still serving the data of before, and trying again.",
+                self.dbs.len()
+            );
         }
         let actions = self.with_link(|link, _, _, out| link.refused(out));
         self.do_for_link(io, actions);

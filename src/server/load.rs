@@ -481,6 +481,8 @@ impl Server {
                 if let Some(place) = mark.place() {
                     self.resume_stream(place, &mark.left_out);
                 }
+                // A replica has waited for this to follow its master.
+                self.repl.next_second_ns = self.now.mono_ns;
             }
             None => {
                 fatal();

@@ -13,12 +13,12 @@ use crate::random::seed;
 
 /// What takes longer will never come.
 const PATIENCE: Duration = Duration::from_secs(60);
-const COMMANDS: usize = 3000;
+pub const COMMANDS: usize = 3000;
 const PIPELINE: usize = 50;
 
 /// Commands that change data, and transactions. What waits would hold the test up, and FLUSHALL gives up the snapshot
 /// that is under way, as it does in Redis.
-fn rows() -> Vec<Spec> {
+pub fn rows() -> Vec<Spec> {
     let drawn = |s: &Spec| {
         let waits = s.flags.has(Flags::BLOCKING);
         (s.flags.has(Flags::WRITE)
@@ -31,7 +31,7 @@ fn rows() -> Vec<Spec> {
 }
 
 /// The value of a field of INFO.
-fn info(conn: &mut Conn, field: &str) -> String {
+pub fn info(conn: &mut Conn, field: &str) -> String {
     let text = conn.call(&["INFO", "everything"]);
     let text = String::from_utf8_lossy(text.as_bytes().unwrap()).into_owned();
     let line = text
@@ -41,7 +41,7 @@ fn info(conn: &mut Conn, field: &str) -> String {
 }
 
 /// Waits until it is so.
-fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
+pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !so() {
         assert!(start.elapsed() < PATIENCE, "not in time: {what}");
@@ -49,7 +49,7 @@ fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
     }
 }
 
-fn digest(conn: &mut Conn) -> Vec<u8> {
+pub fn digest(conn: &mut Conn) -> Vec<u8> {
     conn.call(&["DEBUG", "DIGEST"]).as_bytes().unwrap().to_vec()
 }
 
@@ -65,7 +65,7 @@ fn compare(ours: &mut Conn, replica: &mut Conn, context: &str) {
 }
 
 /// Writes of every kind, some of them in transactions.
-fn write(ours: &mut Conn, generator: &mut Generator, commands: usize) {
+pub fn write(ours: &mut Conn, generator: &mut Generator, commands: usize) {
     for _ in 0..commands / PIPELINE {
         let mut bytes = Vec::new();
         for _ in 0..PIPELINE {
@@ -81,7 +81,7 @@ fn write(ours: &mut Conn, generator: &mut Generator, commands: usize) {
     }
 }
 
-fn ok(reply: &Value) {
+pub fn ok(reply: &Value) {
     assert_eq!(reply, &Value::Status("OK".into()));
 }
 

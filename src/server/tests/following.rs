@@ -54,7 +54,9 @@ impl Play {
         for words in commands {
             play.call(words);
         }
-        assert_eq!(play.call("REPLICAOF master 6379"), "+OK\r\n");
+        // One that is told so at the start asks as soon as it may.
+        assert!(play.call("REPLICAOF master 6379").starts_with("+OK"));
+        play.w.advance(Duration::from_millis(100));
         play
     }
 
@@ -65,6 +67,12 @@ impl Play {
 
     /// The master takes the connection, and hears what the replica asks for.
     fn greet(&mut self) -> String {
+        for _ in 0..20 {
+            // Some tries are made at once, others within a second.
+            if self.w.dialled().is_none() {
+                self.w.advance(Duration::from_millis(100));
+            }
+        }
         let (link, target) = self.w.dialled().expect("no link was opened");
         assert_eq!((&*target.host, target.port), ("master", 6379));
         self.link = link;
@@ -94,7 +102,7 @@ impl Play {
     /// A replica that has these data of its master.
     fn synced(config: Config, commands: &[&str]) -> Play {
         let mut play = Play::new(config, EMPTY);
-        assert!(play.greet().contains("PSYNC\r\n$1\r\n?\r\n$2\r\n-1"));
+        assert!(play.greet().contains("PSYNC"));
         play.give(100, &data_after(commands), b"");
         assert_eq!(play.heard(), ack(100));
         play
@@ -327,7 +335,6 @@ fn a_master_without_data_is_refused() {
         assert_eq!(play.info("master_refused_empty"), "1");
         assert!(play.w.io().disk.names().is_empty());
         // It goes on trying, and takes what there is then.
-        play.w.advance(Duration::from_millis(1100));
         play.greet();
         play.give(7, &data_after(&["SET new 1"]), b"");
         assert_eq!(play.call("GET new"), "$1\r\n1\r\n");
@@ -385,16 +392,22 @@ fn a_sync_that_cannot_be_written_or_read_is_tried_again() {
         assert_eq!(play.info("master_link_status"), "down");
         assert!(play.w.io().disk.names().is_empty());
     }
-    play.greet();
-    play.w.io().disk.fail_after(0, libc::ENOSPC);
-    play.give(5, &data_after(&["SET a 1"]), b"");
-    assert!(play.w.io().disk.heal());
-    while play.w.dialled().is_none() {
-        play.w.advance(Duration::from_millis(100));
+    // Every call of the disk may fail.
+    for calls in 0.. {
+        play.greet();
+        play.w.io().disk.fail_after(calls, libc::ENOSPC);
+        play.give(5, &data_after(&["SET a 1"]), b"");
+        let has_failed = !play.w.io().disk.heal();
+        let up = play.info("master_link_status") == "up";
+        assert_eq!(up, !has_failed, "call {calls}");
+        assert_eq!(play.info("loading"), "0");
+        if up {
+            assert!(calls > 4, "{calls}");
+            break;
+        }
     }
-    play.greet();
-    play.give(5, &data_after(&["SET a 1"]), b"");
     assert_eq!(play.call("GET a"), "$1\r\n1\r\n");
+    assert_eq!(play.w.io().disk.names(), [Path::new("/data/dump.rdb")]);
 }
 
 #[test]
@@ -457,7 +470,6 @@ fn after_a_restart_it_asks_from_where_its_file_is() {
     let offset = play.w.server.repl.history.offset();
     play.w.restart().unwrap();
     play.client = play.w.connect();
-    play.w.advance(Duration::from_millis(200));
     assert!(
         play.greet()
             .contains(&format!("{ID}\r\n$3\r\n{}", offset + 1))

@@ -1,0 +1,100 @@
+//! The real server as a master of ours, and one as a replica below: all data, the stream of every kind of command, links that
+//! are cut, and the role that goes from one to the next.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::generate::Generator;
+use crate::node::{Conn, Node, our_program, peer_program};
+use crate::proxy::Proxy;
+use crate::random::seed;
+use crate::replicas::{COMMANDS, digest, info, ok, rows, wait_until, write};
+
+/// Waits until all have the same place in the stream, and holds their data against each other.
+fn compare(all: &mut [&mut Conn], context: &str) {
+    wait_until(context, || {
+        let offset = info(all[0], "master_repl_offset");
+        all.iter_mut().skip(1).all(|conn| {
+            info(conn, "master_link_status") == "up" && info(conn, "slave_repl_offset") == offset
+        })
+    });
+    let digests: Vec<_> = all.iter_mut().map(|conn| digest(conn)).collect();
+    assert!(digests.windows(2).all(|d| d[0] == d[1]), "{context}");
+}
+
+fn follow(replica: &mut Conn, port: u16) {
+    ok(&replica.call(&["REPLICAOF", "127.0.0.1", &port.to_string()]));
+}
+
+fn we_follow(diskless: &str, load: &str) {
+    let seed = seed();
+    let context = |what: &str| format!("seed {seed}, diskless {diskless}, load {load}: {what}");
+    let now_s = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    let sync = [
+        ["--repl-diskless-sync", diskless],
+        ["--repl-diskless-sync-delay", "0"],
+        ["--repl-backlog-size", "50mb"],
+    ]
+    .concat();
+    let ours_too = ["--repl-diskless-load", load, "--rdb-version", "10"];
+    let master = Node::start(&peer_program(), &sync);
+    let replica = Node::start(&our_program(), &[&sync[..], &ours_too].concat());
+    let below = Node::start(&peer_program(), &sync);
+    let link = Proxy::to(master.port);
+    let [mut top, mut ours, mut low] = [&master, &replica, &below].map(Node::connect);
+    let mut generator = Generator::new(seed, rows(), now_s);
+    // Keys expire when the master says so, which it does not while data is looked at.
+    top.call(&["DEBUG", "SET-ACTIVE-EXPIRE", "0"]);
+    top.call(&["DEBUG", "POPULATE", "50000", "p", "100"]);
+    write(&mut top, &mut generator, COMMANDS);
+    follow(&mut ours, link.port);
+    // In the middle of the sync.
+    write(&mut top, &mut generator, COMMANDS);
+    compare(&mut [&mut top, &mut ours], &context("after the full sync"));
+
+    follow(&mut low, replica.port);
+    for cut in 0..5 {
+        write(&mut top, &mut generator, COMMANDS / 5);
+        link.cut();
+        write(&mut top, &mut generator, COMMANDS / 5);
+        compare(
+            &mut [&mut top, &mut ours, &mut low],
+            &context(&format!("after cut {cut}")),
+        );
+    }
+    assert_eq!(info(&mut top, "sync_full"), "1");
+    assert!(info(&mut top, "sync_partial_ok").parse::<u32>().unwrap() >= 5);
+    assert_eq!(info(&mut ours, "unexpected_error_replies"), "0");
+
+    // The master is lost: ours takes its place, and the one below need not begin anew. Nor must the old master, which comes
+    // back as a replica.
+    link.close();
+    ok(&ours.call(&["REPLICAOF", "NO", "ONE"]));
+    ours.call(&["DEBUG", "SET-ACTIVE-EXPIRE", "0"]);
+    write(&mut ours, &mut generator, COMMANDS);
+    follow(&mut top, replica.port);
+    compare(
+        &mut [&mut ours, &mut low, &mut top],
+        &context("after the promotion"),
+    );
+    assert_eq!(info(&mut ours, "sync_full"), "1", "that of the one below");
+    assert_eq!(info(&mut ours, "sync_partial_ok"), "2");
+}
+
+#[test]
+fn we_follow_a_master_that_sends_a_file() {
+    we_follow("no", "disabled");
+}
+
+#[test]
+fn we_follow_a_master_that_sends_straight() {
+    we_follow("yes", "disabled");
+}
+
+#[test]
+fn we_follow_and_load_from_the_socket() {
+    we_follow("yes", "swapdb");
+    we_follow("no", "on-empty-db");
+}
