@@ -115,7 +115,8 @@ impl Server {
             || self.pause.for_shutdown
             || self.pause.for_failover;
         let paused = paused || !self.held.is_empty();
-        let unsaved = self.persistence.error.is_some() || self.lacks_replicas();
+        let unsaved =
+            self.persistence.error.is_some() || self.aof.in_trouble() || self.lacks_replicas();
         if limited || paused || self.loading || self.async_loading || unsaved {
             return false;
         }
@@ -240,12 +241,11 @@ impl Server {
                 return refuse(OOM);
             }
         }
-        if self.persistence.error.is_some()
-            && (writes || command.needs == Needs::Ping)
-            && self.writes_are_unsafe()
+        if (writes || command.needs == Needs::Ping)
+            && let Some(fault) = self.disk_fault()
         {
             if !obeyed {
-                return refuse(MISCONF);
+                return refuse(fault);
             }
             if writes && !self.may_run_unsaved() {
                 self.end_bad_stream(io);
@@ -290,6 +290,18 @@ impl Server {
         } else {
             Verdict::Run
         })
+    }
+
+    /// What to tell those who would write while the disk takes nothing.
+    fn disk_fault(&self) -> Option<Fault> {
+        if self.writes_are_unsafe() {
+            return Some(MISCONF);
+        }
+        let trouble = self.log_trouble()?;
+        Some(Fault::text(format!(
+            "MISCONF Errors writing to the AOF file: {}",
+            trouble.reason
+        )))
     }
 
     /// True if a replica does not do this for a client, as things are.

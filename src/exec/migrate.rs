@@ -438,7 +438,7 @@ impl Server {
         });
         self.end_unit(io);
         if let Some(token) = told {
-            self.note_written(token);
+            self.note_stream_place(token);
             self.end_request(token);
             self.resumable.push(token);
         }

@@ -517,6 +517,7 @@ impl Server {
         self.with_link(|link, now, _, _| unmarked = !link.loaded(now, db));
         self.take_over_history(&id, offset);
         log::info!("MASTER <-> REPLICA sync: Finished with success");
+        self.restart_log(io);
         let Some(token) = self.repl.following.as_ref().and_then(|f| f.token) else {
             // It was lost meanwhile.
             let actions =
