@@ -414,6 +414,7 @@ mod tests {
         assert_eq!(bench.set(&["hz", "50", "port", "23"]), "+OK\r\n");
         assert_eq!((bench.server.hz, bench.server.config.port), (50, 23));
         assert_eq!(bench.set(&["hz"]), "ERR syntax error");
+        bench.outside.disk.break_down(libc::EACCES);
         let untrue = "ERR CONFIG SET failed (possibly related to argument 'appendonly') - \
                       Unable to turn on AOF. Check server logs.";
         assert_eq!(bench.set(&["appendonly", "yes"]), untrue);

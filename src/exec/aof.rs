@@ -122,6 +122,8 @@ pub struct Aof {
     /// Bytes of all files of the log, and what they were after the last rewrite (`aof_current_size`, `aof_base_size`).
     pub size: u64,
     pub base_size: u64,
+    /// Files whose last sync failed.
+    pub unsynced: Vec<Arc<dyn LogFile>>,
     /// When the last sync was asked for, unix time in seconds.
     pub synced_s: u64,
     /// Syncs in the background that are not over.
@@ -186,6 +188,11 @@ impl Aof {
     /// Bytes that its buffers hold.
     pub fn memory(&self) -> usize {
         self.buffer.capacity() + self.spare.capacity()
+    }
+
+    /// True if something was written that is neither durable nor on its way there.
+    pub fn is_unsynced(&self) -> bool {
+        self.written != self.synced || !self.unsynced.is_empty()
     }
 
     /// True if the disk does not take what is to be written.

@@ -44,10 +44,8 @@ enum Done {
         sync_us: Option<u64>,
         result: Result<(), Wrong>,
     },
-    /// And where the replication stream was before it.
-    Sync(io::Result<()>, i64),
-    /// The last sync of a file that is left.
-    Closed(io::Result<()>),
+    /// Files that could not be synced; and where the replication stream was before.
+    Sync(Result<(), (Vec<Arc<dyn LogFile>>, io::Error)>, i64),
 }
 
 /// Why a batch is not durable.
@@ -90,7 +88,7 @@ impl Server {
             return;
         };
         let policy = self.config.appendfsync;
-        let unsynced = self.aof.written != self.aof.synced;
+        let unsynced = self.aof.is_unsynced();
         if policy == AppendFsync::Always || self.aof.handed > 0 {
             let due = !self.aof.buffer.is_empty() || unsynced;
             if due && (self.aof.handed == 0 || force) {
@@ -231,9 +229,7 @@ impl Server {
         }
         if self.aof.syncs == 0 {
             self.aof.synced = self.aof.written;
-            self.aof.syncs += 1;
-            let (file, offset) = (file.clone(), self.repl.history.offset());
-            self.start_log_job(move || Done::Sync(file.sync(), offset));
+            self.start_sync(file.clone());
         }
         self.aof.synced_s = now_s;
     }
@@ -281,13 +277,38 @@ impl Server {
             .push(Effect::Start(Errand::Log, Box::new(work)));
     }
 
-    /// The file that is being written is left: it is synced after all that was written to it.
+    /// Syncs a file, after all that was written to it, and those that could not be synced before.
+    fn start_sync(&mut self, file: Arc<dyn LogFile>) {
+        self.aof.syncs += 1;
+        let offset = self.repl.history.offset();
+        let mut files = std::mem::take(&mut self.aof.unsynced);
+        files.push(file);
+        self.start_log_job(move || {
+            let mut left = files.into_iter();
+            let done = loop {
+                let Some(file) = left.next() else {
+                    break Ok(());
+                };
+                if let Err(e) = file.sync() {
+                    break Err((std::iter::once(file).chain(left).collect(), e));
+                }
+            };
+            Done::Sync(done, offset)
+        });
+    }
+
+    /// The file that is being written is left; what is not durable of it will be.
     pub(super) fn close_log(&mut self) {
         let Some(file) = self.aof.file.take() else {
             return;
         };
-        self.aof.synced_s = self.now.s();
-        self.start_log_job(move || Done::Closed(file.sync()));
+        if self.aof.is_unsynced() {
+            self.start_sync(file);
+            self.aof.synced_s = self.now.s();
+        } else {
+            // The last owner may have gigabytes to give back to the disk.
+            self.free_later(Box::new(file), 0);
+        }
     }
 
     /// A job of the log is over.
@@ -312,6 +333,7 @@ impl Server {
                     Ok(()) => {
                         self.aof.batch_done(buffer);
                         if sync_us.is_some() {
+                            self.aof.sync_trouble = None;
                             self.note_synced_to(self.aof.durable_offset);
                         }
                         self.release_held();
@@ -321,12 +343,14 @@ impl Server {
             }
             Done::Sync(result, offset) => {
                 self.aof.syncs = self.aof.syncs.saturating_sub(1);
-                if result.is_ok() {
-                    self.note_synced_to(offset);
+                match result {
+                    Ok(()) => {
+                        self.aof.sync_trouble = None;
+                        self.note_synced_to(offset);
+                    }
+                    Err((files, e)) => self.sync_failed(files, &e),
                 }
-                self.note_synced(result);
             }
-            Done::Closed(result) => self.note_synced(result),
         }
     }
 
@@ -350,14 +374,10 @@ impl Server {
         }
     }
 
-    fn note_synced(&mut self, result: io::Result<()>) {
-        let Err(e) = result else {
-            self.aof.sync_trouble = None;
-            return;
-        };
-        // It is tried again, so that the server recovers with the disk.
-        self.aof.synced = 0;
-        let reason = errno::text(&e);
+    /// It is tried again, so that the server recovers with the disk; until then writes are refused.
+    fn sync_failed(&mut self, files: Vec<Arc<dyn LogFile>>, error: &io::Error) {
+        self.aof.unsynced.extend(files);
+        let reason = errno::text(error);
         if self.aof.sync_trouble.is_none() {
             log::warn!("Fail to fsync the AOF file: {reason}");
         }
