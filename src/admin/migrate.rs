@@ -92,7 +92,7 @@ fn migrate_keys(args: &[&[u8]]) -> Option<Vec<KeyRef>> {
     while let Some(word) = args.get(at) {
         if is_word(word, "KEYS") {
             return match args.get(3) {
-                Some(key) if key.is_empty() => refs(at + 1..args.len()),
+                Some(&[]) => refs(at + 1..args.len()),
                 // It will say that this is wrong.
                 _ => refs(0..0),
             };

@@ -123,7 +123,7 @@ impl Server {
         };
         conn.session.marks.set(Marks::OPENING, false);
         conn.write_blocked = false;
-        conn.peer = Box::new(peer);
+        *conn.peer = peer;
         conn.active_s = now_s;
         self.tell_owner(io, token, News::Connected);
         self.wants_write(token);

@@ -189,7 +189,7 @@ impl Server {
         self.stats.net_repl_input += used as u64;
         self.do_for_link(io, actions);
         let rest = &data[used..];
-        if rest.is_empty() || !self.conns.get(token).is_some_and(|c| c.link.is_some()) {
+        if rest.is_empty() || self.conns.get(token).is_none_or(|c| c.link.is_none()) {
             return;
         }
         if self.link_is_up() {

@@ -181,7 +181,7 @@ fn a_transaction_counts_when_it_is_through() {
     let offset = 100 + whole.len();
     assert_eq!(play.info("master_repl_offset"), offset.to_string());
     assert_eq!(play.info("repl_backlog_histlen"), whole.len().to_string());
-    assert_eq!(play.info("total_net_repl_input_bytes").is_empty(), false);
+    assert!(!play.info("total_net_repl_input_bytes").is_empty());
 }
 
 #[test]
