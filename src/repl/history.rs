@@ -13,6 +13,8 @@ use crate::repl::backlog::Backlog;
 
 /// Length of an ID.
 pub const ID_LEN: usize = 40;
+/// No stream ever comes so far: an offset that is said to be beyond is wrong, and must not be counted on.
+pub const OFFSET_MAX: i64 = i64::MAX / 2;
 
 /// Why a replica cannot go on with the stream where it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

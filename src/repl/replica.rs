@@ -18,7 +18,7 @@
 use bytes::Bytes;
 use memchr::memmem;
 
-use crate::repl::history::ID_LEN;
+use crate::repl::history::{ID_LEN, OFFSET_MAX};
 
 /// An answer that is longer than this is none.
 const LINE_MAX: usize = 1024;
@@ -750,7 +750,8 @@ pub fn command(words: &[&[u8]]) -> Vec<u8> {
 /// The ID and the offset behind `+FULLRESYNC`.
 fn full_sync_words(text: &str) -> Option<(String, i64)> {
     let (id, offset) = text.strip_prefix(' ')?.split_once(' ')?;
-    let offset = offset.trim().parse().ok().filter(|&offset| offset >= 0)?;
+    let offset = offset.trim().parse().ok();
+    let offset = offset.filter(|offset| (0..OFFSET_MAX).contains(offset))?;
     (id.len() == ID_LEN && id.is_ascii()).then(|| (id.to_string(), offset))
 }
 

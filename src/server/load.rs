@@ -23,7 +23,7 @@ use crate::exec::persistence::{Errand, LoadProgress, Loading};
 use crate::exec::server::{Effect, Server};
 use crate::object::{AccessClock, Entry};
 use crate::rdb::{Checksum, Decoder, Item, Key, Reason, Rules};
-use crate::repl::history::ID_LEN;
+use crate::repl::history::{ID_LEN, OFFSET_MAX};
 use crate::repl::replica::Place;
 
 /// So many empty keys are named in the log.
@@ -330,7 +330,9 @@ impl Into<'_> {
             "aof-base" if number != 0 => log::info!("RDB is base AOF"),
             "repl-stream-db" => self.mark.db = u32::try_from(number).ok(),
             "repl-id" if value.len() == ID_LEN => self.mark.id = Some(shown.into_owned()),
-            "repl-offset" => self.mark.offset = Some(number).filter(|&n| n >= 0),
+            "repl-offset" => {
+                self.mark.offset = Some(number).filter(|n| (0..OFFSET_MAX).contains(n))
+            }
             "repl-id" | "lua" | "redis-bits" | "aof-preamble" | "aof-base" => {}
             _ => log::debug!("Unrecognized RDB AUX field: '{shown_name}'"),
         }
