@@ -413,11 +413,15 @@ impl Server {
         self.tick(io);
         if !order.copy {
             self.keys_arrived(migration.db, keys, talk.taken());
+            if self.aof.holding {
+                self.aof.note_any_written();
+            }
         }
         let told = migration.caller.filter(|&token| {
             let Some(parked) = self.conns.get_mut(token).and_then(|c| c.parked.take()) else {
                 return false;
             };
+            self.hold_next(token);
             match &verdict {
                 Ok(()) => {
                     if let Some(conn) = self.conns.get_mut(token) {

@@ -488,7 +488,7 @@ impl Server {
         match received.map(|r| r.outcome) {
             Some(Outcome::Loaded(dbs, db)) => self.sync_loaded(io, &sync, dbs, db),
             Some(Outcome::Empty) => self.refuse_empty(io, &sync),
-            Some(Outcome::Failed) | None => self.sync_failed(io, &sync),
+            Some(Outcome::Failed) | None => self.full_sync_failed(io, &sync),
         }
     }
 
@@ -563,7 +563,7 @@ impl Server {
         }
     }
 
-    fn sync_failed(&mut self, io: &mut dyn Io, sync: &Sync) {
+    fn full_sync_failed(&mut self, io: &mut dyn Io, sync: &Sync) {
         if let Some(before) = sync.inlet.take_before() {
             self.exchange(before);
         }
