@@ -33,7 +33,7 @@ fn a_link_carries_bytes_both_ways_and_is_no_client() {
     assert_eq!(w.dialled(), None);
     assert_eq!(w.receive(link), b"PING\r\n");
     // These would be commands from a client.
-    w.send(link, b"SET k v\r\n");
+    w.send(link, b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n");
     let told = [
         format!("{} Connected", link.0),
         format!("{} Data({:?})", link.0, b"SET k v\r\n"),
@@ -83,8 +83,8 @@ fn a_masters_link_becomes_a_client_of_a_kind() {
     w.answer(link);
     w.server.adopt_link(link);
     heard(&mut w);
-    w.send(link, b"SET k v\r\n");
-    assert!(heard(&mut w).is_empty(), "it is the master's command");
+    w.send(link, b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n");
+    assert_eq!(heard(&mut w), [""; 0], "it is the master's command");
     assert_eq!(w.call(c, &["GET", "k"]), "$1\r\nv\r\n");
     assert!(w.call(c, &["CLIENT", "LIST"]).contains(" flags=M "));
     assert!(
