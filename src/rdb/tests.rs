@@ -562,7 +562,11 @@ fn use_it(mut entry: Entry) {
         }
         ValueRef::Str(_) => {}
     }
-    let _ = entry.heap_mut();
+    let _ = entry.heap_mut::<List>().is_some()
+        || entry.heap_mut::<Set>().is_some()
+        || entry.heap_mut::<Zset>().is_some()
+        || entry.heap_mut::<Hash>().is_some()
+        || entry.heap_mut::<Stream>().is_some();
 }
 
 /// All kinds of payloads: ours, and old ones.
