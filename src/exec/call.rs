@@ -343,7 +343,7 @@ impl Server {
     }
 
     /// After a request of whatever end: reply modes, output limits, and a place in the write list.
-    #[inline]
+    #[inline(always)]
     pub fn end_request(&mut self, token: Token) {
         let Some(conn) = self.conns.get_mut(token) else {
             return;

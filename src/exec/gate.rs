@@ -14,7 +14,7 @@ use crate::config::ProtectedAction;
 use crate::exec::conn::{Parked, Token, Why};
 use crate::exec::io::Io;
 use crate::exec::server::Server;
-use crate::exec::table::{CommandId, Needs, Resolved};
+use crate::exec::table::{CommandId, Needs, Resolved, is_cross_protocol};
 
 const NOAUTH: Fault = Fault::new("NOAUTH Authentication required.");
 const LOADING: Fault = Fault::new("LOADING Redis is loading the dataset in memory");
@@ -55,15 +55,11 @@ impl Server {
         resolved: Resolved,
         hints: &[KeyHint],
     ) {
-        if matches!(args.name(), [b'p' | b'P', ..] | [_, _, _, _, b':'])
-            && self.cross_protocol(token, args.name())
-        {
-            return;
-        }
         match resolved {
             Resolved::Command(id) if self.passes(token, id, args.len()) => {
                 self.call_top(io, token, id, args, hints);
             }
+            Resolved::Unknown if is_cross_protocol(args.name()) => return self.attacked(token),
             _ => self.request_checked(io, token, args, resolved, hints),
         }
         self.end_request(token);
@@ -162,17 +158,14 @@ impl Server {
         }
     }
 
-    /// A browser was tricked into talking to us: `POST` and `Host:` end the connection.
-    fn cross_protocol(&mut self, token: Token, name: &[u8]) -> bool {
-        if !name.eq_ignore_ascii_case(b"post") && !name.eq_ignore_ascii_case(b"host:") {
-            return false;
-        }
+    /// A browser was tricked into talking to us: the connection ends.
+    #[cold]
+    fn attacked(&mut self, token: Token) {
         log::warn!(
             "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: commands to Redis. This is likely due to an attacker attempting to use Cross Protocol Scripting to compromise your Redis instance. Connection from {} aborted.",
             self.conns.get(token).map_or("", |c| c.peer.addr.as_str())
         );
         self.doom(token);
-        true
     }
 
     fn check_arity(
