@@ -33,7 +33,7 @@ fn a_link_carries_bytes_both_ways_and_is_no_client() {
     assert_eq!(w.dialled(), None);
     assert_eq!(w.receive(link), b"PING\r\n");
     // These would be commands from a client.
-    w.send(link, b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n");
+    w.send(link, b"SET k v\r\n");
     let told = [
         format!("{} Connected", link.0),
         format!("{} Data({:?})", link.0, b"SET k v\r\n"),
