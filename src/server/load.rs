@@ -465,7 +465,9 @@ impl Server {
             true => b"UNLINK",
             false => b"DEL",
         };
-        reader.note_left_out = Some((word, self.config.repl_backlog_size));
+        // More than the backlog keeps, so that it does not seem to reach back to where the file stands.
+        let most = 2 * self.config.repl_backlog_size;
+        reader.note_left_out = Some((word, most));
         let mut dbs = Databases::new(self.dbs.count(), self.dbs.hash_key());
         let work = move || -> Box<dyn Any + Send> {
             let read = reader.read_into(file, &mut dbs, || ());
