@@ -78,13 +78,15 @@ impl Sock {
         Ok(bytes)
     }
 
-    /// Writes what there is of a reply, as far as the socket takes it.
+    /// Writes what there is of a reply, as far as the socket takes it; no more than a share, for a big piece could keep
+    /// the kernel busy for long.
     fn write(&mut self, reply: &Reply) -> io::Result<usize> {
         if let Some(piece) = reply.only_piece() {
+            let piece = &piece[..piece.len().min(WRITE_SHARE)];
             return Ok(rustix::net::send(&*self, piece, SendFlags::NOSIGNAL)?);
         }
         let mut pieces = [IoSlice::new(&[]); PIECES_MAX];
-        let n = reply.io_slices(u64::MAX, &mut pieces);
+        let n = reply.io_slices(reply.start() + WRITE_SHARE as u64, &mut pieces);
         match self {
             Sock::Tcp(s) => s.write_vectored(&pieces[..n]),
             Sock::Unix(s) => s.write_vectored(&pieces[..n]),
