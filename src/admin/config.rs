@@ -214,9 +214,8 @@ fn apply_appendonly(call: &mut Call<'_>) -> Result<(), String> {
     match (server.config.appendonly, server.aof.state) {
         _ if server.loading => {}
         (false, State::On | State::WaitRewrite) => server.stop_log(call.io),
-        (true, State::Off) => {
-            let started = server.start_log(call.io);
-            started.map_err(|()| "Unable to turn on AOF. Check server logs.")?;
+        (true, State::Off) if !server.start_log(call.io) => {
+            return Err("Unable to turn on AOF. Check server logs.".into());
         }
         _ => {}
     }

@@ -53,8 +53,8 @@ impl Places {
 }
 
 impl Server {
-    /// CONFIG SET appendonly yes. The error is that the log cannot be begun; the server's log says why.
-    pub fn start_log(&mut self, io: &mut dyn Io) -> Result<(), ()> {
+    /// CONFIG SET appendonly yes. False if the log cannot be begun; the server's log says why.
+    pub fn start_log(&mut self, io: &mut dyn Io) -> bool {
         self.aof.state = State::WaitRewrite;
         let another = "An AOF background was scheduled to start when possible.";
         if self.persistence.saving.is_some() {
@@ -79,7 +79,7 @@ impl Server {
                 "Redis needs to enable the AOF but can't trigger a background AOF rewrite operation. Check the above \
                  logs for more info about the error."
             );
-            return Err(());
+            return false;
         }
         self.aof.synced_s = self.now.s();
         if self.aof.sync_trouble.take().is_some() {
@@ -89,7 +89,7 @@ impl Server {
             log::warn!("AOF reopen, just ignore the last error.");
         }
         self.note_who_listens();
-        Ok(())
+        true
     }
 
     /// CONFIG SET appendonly no: what is there is written and synced, and that is the end of it.
@@ -124,7 +124,7 @@ impl Server {
         if self.aof.state != State::Off {
             self.stop_log(io);
         }
-        if self.config.appendonly && self.start_log(io).is_err() {
+        if self.config.appendonly && !self.start_log(io) {
             log::warn!(
                 "Failed enabling the AOF after successful master synchronization! Trying it again in one second."
             );

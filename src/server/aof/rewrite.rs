@@ -16,7 +16,7 @@
 
 use std::any::Any;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Places;
@@ -163,7 +163,7 @@ impl Placing {
         Err(Failure::Told)
     }
 
-    fn rename(&self, what: &str, from: &PathBuf, to: &PathBuf, name: &Text) -> Result<(), Failure> {
+    fn rename(&self, what: &str, from: &Path, to: &Path, name: &Text) -> Result<(), Failure> {
         let from_name = from.file_name().unwrap_or_default().to_string_lossy();
         if let Err(e) = self.disk.rename(from, to) {
             log::warn!(
