@@ -492,6 +492,11 @@ impl Entry {
         }
     }
 
+    /// About how many allocations it is made of, whoever owns them.
+    pub fn pieces(&self) -> usize {
+        self.heap().map_or(1, |heap| heap.pieces())
+    }
+
     /// Writes value and expiry in place if that can be done; gives the value back if not.
     fn overwrite<'a>(&mut self, value: Packed<'a>, expiry_ms: Option<u64>) -> Option<Packed<'a>> {
         let old = self.shape();

@@ -248,6 +248,11 @@ impl Heap {
         if !self.is_unique() {
             return 1;
         }
+        self.pieces()
+    }
+
+    /// About how many allocations it is made of, whoever owns them.
+    pub fn pieces(&self) -> usize {
         with_each!(self, it => it.free_effort())
     }
 

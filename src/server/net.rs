@@ -82,15 +82,18 @@ impl Sock {
         Ok(bytes)
     }
 
-    /// Writes what there is of a reply up to a position, as far as the socket takes it.
+    /// Writes what there is of a reply up to a position, as far as the socket takes it; no more than a share, for a big
+    /// piece could keep the kernel busy for long.
     fn write(&mut self, reply: &Reply, until: u64) -> io::Result<usize> {
         if let Some(piece) = reply.only_piece()
             && until >= reply.end()
         {
+            let piece = &piece[..piece.len().min(WRITE_SHARE)];
             return Ok(rustix::net::send(&*self, piece, SendFlags::NOSIGNAL)?);
         }
         let mut pieces = [IoSlice::new(&[]); PIECES_MAX];
-        let n = reply.io_slices(until, &mut pieces);
+        let share_end = reply.start() + WRITE_SHARE as u64;
+        let n = reply.io_slices(until.min(share_end), &mut pieces);
         match self {
             Sock::Tcp(s) => s.write_vectored(&pieces[..n]),
             Sock::Unix(s) => s.write_vectored(&pieces[..n]),
