@@ -92,8 +92,8 @@ impl Sock {
             return Ok(rustix::net::send(&*self, piece, SendFlags::NOSIGNAL)?);
         }
         let mut pieces = [IoSlice::new(&[]); PIECES_MAX];
-        let until = until.min(reply.start() + WRITE_SHARE as u64);
-        let n = reply.io_slices(until, &mut pieces);
+        let share_end = reply.start() + WRITE_SHARE as u64;
+        let n = reply.io_slices(until.min(share_end), &mut pieces);
         match self {
             Sock::Tcp(s) => s.write_vectored(&pieces[..n]),
             Sock::Unix(s) => s.write_vectored(&pieces[..n]),
