@@ -30,11 +30,12 @@
 //!    clone: who counts one may write, who counts more copies first.
 //! 9. **The entry**, [`object::entry`], is one allocation: count, access bits, expiry, key and value
 //!    (a big value is a tree of chunks, [`object::bigstr`]). `greeting` and `hello` come to rest here.
-//! 10. **The unit.** What changed is gathered in [`cmd::unit`] for the log and the replicas; keyspace
-//!     notifications go out through [`exec::notify`] and [`exec::pubsub`]; whoever waited for the key
+//! 10. **The unit.** What changed is gathered in [`cmd::unit`], encoded once, and goes through [`exec::propagate`] to the
+//!     log and the replicas; keyspace notifications go out through [`exec::notify`] and [`exec::pubsub`]; whoever waited for the key
 //!     is served by [`exec::blocking`].
-//! 11. **The reply** was written into [`resp::reply`] as the function ran: `+OK`. Before the loop sleeps,
-//!     one write per connection carries it out.
+//! 11. **The reply** was written into [`resp::reply`] as the function ran: `+OK`. Before the loop sleeps, the log is
+//!     written ([`server::aof`]), and then one write per connection carries the reply out. Where it has to be durable first,
+//!     it waits as [`exec::withheld`] tells, and nobody else with it.
 //!
 //! **The other types** follow the same way through files of their own. A value is small or large. Small ones are a run
 //! of bytes, Redis's own: [`ds::listpack`], [`ds::intset`]. Large ones are trees of counted chunks, so that all that was
@@ -48,7 +49,8 @@
 //! **The file.** [`rdb`] knows the format that all of this has on disk. [`server::save`] writes it from a snapshot, on
 //! another thread while the loop goes on; [`server::load`] reads it into databases of its own, which are then put in
 //! place in one swap. Both touch the disk through [`server::disk`]. [`aof`] knows the other one, a log of the commands that
-//! changed something, which is several files and a list of them.
+//! changed something, which is several files and a list of them; [`server::aof`] keeps it: writes it, rewrites it from a
+//! snapshot so that it does not grow for ever, and runs it again at the start.
 //!
 //! **The replicas.** What changed is one stream of bytes, of which [`repl::backlog`] keeps the end, once for all who read it;
 //! [`repl::history`] says which stream it is and who may go on with it, and [`repl::master`] what is to be done for each of

@@ -348,7 +348,7 @@ impl Server {
                         self.aof.sync_trouble = None;
                         self.note_synced_to(offset);
                     }
-                    Err((files, e)) => self.sync_failed(files, &e),
+                    Err((files, e)) => self.log_sync_failed(files, &e),
                 }
             }
         }
@@ -375,7 +375,7 @@ impl Server {
     }
 
     /// It is tried again, so that the server recovers with the disk; until then writes are refused.
-    fn sync_failed(&mut self, files: Vec<Arc<dyn LogFile>>, error: &io::Error) {
+    fn log_sync_failed(&mut self, files: Vec<Arc<dyn LogFile>>, error: &io::Error) {
         self.aof.unsynced.extend(files);
         let reason = errno::text(error);
         if self.aof.sync_trouble.is_none() {
