@@ -130,7 +130,7 @@ fn we_follow(diskless: &str, load: &str) {
     let mut generator = Generator::new(seed, rows(), now_s);
     // Keys expire when the master says so, which it does not while data is looked at.
     top.call(&["DEBUG", "SET-ACTIVE-EXPIRE", "0"]);
-    top.call(&["DEBUG", "POPULATE", "50000", "p", "100"]);
+    top.call(&["DEBUG", "POPULATE", "5000", "p", "1000"]);
     write(&mut top, &mut generator, COMMANDS);
     follow(&mut ours, link.port);
     // In the middle of the sync.
