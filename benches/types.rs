@@ -348,7 +348,8 @@ const KINDS: &[Kind] = &[
                 b.ask(&["LINDEX", "list", &at]);
             }),
             ("LSET", |b, n| {
-                let at = b.rng.index(n).to_string();
+                // The first one stays: LINSERT looks for it.
+                let at = (1 + b.rng.index(n - 1)).to_string();
                 b.ask(&["LSET", "list", &at, "fedcba9876543210"]);
             }),
             ("LINSERT near the head", |b, _| {

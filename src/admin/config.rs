@@ -16,6 +16,7 @@ use crate::cmd::{Args, CmdResult, DONE, Fault, Row};
 use crate::config::rewrite::rewrite;
 use crate::config::set::{Change, Circumstances, SetError, config_get, config_set, is_sensitive};
 use crate::config::{Apply, Config, Text};
+use crate::exec::aof::State;
 use crate::exec::io::Setting;
 use crate::exec::{Call, ServerFn};
 use crate::repl::backlog::SIZE_MIN;
@@ -180,18 +181,21 @@ fn apply_one(call: &mut Call<'_>, apply: Apply) -> Result<(), String> {
             server.repl.master.count_good(now_s, &server.config);
             Ok(())
         }
-        // What these stand for is not there yet: a yes would be untrue.
-        Apply::Appendonly if server.config.appendonly => {
-            Err("Unable to turn on AOF. Check server logs.".into())
+        Apply::Appendonly => apply_appendonly(call),
+        Apply::AppendFsync => {
+            server.note_who_listens();
+            Ok(())
         }
+        Apply::AofAutoGc => {
+            server.tidy_log(call.io);
+            Ok(())
+        }
+        // What these stand for is not there yet: a yes would be untrue.
         Apply::Tls | Apply::TlsPort if asks_for_tls(&server.config) => {
             Err("Unable to update TLS configuration. Check server logs.".into())
         }
         // Read where they are needed.
         Apply::Nothing
-        | Apply::AofAutoGc
-        | Apply::AppendFsync
-        | Apply::Appendonly
         | Apply::ClusterAnnouncedPort
         | Apply::ClusterFlags
         | Apply::ClusterHostname
@@ -202,6 +206,20 @@ fn apply_one(call: &mut Call<'_>, apply: Apply) -> Result<(), String> {
         | Apply::Tls
         | Apply::TlsPort => Ok(()),
     }
+}
+
+/// The log begins or ends. While the data is loaded it is only noted: what is wanted then is seen to at the end.
+fn apply_appendonly(call: &mut Call<'_>) -> Result<(), String> {
+    let server = &mut *call.server;
+    match (server.config.appendonly, server.aof.state) {
+        _ if server.loading => {}
+        (false, State::On | State::WaitRewrite) => server.stop_log(call.io),
+        (true, State::Off) if !server.start_log(call.io) => {
+            return Err("Unable to turn on AOF. Check server logs.".into());
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 fn asks_for_tls(config: &Config) -> bool {
@@ -395,6 +413,7 @@ mod tests {
         assert_eq!(bench.set(&["hz", "50", "port", "23"]), "+OK\r\n");
         assert_eq!((bench.server.hz, bench.server.config.port), (50, 23));
         assert_eq!(bench.set(&["hz"]), "ERR syntax error");
+        bench.outside.disk.break_down(libc::EACCES);
         let untrue = "ERR CONFIG SET failed (possibly related to argument 'appendonly') - \
                       Unable to turn on AOF. Check server logs.";
         assert_eq!(bench.set(&["appendonly", "yes"]), untrue);

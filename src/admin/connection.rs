@@ -231,7 +231,7 @@ const ECHO: Row<ServerFn> = Spec::new("echo", 2, Group::Connection)
 pub fn echo(call: &mut Call<'_>, mut args: Args<'_>) -> CmdResult {
     let message = args.one()?;
     match args.shared(message) {
-        Some(shared) => call.reply().bulk_shared(shared),
+        Some(shared) => call.reply().bulk_shared(shared.clone()),
         None => call.reply().bulk(message),
     }
     DONE

@@ -44,6 +44,7 @@ type Subcommand = (&'static str, RangeInclusive<usize>, ServerFn);
 const ANY: usize = usize::MAX;
 
 static SUBCOMMANDS: &[Subcommand] = &[
+    ("aof-flush-sleep", 3..=3, flush_sleep),
     ("assert", 2..=ANY, |call, _| crash(call, Crash::Assert)),
     ("change-repl-id", 2..=2, change_repl_id),
     ("client-eviction", 2..=2, inspect::client_eviction),
@@ -57,6 +58,7 @@ static SUBCOMMANDS: &[Subcommand] = &[
     ("htstats-key", 3..=ANY, inspect::htstats_key),
     ("leak", 3..=3, leak),
     ("listpack", 3..=3, inspect::listpack),
+    ("loadaof", 2..=ANY, load_log),
     ("log", 3..=3, log_line),
     ("mallctl", 3..=ANY, mallctl),
     ("mallctl-str", 3..=ANY, mallctl_str),
@@ -270,6 +272,23 @@ fn reload(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
     done(call)
 }
 
+/// DEBUG AOF-FLUSH-SLEEP microseconds: each write to the log takes so much longer.
+fn flush_sleep(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
+    let us = number::parse_i64(args.argv()[2]).unwrap_or(0);
+    call.server.aof.flush_sleep_us = us.max(0) as u64;
+    done(call)
+}
+
+/// DEBUG LOADAOF: the data is that of the log again.
+fn load_log(call: &mut Call<'_>, _: Args<'_>) -> CmdResult {
+    if !call.server.reload_log(call.io) {
+        return Err(Fault::new(
+            "ERR Error trying to load the AOF files, check server logs.",
+        ));
+    }
+    done(call)
+}
+
 /// DEBUG SET-SKIP-CHECKSUM-VALIDATION 0|1: payloads and files with wrong checksums are taken.
 fn set_skip_checksum(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
     call.server.persistence.skip_checksum = is_on(args.argv()[2]);
@@ -366,6 +385,8 @@ fn help(call: &mut Call<'_>, _: Args<'_>) -> CmdResult {
 
 /// Redis's lines for the subcommands that are here.
 const HELP: &[&str] = &[
+    "AOF-FLUSH-SLEEP <microsec>",
+    "    Server will sleep before flushing the AOF, this is used for testing.",
     "ASSERT",
     "    Crash by assertion failed.",
     "CHANGE-REPL-ID",
@@ -391,6 +412,8 @@ const HELP: &[&str] = &[
     "    Return hash table statistics of the specified Redis database.",
     "HTSTATS-KEY <key> [full]",
     "    Like HTSTATS but for the hash table stored at <key>'s value.",
+    "LOADAOF",
+    "    Flush the AOF buffers on disk and reload the AOF in memory.",
     "REPLICATE <string>",
     "    Replicates the provided string to replicas, allowing data divergence.",
     "MALLCTL <key> [<val>]",

@@ -11,11 +11,11 @@ mod replication;
 use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering;
 
-use hdrhistogram::Histogram;
-
 use crate::admin::memory::Overhead;
+use crate::base::histogram::Histogram;
 use crate::cmd::spec::{Acl, Arg, Flags, Group, Spec};
 use crate::cmd::{Args, CmdResult, DONE, Row, is_word};
+use crate::exec::aof::State;
 use crate::exec::io::MemoryFigures;
 use crate::exec::persistence::Loading;
 use crate::exec::server::Server;
@@ -352,7 +352,8 @@ fn memory(page: &mut Page, server: &Server, figures: &MemoryFigures) {
     page.line("mem_total_replication_buffers", server.repl.buffers());
     page.line("mem_clients_slaves", o.replicas);
     page.line("mem_clients_normal", o.clients);
-    page.lines(&["mem_cluster_links", "mem_aof_buffer"], 0);
+    page.line("mem_cluster_links", 0);
+    page.line("mem_aof_buffer", server.aof.memory());
     page.line("mem_allocator", &server.process.allocator);
     page.line("active_defrag_running", 0);
     page.line("lazyfree_pending_objects", server.lazyfree_pending);
@@ -372,8 +373,13 @@ fn choice_name<C: crate::config::Choice>(choice: C) -> &'static str {
 fn persistence(page: &mut Page, server: &Server, _: &MemoryFigures) {
     let p = &server.persistence;
     let saving = p.saving.as_ref();
-    let (processed, total) = saving.map_or((0, 0), |s| (s.progress.keys(), s.keys));
-    let copied = match saving {
+    let written = match (saving, &server.aof.rewriting) {
+        (Some(saving), _) => Some((&saving.progress, saving.keys)),
+        (None, Some(rewriting)) => Some((&rewriting.progress, rewriting.keys)),
+        (None, None) => None,
+    };
+    let (processed, total) = written.map_or((0, 0), |(progress, keys)| (progress.keys(), keys));
+    let copied = match written {
         Some(_) => server.dbs.copied_for_snapshots(),
         None => 0,
     };
@@ -409,23 +415,17 @@ fn persistence(page: &mut Page, server: &Server, _: &MemoryFigures) {
     };
     page.line("rdb_last_load_keys_expired", expired);
     page.line("rdb_last_load_keys_loaded", loaded);
-    page.lines(
-        &[
-            "aof_enabled",
-            "aof_rewrite_in_progress",
-            "aof_rewrite_scheduled",
-        ],
-        0,
-    );
-    page.lines(
-        &["aof_last_rewrite_time_sec", "aof_current_rewrite_time_sec"],
-        -1,
-    );
-    page.line("aof_last_bgrewrite_status", "ok");
-    page.lines(&["aof_rewrites", "aof_rewrites_consecutive_failures"], 0);
-    page.line("aof_last_write_status", "ok");
-    page.line("aof_last_cow_size", 0);
+    log_figures(page, server);
     page.lines(&["module_fork_in_progress", "module_fork_last_cow_size"], 0);
+    if server.config.appendonly {
+        let aof = &server.aof;
+        page.line("aof_current_size", aof.size);
+        page.line("aof_base_size", aof.base_size);
+        page.line("aof_pending_rewrite", 0);
+        page.line("aof_buffer_length", aof.buffer.len());
+        page.line("aof_pending_bio_fsync", aof.syncs + aof.handed);
+        page.line("aof_delayed_fsync", aof.delayed);
+    }
     if let Some(loading) = &p.loading {
         progress_of(page, server, loading);
     }
@@ -433,6 +433,25 @@ fn persistence(page: &mut Page, server: &Server, _: &MemoryFigures) {
     if let Some(why) = &p.error {
         page.line("rdb_last_bgsave_error", safe(why));
     }
+}
+
+/// The figures of the append only file that are there with one or without.
+fn log_figures(page: &mut Page, server: &Server) {
+    let aof = &server.aof;
+    let status = |failed| if failed { "err" } else { "ok" };
+    let seconds = |s: Option<u64>| s.map_or(-1, |s| s as i64);
+    let rewriting = aof.rewriting.as_ref();
+    let since_s = rewriting.map(|r| server.now.s().saturating_sub(r.started_s));
+    page.line("aof_enabled", u8::from(aof.state != State::Off));
+    page.line("aof_rewrite_in_progress", u8::from(rewriting.is_some()));
+    page.line("aof_rewrite_scheduled", u8::from(aof.rewrite_scheduled));
+    page.line("aof_last_rewrite_time_sec", seconds(aof.rewrite_took_s));
+    page.line("aof_current_rewrite_time_sec", seconds(since_s));
+    page.line("aof_last_bgrewrite_status", status(aof.rewrite_failed));
+    page.line("aof_rewrites", aof.rewrites);
+    page.line("aof_rewrites_consecutive_failures", aof.failures_in_a_row);
+    page.line("aof_last_write_status", status(aof.in_trouble()));
+    page.line("aof_last_cow_size", aof.copied_bytes);
 }
 
 /// How far a load has come.
@@ -649,18 +668,17 @@ fn latencies(page: &mut Page, server: &Server, _: &MemoryFigures) {
 
 /// The value that so many percent of the recorded ones do not exceed, as Redis's histogram rounds it: the
 /// count of values to the nearest, the value up to the end of its bucket (down, for percentile 0).
-fn at_percentile(histogram: &Histogram<u64>, percentile: f64) -> u64 {
+fn at_percentile(histogram: &Histogram, percentile: f64) -> u64 {
     let share = percentile.min(100.0) / 100.0;
     let wanted = ((share * histogram.len() as f64 + 0.5) as u64).max(1);
     let mut seen = 0;
-    for bucket in histogram.iter_recorded() {
-        seen += bucket.count_at_value();
+    for (ns, count) in histogram.recorded() {
+        seen += count;
         if seen >= wanted {
-            let value = bucket.value_iterated_to();
             return if percentile == 0.0 {
-                histogram.lowest_equivalent(value)
+                Histogram::lowest_equivalent(ns)
             } else {
-                histogram.highest_equivalent(value)
+                ns
             };
         }
     }
@@ -769,9 +787,9 @@ mod tests {
     /// Values and what Redis 7.2.6 shows for them.
     #[test]
     fn percentiles_as_redis_rounds_them() {
-        let mut h = Histogram::new_with_bounds(1, 1_000_000_000, 2).unwrap();
+        let mut h = Histogram::new();
         for us in [3, 5, 1_720] {
-            h.record(us * 1000).unwrap();
+            h.record(us * 1000);
         }
         assert_eq!(at_percentile(&h, 50.0), 5_023);
         assert_eq!(at_percentile(&h, 99.9), 1_720_319);

@@ -2,9 +2,8 @@
 
 use std::fmt::Write;
 
-use hdrhistogram::Histogram;
-
 use crate::admin::sparkline;
+use crate::base::histogram::Histogram;
 use crate::cmd::fault::{Fault, quoted};
 use crate::cmd::spec::{Arg, Flags, Group, Spec};
 use crate::cmd::{Args, CmdResult, DONE, Row};
@@ -183,7 +182,7 @@ fn histogram(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
         return DONE;
     };
     let known = ids.iter().filter_map(|&id| {
-        let histogram = server.stats.commands[id].latency.as_deref()?;
+        let histogram = server.stats.commands[id].latency.as_ref()?;
         Some((table.get(id).spec.name, histogram))
     });
     conn.reply.map(known.clone().count());
@@ -197,7 +196,7 @@ fn histogram(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
 /// Replies a cumulative distribution: from each bound of 1.024 µs times a power of two, how many calls
 /// took that long at most; bounds that add nothing are left out. A bound is told by the end of the
 /// histogram's bucket it falls into, in µs.
-fn distribution(reply: &mut Reply, histogram: &Histogram<u64>) {
+fn distribution(reply: &mut Reply, histogram: &Histogram) {
     reply.map(2);
     reply.bulk(b"calls");
     reply.int(histogram.len() as i64);
@@ -213,18 +212,18 @@ fn distribution(reply: &mut Reply, histogram: &Histogram<u64>) {
 /// The first bound in ns, and the last: a second is all that is told apart.
 const BOUNDS_NS: std::ops::Range<u32> = 10..31;
 
-fn cumulative(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
+fn cumulative(histogram: &Histogram) -> Vec<(u64, u64)> {
     let mut bounds = BOUNDS_NS.map(|power| match 1u64 << power {
         // The last bucket ends here.
         ns if power + 1 == BOUNDS_NS.end => ns - 1,
-        ns => histogram.highest_equivalent(ns),
+        ns => Histogram::highest_equivalent(ns),
     });
     let mut told: Vec<(u64, u64)> = Vec::new();
     let mut calls = 0;
     let mut bound = 0;
-    for bucket in histogram.iter_recorded() {
-        calls += bucket.count_at_value();
-        while bound < bucket.value_iterated_to() {
+    for (ns, count) in histogram.recorded() {
+        calls += count;
+        while bound < ns {
             let Some(next) = bounds.next() else { break };
             bound = next;
         }
@@ -404,9 +403,9 @@ pub static ROWS: &[Row<ServerFn>] = &[
 mod tests {
     use super::*;
 
-    fn recorded(us: &[u64]) -> Histogram<u64> {
-        let mut h = Histogram::new_with_bounds(1, 1_000_000_000, 2).unwrap();
-        us.iter().for_each(|us| h.saturating_record(us * 1000));
+    fn recorded(us: &[u64]) -> Histogram {
+        let mut h = Histogram::new();
+        us.iter().for_each(|us| h.record(us * 1000));
         h
     }
 

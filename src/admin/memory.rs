@@ -191,6 +191,7 @@ fn stats(call: &mut Call<'_>, _: Args<'_>) -> CmdResult {
     let figures = call.io.memory();
     call.server.note_peak(figures.used);
     let o = Overhead::of(call.server, &figures);
+    let log_bytes = call.server.aof.memory() as i64;
     let reply = call.reply();
     reply.map(27 + o.tables.len());
     let mut int = |name: &str, value: i64| {
@@ -204,7 +205,7 @@ fn stats(call: &mut Call<'_>, _: Args<'_>) -> CmdResult {
     int("clients.slaves", o.replicas as i64);
     int("clients.normal", o.clients as i64);
     int("cluster.links", 0);
-    int("aof.buffer", 0);
+    int("aof.buffer", log_bytes);
     int("lua.caches", 0);
     int("functions.caches", 0);
     for &(index, bytes) in &o.tables {

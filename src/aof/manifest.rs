@@ -173,9 +173,11 @@ impl Manifest {
         let incr = self.incr.iter().map(of(Kind::Incr));
         for (kind, file) in base.chain(history).chain(incr) {
             out.extend_from_slice(b"file ");
-            match needs_quotes(&file.name) {
-                true => quote_into(&file.name, &mut out),
-                false => out.extend_from_slice(&file.name),
+            let name = &*file.name;
+            // (Redis writes a single quote as it stands, and cannot read what it wrote.)
+            match name.is_empty() || needs_quotes(name) || name.contains(&b'\'') {
+                true => quote_into(name, &mut out),
+                false => out.extend_from_slice(name),
             }
             let letter = char::from(kind.letter());
             // Writing to a vector does not fail.
@@ -376,6 +378,8 @@ mod tests {
 
     #[test]
     fn an_old_log_becomes_a_base() {
+        let quoted = text(&Manifest::of_old_log(b"a'b"));
+        assert_eq!(quoted, "file \"a'b\" seq 1 type b\n");
         let old = Manifest::of_old_log(b"a b.aof");
         assert_eq!(text(&old), "file \"a b.aof\" seq 1 type b\n");
         assert!(old.awaits_old_log(b"a b.aof", false));
@@ -492,10 +496,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_read_or_refused(text in "(file|seq|type|[ a\"'\\\\/#\n\0bhi0-9-]){0,60}") {
+        fn any_text_is_read_or_refused(
+            text in "((#|file [ab'\"\\\\/]{0,4} seq [0-9-]{1,2} type [bhix]|[a \"']{0,9})\n){0,4}[\0#]?",
+        ) {
             if let Ok(manifest) = Manifest::parse(text.as_bytes()) {
-                let again = Manifest::parse(&manifest.to_text());
-                prop_assert!(manifest.to_text().is_empty() || again == Ok(manifest));
+                let again = manifest.to_text();
+                prop_assert!(again.is_empty() || Manifest::parse(&again) == Ok(manifest));
             }
         }
 

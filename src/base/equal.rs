@@ -3,6 +3,7 @@
 
 const HALF: usize = size_of::<u32>();
 const WORD: usize = size_of::<u64>();
+const TWO_WORDS: usize = 2 * WORD;
 
 /// Whether two texts are equal, without a call for the lengths that most have.
 #[inline(always)]
@@ -10,25 +11,19 @@ pub fn equal(a: &[u8], b: &[u8]) -> bool {
     if a.len() != b.len() {
         return false;
     }
-    // The two chunks overlap in a text that is not twice as long as one.
-    if a.len() <= 2 * HALF {
-        return match (ends::<HALF>(a), ends::<HALF>(b)) {
-            (Some(a), Some(b)) => a == b,
-            _ => a.iter().eq(b),
-        };
+    match a.len() {
+        0..HALF => a.iter().eq(b),
+        HALF..WORD => ends_are_equal::<HALF>(a, b),
+        WORD..=TWO_WORDS => ends_are_equal::<WORD>(a, b),
+        _ => a == b,
     }
-    if a.len() <= 2 * WORD
-        && let (Some(a), Some(b)) = (ends::<WORD>(a), ends::<WORD>(b))
-    {
-        return a == b;
-    }
-    a == b
 }
 
-/// The first `N` bytes and the last.
+/// Whether the first `N` bytes are equal, and the last: all of a text that is not longer than both together.
 #[inline(always)]
-fn ends<const N: usize>(text: &[u8]) -> Option<([u8; N], [u8; N])> {
-    Some((*text.first_chunk()?, *text.last_chunk()?))
+fn ends_are_equal<const N: usize>(a: &[u8], b: &[u8]) -> bool {
+    let (last_a, last_b) = (a.len() - N, b.len() - N);
+    a[..N] == b[..N] && a[last_a..] == b[last_b..]
 }
 
 #[cfg(test)]

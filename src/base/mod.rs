@@ -7,6 +7,7 @@ pub mod equal;
 pub mod errno;
 pub mod geohash;
 pub mod glob;
+pub mod histogram;
 pub mod longdouble;
 pub mod lzf;
 pub mod number;

@@ -101,14 +101,10 @@ impl<'a> Args<'a> {
     }
 
     /// The buffer that an argument came in, if it has one of its own: it can be stored as it is.
-    pub fn shared(&self, arg: &[u8]) -> Option<Bytes> {
-        if self.big.is_empty() {
-            return None;
-        }
-        self.big
-            .iter()
-            .find(|b| b.as_ptr() == arg.as_ptr() && b.len() == arg.len())
-            .cloned()
+    #[inline]
+    pub fn shared(&self, arg: &[u8]) -> Option<&'a Bytes> {
+        let same = |b: &&Bytes| b.as_ptr() == arg.as_ptr() && b.len() == arg.len();
+        self.big.iter().find(same)
     }
 }
 
@@ -117,7 +113,7 @@ impl<'a> Args<'a> {
     #[inline]
     pub fn value(&self, arg: &'a [u8]) -> Value<'a> {
         match self.shared(arg) {
-            Some(whole) => Value::from_whole(whole),
+            Some(whole) => Value::from_whole(whole.clone()),
             None => Value::from_text(arg),
         }
     }

@@ -57,6 +57,8 @@ bits! {
         OPENING = 20, "";
         /// Nothing is read from it for now.
         NOT_READ = 21, "";
+        /// Has no socket, and is neither counted nor listed: runs the commands of a log.
+        HEADLESS = 22, "";
     }
 }
 

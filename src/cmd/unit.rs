@@ -81,6 +81,11 @@ impl Ops {
         self.places.is_empty()
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
     /// Bytes of all of them, without those around them.
     pub fn bytes(&self) -> usize {
         self.bytes.len()

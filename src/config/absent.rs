@@ -8,10 +8,6 @@ type Absent = (fn(&Config) -> bool, &'static str);
 
 const ABSENT: &[Absent] = &[
     (
-        |c| c.appendonly,
-        "appendonly yes: this version does not write an append only file yet",
-    ),
-    (
         |c| c.cluster_enabled,
         "cluster-enabled yes: this version does not speak the cluster protocol yet",
     ),

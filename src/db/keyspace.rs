@@ -421,9 +421,6 @@ impl EntryMut<'_> {
         &mut self,
         change: impl FnOnce(&mut C) -> R,
     ) -> Option<(R, bool)> {
-        if self.record.type_of() != C::TYPE {
-            return None;
-        }
         if C::PACKS
             && let Some(mut container) = C::of(self.record.value()).and_then(C::unpacked)
         {
@@ -439,8 +436,7 @@ impl EntryMut<'_> {
             }
             return Some((result, is_empty));
         }
-        let (heap, mut left_behind) = self.record.heap_mut()?;
-        let container = C::of_mut(heap)?;
+        let (container, mut left_behind) = self.record.heap_mut::<C>()?;
         let result = change(container);
         left_behind += container.take_left_behind();
         let is_empty = container.is_empty();

@@ -95,8 +95,7 @@ impl<R: Record> Dict<R> {
     /// The key's record.
     #[inline]
     pub fn find(&self, hash: u64, key: &[u8]) -> Option<&R> {
-        let seg = self.top.locate(hash)?;
-        let index = seg.find(hash, key)?;
+        let (seg, index) = self.look_up(hash, key)?;
         // SAFETY: found in use; nothing is written while self is borrowed.
         Some(unsafe { seg.record(index) })
     }
@@ -105,26 +104,37 @@ impl<R: Record> Dict<R> {
     /// ([`Record::is_unique`]) and replace if it is shared.
     #[inline]
     pub fn find_mut(&mut self, hash: u64, key: &[u8]) -> Option<RecordMut<'_, R>> {
-        match self.entry(hash, key) {
-            Entry::Occupied(occupied) => Some(occupied.into_mut()),
-            Entry::Vacant(_) => None,
-        }
+        let (seg, index) = self.look_up_own(hash, key)?;
+        Some(RecordMut::new(self, hash, seg, index))
     }
 
     /// One lookup for whatever is to happen to a key. Nothing is copied until something is written.
     #[inline]
     pub fn entry(&mut self, hash: u64, key: &[u8]) -> Entry<'_, R> {
-        if let Some(seg) = self.top.locate(hash)
-            && let Some(index) = seg.find(hash, key)
-        {
-            return Entry::Occupied(Occupied {
+        match self.look_up(hash, key) {
+            Some((seg, index)) => Entry::Occupied(Occupied {
                 dict: self,
                 hash,
                 seg,
                 index,
-            });
+            }),
+            None => Entry::Vacant(Vacant { dict: self, hash }),
         }
-        Entry::Vacant(Vacant { dict: self, hash })
+    }
+
+    /// Where the key's record is. Called and not inlined: what it gives fits two registers, what its callers make of that
+    /// does not.
+    #[inline(never)]
+    fn look_up(&self, hash: u64, key: &[u8]) -> Option<(Seg<R>, usize)> {
+        let seg = self.top.locate(hash)?;
+        Some((seg, seg.find(hash, key)?))
+    }
+
+    /// The same, everything above the record made writable.
+    #[inline(never)]
+    fn look_up_own(&mut self, hash: u64, key: &[u8]) -> Option<(Seg<R>, usize)> {
+        let index = self.top.locate(hash)?.find(hash, key)?;
+        Some((self.top.own(hash).seg, index))
     }
 
     /// Puts a record in, and gives back the one that had the key.

@@ -53,8 +53,8 @@ use std::ptr::{self, NonNull};
 use smallvec::SmallVec;
 
 use crate::base::alloc::size_class;
-use entry::Encoded;
 pub use entry::{Elem, Needle};
+use entry::{Encoded, Short};
 
 /// Bytes before the first entry.
 const HEADER_BYTES: usize = 6;
@@ -470,41 +470,83 @@ impl Listpack {
     /// Adds an element at the end.
     #[inline]
     pub fn push_back(&mut self, elem: Elem<'_>) {
-        let new = Encoded::new(elem);
-        let (gap, total) = (self.gap(), self.total_bytes());
-        let free = size_class(gap + total, 1) - gap - total;
-        if new.len() > free {
-            return self.put(total - 1, 0, 0, &[new]);
+        match Short::new(elem) {
+            Some(new) if new.len() <= self.room() => {
+                // SAFETY: so many bytes lie there.
+                unsafe { new.write(self.grow_back(new.len())) }
+            }
+            _ => self.push_back_any(Encoded::new(elem)),
         }
+    }
+
+    fn push_back_any(&mut self, new: Encoded<'_>) {
+        if new.len() > self.room() {
+            return self.put(self.end(), 0, 0, &[new]);
+        }
+        // SAFETY: so many bytes lie there.
+        unsafe { new.write(self.grow_back(new.len())) }
+    }
+
+    /// How many bytes may be added at the end where the listpack lies.
+    #[inline(always)]
+    fn room(&self) -> usize {
+        let used = self.gap() + self.total_bytes();
+        size_class(used, 1) - used
+    }
+
+    /// Adds an entry of so many bytes, for which there is room, at the end. Gives the place where to write it.
+    #[inline(always)]
+    fn grow_back(&mut self, bytes: usize) -> *mut u8 {
+        let (total, count) = (self.total_bytes(), self.count_and_one());
         // SAFETY: what is written lies within the class that was allocated.
         unsafe {
             let start = self.start();
-            new.write(start.add(total - 1));
-            start.add(total - 1 + new.len()).write(END);
-            set_total(start, total + new.len());
+            set_total(start, total + bytes);
+            start.add(4).cast::<[u8; 2]>().write(count);
+            start.add(total - 1 + bytes).write(END);
+            start.add(total - 1)
         }
-        self.count_one_more();
     }
 
     /// Adds an element at the start.
     #[inline]
     pub fn push_front(&mut self, elem: Elem<'_>) {
-        let new = Encoded::new(elem);
-        let (gap, total) = (self.gap(), self.total_bytes());
-        if new.len() > gap {
+        match Short::new(elem) {
+            Some(new) if new.len() <= self.gap() => {
+                // SAFETY: so many bytes lie there.
+                unsafe { new.write(self.grow_front(new.len())) }
+            }
+            _ => self.push_front_any(Encoded::new(elem)),
+        }
+    }
+
+    fn push_front_any(&mut self, new: Encoded<'_>) {
+        if new.len() > self.gap() {
             return self.put(HEADER_BYTES, 0, 0, &[new]);
         }
-        // The greatest count says that there are more.
-        let count = self.count_field().saturating_add(1).to_le_bytes();
-        self.set_gap(gap - new.len());
+        // SAFETY: so many bytes lie there.
+        unsafe { new.write(self.grow_front(new.len())) }
+    }
+
+    /// Adds an entry of so many bytes, which the gap has, at the start. Gives the place where to write it.
+    #[inline(always)]
+    fn grow_front(&mut self, bytes: usize) -> *mut u8 {
+        let (total, count) = (self.total_bytes(), self.count_and_one());
+        self.set_gap(self.gap() - bytes);
         // SAFETY: the gap is part of the allocation; header and entry are written over the end of it and over the old
         // header.
         unsafe {
             let start = self.start();
-            set_total(start, total + new.len());
+            set_total(start, total + bytes);
             start.add(4).cast::<[u8; 2]>().write(count);
-            new.write(start.add(HEADER_BYTES));
+            start.add(HEADER_BYTES)
         }
+    }
+
+    /// The field of the count with one element more. The greatest count says that there are more.
+    #[inline(always)]
+    fn count_and_one(&self) -> [u8; 2] {
+        self.count_field().saturating_add(1).to_le_bytes()
     }
 
     /// Takes the last element out, after `f` has read it. `None` if there is none.
@@ -531,14 +573,6 @@ impl Listpack {
         }
         self.set_count(usize::from(count).saturating_sub(1));
         Some(result)
-    }
-
-    #[inline]
-    fn count_one_more(&mut self) {
-        let count = self.count_field();
-        if count != COUNT_UNKNOWN {
-            self.set_count(usize::from(count) + 1);
-        }
     }
 
     /// Adds elements at the end, moving bytes once.

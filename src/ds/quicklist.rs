@@ -95,10 +95,10 @@ pub enum End {
 }
 
 /// An element on its way into a list: its text, and the buffer of its own that it came in, if any.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct NewElem<'a> {
     pub text: &'a [u8],
-    pub own: Option<Bytes>,
+    pub own: Option<&'a Bytes>,
 }
 
 impl<'a> From<&'a [u8]> for NewElem<'a> {

@@ -243,6 +243,9 @@ impl Server {
         let args = Args::new(&argv, args.big());
         self.tick(io);
         self.current = Some(token);
+        // Whatever it finds was written just now.
+        self.hold_next(token);
+        let before = self.reply_begins(token);
         let outcome = match self.check_again(io, token, command, &args) {
             Checked::Run => self.call(io, token, command, args, &[], spent_us.max(1)),
             Checked::Refused => Outcome::Failed,
@@ -252,7 +255,10 @@ impl Server {
         let offset = self.repl.history.offset();
         self.end_unit(io);
         if self.repl.history.offset() != offset {
-            self.note_written(token);
+            self.note_stream_place(token);
+        }
+        if let Some(before) = before {
+            self.hold_reply(token, command, &args, &[], before);
         }
         self.flush_late(token);
         if outcome == Outcome::Blocked {

@@ -45,12 +45,16 @@ impl Server {
     ) {
         let offset = self.repl.history.offset();
         self.current = Some(token);
+        let before = self.reply_begins(token);
         self.call(io, token, id, args, hints, 0);
         self.current = None;
         self.unit.apart = self.table.get(id).flags.has(Flags::TOUCHES_ARBITRARY_KEYS);
         self.end_unit(io);
         if self.repl.history.offset() != offset {
-            self.note_written(token);
+            self.note_stream_place(token);
+        }
+        if let Some(before) = before {
+            self.hold_reply(token, id, &args, hints, before);
         }
         self.flush_late(token);
         if !self.unit.ready.is_empty() {
@@ -59,7 +63,7 @@ impl Server {
     }
 
     /// Remembers up to where the stream has what a client changed.
-    pub(super) fn note_written(&mut self, token: Token) {
+    pub(super) fn note_stream_place(&mut self, token: Token) {
         if let Some(conn) = self.conns.get_mut(token) {
             conn.written_to = self.repl.history.offset();
         }
@@ -82,6 +86,7 @@ impl Server {
         let outer = self.stats.command_under_way.replace(id);
         let outer_args = std::mem::replace(&mut self.running, RunningArgs::of(args.argv()));
         self.nesting += 1;
+        let ops_before = self.unit.ops.len();
         let start_ns = self.now.mono_ns;
         let result = self.run(io, token, run, args, hints);
         self.nesting -= 1;
@@ -128,6 +133,9 @@ impl Server {
         let logging = std::mem::take(&mut self.unit.logging);
         if self.unit.wanted && needs != Needs::Exec {
             self.log_call(token, logging, &args, dirty);
+            if self.aof.holding && self.unit.ops.len() > ops_before {
+                self.note_written(id, &args, hints);
+            }
         }
         if self.nesting > 0 && !self.unit.events.is_empty() {
             // Before the next command of the unit can publish anything.
@@ -138,7 +146,7 @@ impl Server {
 
     /// The one place where the server is taken apart for a data command.
     #[inline]
-    fn run(
+    pub(crate) fn run(
         &mut self,
         io: &mut dyn Io,
         token: Token,
@@ -191,8 +199,8 @@ impl Server {
     /// that it gives are the server's own to look after.
     #[inline]
     fn overdue(&self, token: Token) -> (Overdue, bool) {
-        if self.config.replicaof.is_some() {
-            return self.overdue_on_replica(token);
+        if self.config.replicaof.is_some() || self.loading {
+            return self.overdue_elsewhere(token);
         }
         match self.paused_for(true) {
             true => (Overdue::Stays, false),
@@ -200,8 +208,9 @@ impl Server {
         }
     }
 
+    /// The same where a master says when keys go, or the log that is being loaded.
     #[cold]
-    fn overdue_on_replica(&self, token: Token) -> (Overdue, bool) {
+    fn overdue_elsewhere(&self, token: Token) -> (Overdue, bool) {
         let by_master = |c: &Conn| c.session.marks.has(Marks::MASTER);
         let writable = !self.config.replica_read_only;
         match self.conns.get(token).is_some_and(by_master) {
@@ -322,12 +331,19 @@ impl Server {
         if let Some(conn) = self.conns.get_mut(token)
             && conn.late.is_some()
         {
+            self.hold_next(token);
+            self.write_late(token);
+        }
+    }
+
+    fn write_late(&mut self, token: Token) {
+        if let Some(conn) = self.conns.get_mut(token) {
             conn.write_late();
         }
     }
 
     /// After a request of whatever end: reply modes, output limits, and a place in the write list.
-    #[inline]
+    #[inline(always)]
     pub fn end_request(&mut self, token: Token) {
         let Some(conn) = self.conns.get_mut(token) else {
             return;

@@ -7,6 +7,7 @@ use crate::cmd::session::{Marks, Session};
 use crate::exec::acks::Acks;
 use crate::exec::clients::FIRST_BUFFER;
 use crate::exec::link::Link;
+use crate::exec::withheld::Holds;
 use crate::resp::reply::{Mark, Reply};
 use crate::resp::request::Parser;
 
@@ -99,6 +100,8 @@ pub struct Conn {
     pub memory: usize,
     /// Pushes that wait until the running command has replied.
     pub late: Option<Box<Reply>>,
+    /// Output that waits for the log.
+    pub held: Holds,
     /// The end of the last reply that is sure to be sent; CLIENT REPLY SKIP cuts back to it.
     pub kept: Mark,
     /// Reply bytes written to the socket in all.
@@ -140,12 +143,18 @@ impl Conn {
             reply_peak_reset_ms: 0,
             memory: 0,
             late: None,
+            held: None,
             net_output: 0,
             net_input: 0,
             commands: 0,
             written_to: 0,
             link: None,
         }
+    }
+
+    /// True if somebody is at the other end.
+    pub fn has_peer(&self) -> bool {
+        !self.session.marks.has(Marks::HEADLESS)
     }
 
     /// True while the next command may run. No link's input is commands.
@@ -168,6 +177,15 @@ impl Conn {
         let new = !self.write_queued && !self.reply.is_empty();
         self.write_queued |= new;
         new
+    }
+
+    /// The position at which the next push begins.
+    pub fn next_push(&self) -> u64 {
+        if self.session.marks.has(Marks::REPLY_OFF | Marks::REPLY_SKIP) {
+            self.kept.position()
+        } else {
+            self.reply.end()
+        }
     }
 
     /// Writes a push. CLIENT REPLY OFF and SKIP do not silence it, only the reply around it.
@@ -225,7 +243,7 @@ pub struct Conns {
 impl Conns {
     /// Adds a connection.
     pub fn insert(&mut self, conn: Conn) -> Token {
-        self.len += 1;
+        self.len += usize::from(conn.has_peer());
         self.links += usize::from(conn.is_link());
         let at = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
@@ -238,7 +256,7 @@ impl Conns {
     /// Takes a connection out.
     pub fn remove(&mut self, token: Token) -> Option<Box<Conn>> {
         let conn = self.slots.get_mut(token.0)?.take()?;
-        self.len -= 1;
+        self.len -= usize::from(conn.has_peer());
         self.links -= usize::from(conn.is_link());
         self.free.push(token.0);
         Some(conn)
@@ -277,6 +295,7 @@ impl Conns {
             .iter()
             .enumerate()
             .filter_map(|(i, c)| Some((Token(i), c.as_deref()?)))
+            .filter(|(_, c)| c.has_peer())
     }
 
     /// All of them, to change.
@@ -285,6 +304,7 @@ impl Conns {
             .iter_mut()
             .enumerate()
             .filter_map(|(i, c)| Some((Token(i), c.as_deref_mut()?)))
+            .filter(|(_, c)| c.has_peer())
     }
 
     /// All tokens in the order of client ids, which is the order of arrival.

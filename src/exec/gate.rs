@@ -14,7 +14,7 @@ use crate::config::ProtectedAction;
 use crate::exec::conn::{Parked, Token, Why};
 use crate::exec::io::Io;
 use crate::exec::server::Server;
-use crate::exec::table::{CommandId, Needs, Resolved};
+use crate::exec::table::{CommandId, Needs, Resolved, is_cross_protocol};
 
 const NOAUTH: Fault = Fault::new("NOAUTH Authentication required.");
 const LOADING: Fault = Fault::new("LOADING Redis is loading the dataset in memory");
@@ -55,15 +55,11 @@ impl Server {
         resolved: Resolved,
         hints: &[KeyHint],
     ) {
-        if matches!(args.name(), [b'p' | b'P', ..] | [_, _, _, _, b':'])
-            && self.cross_protocol(token, args.name())
-        {
-            return;
-        }
         match resolved {
             Resolved::Command(id) if self.passes(token, id, args.len()) => {
                 self.call_top(io, token, id, args, hints);
             }
+            Resolved::Unknown if is_cross_protocol(args.name()) => return self.attacked(token),
             _ => self.request_checked(io, token, args, resolved, hints),
         }
         self.end_request(token);
@@ -115,7 +111,8 @@ impl Server {
             || self.pause.for_shutdown
             || self.pause.for_failover;
         let paused = paused || !self.held.is_empty();
-        let unsaved = self.persistence.error.is_some() || self.lacks_replicas();
+        let unsaved =
+            self.persistence.error.is_some() || self.aof.in_trouble() || self.lacks_replicas();
         if limited || paused || self.loading || self.async_loading || unsaved {
             return false;
         }
@@ -161,17 +158,14 @@ impl Server {
         }
     }
 
-    /// A browser was tricked into talking to us: `POST` and `Host:` end the connection.
-    fn cross_protocol(&mut self, token: Token, name: &[u8]) -> bool {
-        if !name.eq_ignore_ascii_case(b"post") && !name.eq_ignore_ascii_case(b"host:") {
-            return false;
-        }
+    /// A browser was tricked into talking to us: the connection ends.
+    #[cold]
+    fn attacked(&mut self, token: Token) {
         log::warn!(
             "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: commands to Redis. This is likely due to an attacker attempting to use Cross Protocol Scripting to compromise your Redis instance. Connection from {} aborted.",
             self.conns.get(token).map_or("", |c| c.peer.addr.as_str())
         );
         self.doom(token);
-        true
     }
 
     fn check_arity(
@@ -240,12 +234,11 @@ impl Server {
                 return refuse(OOM);
             }
         }
-        if self.persistence.error.is_some()
-            && (writes || command.needs == Needs::Ping)
-            && self.writes_are_unsafe()
+        if (writes || command.needs == Needs::Ping)
+            && let Some(fault) = self.disk_fault()
         {
             if !obeyed {
-                return refuse(MISCONF);
+                return refuse(fault);
             }
             if writes && !self.may_run_unsaved() {
                 self.end_bad_stream(io);
@@ -290,6 +283,18 @@ impl Server {
         } else {
             Verdict::Run
         })
+    }
+
+    /// What to tell those who would write while the disk takes nothing.
+    fn disk_fault(&self) -> Option<Fault> {
+        if self.writes_are_unsafe() {
+            return Some(MISCONF);
+        }
+        let trouble = self.log_trouble()?;
+        Some(Fault::text(format!(
+            "MISCONF Errors writing to the AOF file: {}",
+            trouble.reason
+        )))
     }
 
     /// True if a replica does not do this for a client, as things are.

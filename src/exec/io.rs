@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::base::time::Clock;
 use crate::config::{Config, Text};
 use crate::exec::link::Target;
 use crate::exec::pipe::{Pipe, PipeWriter, Wake};
@@ -71,6 +72,8 @@ pub trait Io {
     fn mono_ns(&self) -> u64;
     /// Unix time in microseconds.
     fn unix_us(&self) -> u64;
+    /// The clock behind both, for a job that measures.
+    fn clock(&self) -> Clock;
     /// CPU time of the running thread in nanoseconds.
     fn thread_cpu_ns(&self) -> u64;
     /// Bytes allocated by the program now.
@@ -93,6 +96,8 @@ pub trait Io {
     fn wake(&self) -> Wake;
     /// A pipe from a job to the loop.
     fn pipe(&self) -> (Pipe, PipeWriter);
+    /// Waits until the jobs of the log are done that were started.
+    fn wait_for_log(&mut self);
     /// Talks to another server while everybody waits (MIGRATE where nothing may come between): sends a request and gives
     /// so many lines of what it answers. Each step may take `timeout_ms`.
     fn exchange(
@@ -166,6 +171,16 @@ pub trait Disk: Send + Sync {
     fn unlink(&self, path: &Path) -> std::io::Result<()>;
     /// Makes the names in a directory outlast a crash.
     fn sync_dir(&self, dir: &Path) -> std::io::Result<()>;
+    /// A file that is written at its end, made if there is none and emptied first if it is to be `fresh`; and its length.
+    fn open_log(&self, path: &Path, fresh: bool) -> std::io::Result<(Arc<dyn LogFile>, u64)>;
+    /// The length of a file.
+    fn len(&self, path: &Path) -> std::io::Result<u64>;
+    /// Cuts a file off after so many bytes.
+    fn cut(&self, path: &Path, len: u64) -> std::io::Result<()>;
+    /// Makes a directory if there is none; true if there was none.
+    fn make_dir(&self, path: &Path) -> std::io::Result<bool>;
+    /// True if there is a directory of this name.
+    fn is_dir(&self, path: &Path) -> bool;
 }
 
 /// A file that is being written.
@@ -175,4 +190,20 @@ pub trait NewFile: Write + Send {
     /// Has this part of the file on its way to the disk, so that little is left for [`NewFile::sync`]. A failure
     /// shows there.
     fn write_back(&mut self, from: u64, len: u64);
+}
+
+#[expect(
+    clippy::len_without_is_empty,
+    reason = "a file is asked for its length, not whether it has one"
+)]
+/// A file that grows at its end, shared by the loop and the thread that makes it durable.
+pub trait LogFile: Send + Sync {
+    /// Writes at the end. Fewer bytes than were given: an error came between; none at all: the error is given.
+    fn append(&self, bytes: &[u8]) -> std::io::Result<usize>;
+    /// Makes what was written outlast a crash.
+    fn sync(&self) -> std::io::Result<()>;
+    /// Cuts the file off after so many bytes.
+    fn cut(&self, len: u64) -> std::io::Result<()>;
+    /// How many bytes it has.
+    fn len(&self) -> std::io::Result<u64>;
 }

@@ -19,7 +19,7 @@ impl Server {
 
     /// `mem_not_counted_for_evict`.
     pub fn not_counted(&self) -> usize {
-        self.dbs.snapshot_held() + self.repl.not_counted(&self.config)
+        self.dbs.snapshot_held() + self.repl.not_counted(&self.config) + self.aof.memory()
     }
 
     /// Evicts keys until memory is within `maxmemory`, for a limited time. `false`: there is too

@@ -41,8 +41,9 @@ mod talk;
 /// Links that are kept, and for how long.
 const IDLE_MAX: usize = 64;
 const IDLE_S: u64 = 10;
-/// Keys that take more memory than this together are packed on another thread.
-const PACKED_HERE_MAX: usize = 64 * 1024;
+/// Keys of more pieces than this, or more bytes, together are packed on another thread.
+const PIECES_HERE_MAX: usize = 256;
+const BYTES_HERE_MAX: usize = 64 * 1024;
 /// A longer line is no answer.
 const LINE_MAX: usize = 16 * 1024;
 
@@ -198,8 +199,9 @@ impl Server {
         };
         let format = Format::of(&self.config);
         let keys = &self.migrations.under_way[at].keys;
-        let bytes: usize = keys.iter().map(Entry::memory_bytes).sum();
-        if bytes <= PACKED_HERE_MAX {
+        // (Few pieces are soon weighed.)
+        let few = keys.iter().map(Entry::pieces).sum::<usize>() <= PIECES_HERE_MAX;
+        if few && keys.iter().map(Entry::memory_bytes).sum::<usize>() <= BYTES_HERE_MAX {
             let kept = self.persistence.compressor.take();
             let mut compressor = kept.unwrap_or_else(|| Box::new(Compressor::new()));
             let payloads = pack(keys, format, &mut compressor);
@@ -395,10 +397,13 @@ impl Server {
             talk,
             ..
         } = migration;
-        let keys: Vec<Entry> = match cargo {
-            Some(cargo) => cargo.into_iter().map(|(key, _)| key).collect(),
-            None => keys,
+        let (keys, payloads): (Vec<Entry>, Payloads) = match cargo {
+            Some(cargo) => cargo.into_iter().unzip(),
+            None => (keys, Payloads::new()),
         };
+        if payloads.iter().map(Bytes::len).sum::<usize>() > BYTES_HERE_MAX {
+            self.free_later(Box::new(payloads), 0);
+        }
         if !order.copy {
             keys.iter().for_each(|key| self.held.release(key.key()));
         }
@@ -413,11 +418,15 @@ impl Server {
         self.tick(io);
         if !order.copy {
             self.keys_arrived(migration.db, keys, talk.taken());
+            if self.aof.holding {
+                self.aof.note_any_written();
+            }
         }
         let told = migration.caller.filter(|&token| {
             let Some(parked) = self.conns.get_mut(token).and_then(|c| c.parked.take()) else {
                 return false;
             };
+            self.hold_next(token);
             match &verdict {
                 Ok(()) => {
                     if let Some(conn) = self.conns.get_mut(token) {
@@ -438,7 +447,7 @@ impl Server {
         });
         self.end_unit(io);
         if let Some(token) = told {
-            self.note_written(token);
+            self.note_stream_place(token);
             self.end_request(token);
             self.resumable.push(token);
         }

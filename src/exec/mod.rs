@@ -35,6 +35,7 @@ pub mod server;
 pub mod slowlog;
 pub mod stats;
 pub mod table;
+pub mod withheld;
 
 use crate::cmd::ctx::reply_help;
 use crate::cmd::fault::{CmdResult, quoted};

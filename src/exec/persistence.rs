@@ -5,11 +5,18 @@
 //! `server/load.rs`.
 
 use std::any::Any;
+use std::collections::VecDeque;
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::sync::{Arc, Mutex};
 
+use crate::aof::manifest::Manifest;
+use crate::aof::reader::Reader;
 use crate::base::lzf::Compressor;
+use crate::config::Text;
+use crate::exec::conn::Token;
+use crate::exec::io::LogFile;
 use crate::rdb::Progress;
 
 /// What a job is for.
@@ -25,6 +32,10 @@ pub enum Errand {
     Bulk,
     /// Packing keys that MIGRATE is to send.
     Pack,
+    /// Writing to the append only file, or making it durable.
+    Log,
+    /// A step of the rewrite of the append only file.
+    Rewrite,
     /// Removing a file, which nobody waits for.
     Unlink,
 }
@@ -64,6 +75,39 @@ impl Saving {
     }
 }
 
+/// A rewrite of the append only file under way.
+pub struct Rewriting {
+    pub progress: Arc<Progress>,
+    /// Held while the job puts its files in place, so that a rewrite that was given up does not do so any more.
+    pub commit: Arc<Mutex<()>>,
+    pub started_s: u64,
+    pub keys: u64,
+    pub step: RewriteStep,
+}
+
+impl Rewriting {
+    /// Gives it up: once this returns, it will not put its files in place.
+    pub fn cancel(&self) {
+        // A poisoned lock is that of a job that panicked: it is over.
+        let _placing = self.commit.lock();
+        self.progress.cancel();
+    }
+}
+
+/// How far it has come; each step is a job.
+pub enum RewriteStep {
+    /// The next incremental file exists, and the manifest with its name is on its way to the disk.
+    Opening {
+        file: Arc<dyn LogFile>,
+        name: Text,
+        manifest: Manifest,
+    },
+    /// A snapshot is written as the new base.
+    Writing,
+    /// Old files are removed.
+    Tidying,
+}
+
 /// How far a load has come.
 #[derive(Debug, Default)]
 pub struct LoadProgress {
@@ -81,6 +125,32 @@ pub struct Loading {
     pub progress: Arc<LoadProgress>,
     pub total_bytes: u64,
     pub started_s: u64,
+    pub started_ns: u64,
+}
+
+/// A command log that is being read.
+pub struct Replay {
+    /// Files that were not begun, the next one first.
+    pub files: VecDeque<Text>,
+    pub reading: Option<ReadingFile>,
+    /// Who runs the commands: a connection without a socket.
+    pub token: Token,
+    /// Bytes of the files that were read.
+    pub bytes_before: u64,
+    /// Bytes of the base.
+    pub base_bytes: u64,
+    /// `key-load-delay`: until when it rests, on the monotonic clock.
+    pub rests_until_ns: u64,
+    /// Commands run.
+    pub commands: u64,
+}
+
+/// The file of a log that is being read.
+pub struct ReadingFile {
+    pub name: Text,
+    pub is_base: bool,
+    /// `None` while its front, which is an RDB file, is read elsewhere.
+    pub reader: Option<Reader<Box<dyn Read + Send>>>,
     pub started_ns: u64,
 }
 
@@ -107,11 +177,14 @@ pub struct Persistence {
     /// Snapshots taken (`total_forks`).
     pub snapshots: u64,
     pub loading: Option<Loading>,
+    pub replay: Option<Box<Replay>>,
+    /// The data is there, and nobody has been told yet.
+    pub ready: bool,
     /// Of the last load.
     pub keys_loaded: u64,
     pub keys_expired: u64,
-    /// The file could not be loaded: the process ends without goodbyes.
-    pub load_failed: bool,
+    /// The data could not be loaded, or the log not be written: the process ends without goodbyes.
+    pub failed: bool,
     /// DEBUG SET-SKIP-CHECKSUM-VALIDATION.
     pub skip_checksum: bool,
     /// What DUMP compresses with.

@@ -353,25 +353,30 @@ impl Server {
     /// Adds the keys of a request to the hints.
     #[inline]
     fn hint(&self, command: &Command, argv: &[&[u8]], hints: &mut Vec<KeyHint>) {
-        let Some((first, last, step)) = command.legacy_keys else {
-            return;
-        };
-        let last = if last < 0 {
-            argv.len() as i32 + last
-        } else {
-            last
-        };
-        let (mut at, mut left) = (first, KEYS_MAX);
-        while at <= last && left > 0 {
-            let Some(key) = argv.get(at as usize) else {
-                break;
-            };
-            hints.push(KeyHint {
-                at: key.as_ptr(),
-                hash: self.dbs.hash(key),
-            });
-            at += step.max(1);
-            left -= 1;
+        match command.legacy_keys {
+            None => {}
+            // Mostly there is one.
+            Some((first, last, _)) if first == last => {
+                let key = argv.get(first as usize);
+                hints.extend(key.map(|key| self.hint_of(key)));
+            }
+            Some((first, last, step)) => {
+                let end = match last {
+                    ..0 => argv.len().saturating_sub(last.unsigned_abs() as usize - 1),
+                    _ => argv.len().min(last as usize + 1),
+                };
+                let keys = argv[..end].iter().skip(first as usize);
+                let keys = keys.step_by(step.max(1) as usize).take(KEYS_MAX);
+                hints.extend(keys.map(|key| self.hint_of(key)));
+            }
+        }
+    }
+
+    #[inline]
+    fn hint_of(&self, key: &[u8]) -> KeyHint {
+        KeyHint {
+            at: key.as_ptr(),
+            hash: self.dbs.hash(key),
         }
     }
 

@@ -7,6 +7,7 @@
 //! ```
 
 use crate::cmd::unit::Ops;
+use crate::config::AppendFsync;
 use crate::exec::aof::State;
 use crate::exec::server::Server;
 
@@ -14,12 +15,14 @@ use crate::exec::server::Server;
 const SCRATCH_KEPT: usize = 64 * 1024;
 
 impl Server {
-    /// Whether units are to gather their operations; to be asked again when a log or a replica comes or goes, and when
-    /// loading begins or ends.
+    /// Whether units are to gather their operations, and replies to wait for them; to be asked again when a log or a
+    /// replica comes or goes, when loading begins or ends, and with `appendfsync`.
     pub fn note_who_listens(&mut self) {
         // (A replica's stream is its master's.)
         let followed = self.repl.history.backlog().is_some() && self.config.replicaof.is_none();
         self.unit.wanted = !self.loading && (followed || self.aof.state != State::Off);
+        self.aof.holding =
+            self.aof.state == State::On && self.config.appendfsync == AppendFsync::Always;
     }
 
     /// Hands the unit's operations to the log and to the replicas.

@@ -264,7 +264,10 @@ impl Server {
             );
             return;
         }
-        conn.write_push(write);
+        self.hold_next(token);
+        if let Some(conn) = self.conns.get_mut(token) {
+            conn.write_push(write);
+        }
         self.wants_write(token);
         self.check_output(token);
         self.recount(token);

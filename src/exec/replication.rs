@@ -64,7 +64,7 @@ pub struct Replication {
     pub ack_wanted: bool,
     /// The file of the data is there only because a replica wanted it (`rdb-del-sync-files`).
     pub file_for_sync: bool,
-    /// Offset up to which all is on our own disk.
+    /// Offset up to which all is on our own disk; -1 without a log.
     pub fsynced: i64,
     /// When the second's work is due, monotonic time in ns.
     pub next_second_ns: u64,
@@ -90,7 +90,7 @@ impl Replication {
             bulks: Vec::new(),
             ack_wanted: false,
             file_for_sync: false,
-            fsynced: 0,
+            fsynced: if config.appendonly { 0 } else { -1 },
             next_second_ns: 0,
         }
     }

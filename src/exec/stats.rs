@@ -2,13 +2,9 @@
 
 use std::collections::HashMap;
 
-use hdrhistogram::Histogram;
-
+use crate::base::histogram::Histogram;
 use crate::cmd::keys::KeyStats;
 use crate::exec::table::CommandId;
-
-/// Least and greatest time that a latency histogram tells apart, in ns.
-const LATENCY_NS: (u64, u64) = (1, 1_000_000_000);
 
 /// Figures of one command.
 #[derive(Debug, Default, Clone)]
@@ -20,7 +16,7 @@ pub struct CommandStats {
     /// Ran and replied with an error.
     pub failed: u64,
     /// Times in ns; made with the first call.
-    pub latency: Option<Box<Histogram<u64>>>,
+    pub latency: Option<Histogram>,
 }
 
 impl CommandStats {
@@ -36,15 +32,8 @@ impl CommandStats {
 
     #[inline]
     fn record(&mut self, ns: u64) {
-        let histogram = self.latency.get_or_insert_with(new_histogram);
-        histogram.saturating_record(ns.clamp(LATENCY_NS.0, LATENCY_NS.1));
+        self.latency.get_or_insert_default().record(ns);
     }
-}
-
-#[cold]
-fn new_histogram() -> Box<Histogram<u64>> {
-    let (low, high) = LATENCY_NS;
-    Box::new(Histogram::new_with_bounds(low, high, 2).expect("constant bounds are valid"))
 }
 
 /// A figure per second, from samples of the last 16 tenths of a second.

@@ -85,6 +85,11 @@ pub struct Table {
 
 const EMPTY: u16 = u16::MAX;
 
+/// True for the words by which a request of HTTP is told. No command answers to them: see the gate.
+pub fn is_cross_protocol(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
+}
+
 /// A place in the index: the first eight bytes of a name and its length, and the command's number.
 #[derive(Clone, Copy)]
 struct Slot {
@@ -181,7 +186,9 @@ impl Table {
         let names: Vec<_> = self.names.drain().collect();
         self.index.fill(NO_SLOT);
         for (name, id) in names {
-            self.add_name(&name, id);
+            if !is_cross_protocol(&name) {
+                self.add_name(&name, id);
+            }
         }
         true
     }

@@ -42,7 +42,7 @@ use super::hash::HashRef;
 use super::set::SetRef;
 use super::string::Str;
 use super::value::{
-    Compact, Container, EMBSTR_MAX, Encoding, Heap, HeapMut, Type, Value, ValueRef, WrongType,
+    Compact, Container, EMBSTR_MAX, Encoding, Heap, Type, Value, ValueRef, WrongType,
 };
 use super::{Hash, List, Set, Stream, Zset};
 use crate::ds::cow::{Count, Shared};
@@ -136,6 +136,32 @@ fn heap_tag(heap: &Heap) -> u8 {
         Heap::Stream(_) => TAG_HEAP_STREAM,
     }
 }
+
+/// What an entry's heap pointer may lead to.
+///
+/// # Safety
+/// At the place of the value in an entry with the tag `TAG` there is a `Shared<Self>`.
+pub unsafe trait Pointed: Clone {
+    const TAG: u8;
+}
+
+macro_rules! pointed {
+    ($($type:ty: $tag:ident),*) => {$(
+        // SAFETY: so it is written (`heap_tag`, `write_value`).
+        unsafe impl Pointed for $type {
+            const TAG: u8 = $tag;
+        }
+    )*};
+}
+
+pointed!(
+    BigStr: TAG_HEAP_STR,
+    List: TAG_HEAP_LIST,
+    Set: TAG_HEAP_SET,
+    Zset: TAG_HEAP_ZSET,
+    Hash: TAG_HEAP_HASH,
+    Stream: TAG_HEAP_STREAM
+);
 
 /// Runs `f` with the value in stored form; a short text that came as a buffer is lent to it.
 fn packed<R>(value: Value, f: impl FnOnce(Packed) -> R) -> R {
@@ -359,31 +385,28 @@ impl Entry {
         Entry::build(self.key(), self.packed(), expiry_ms, self.access())
     }
 
-    /// The container, writable: entry and container are copied first if others own them. `None` if the value is not one.
-    /// Returns with it the bytes that were left behind to those others.
-    pub fn heap_mut(&mut self) -> Option<(HeapMut<'_>, usize)> {
-        if self.tag() < TAG_HEAP {
+    /// What the heap pointer leads to, writable: entry and value are copied first if others own them. `None` if that is not
+    /// of this type. Returns with it the bytes that were left behind to those others.
+    #[inline]
+    pub fn heap_mut<T: Pointed>(&mut self) -> Option<(&mut T, usize)> {
+        if self.tag() != T::TAG {
             return None;
         }
-        let mut left_behind = 0;
-        if !self.is_unique() {
-            left_behind += self.shape().class();
-            *self = self.rebuilt(self.packed());
-        }
-        let at = self.value_at();
+        let mut left_behind = if self.is_unique() { 0 } else { self.own() };
         // SAFETY: the tag says what lies there; the entry is unique, and `self` is borrowed as long as this is.
-        let (heap, copied) = unsafe {
-            match self.tag() {
-                TAG_HEAP_STR => own(at, HeapMut::Str),
-                TAG_HEAP_LIST => own(at, HeapMut::List),
-                TAG_HEAP_SET => own(at, HeapMut::Set),
-                TAG_HEAP_ZSET => own(at, HeapMut::Zset),
-                TAG_HEAP_HASH => own(at, HeapMut::Hash),
-                TAG_HEAP_STREAM => own(at, HeapMut::Stream),
-                tag => unreachable!("tag {tag}"),
-            }
-        };
-        Some((heap, left_behind + copied))
+        let shared = unsafe { &mut *self.value_at().cast::<Shared<T>>() };
+        if !Shared::is_unique(shared) {
+            left_behind += size_of::<T>();
+        }
+        Some((Shared::make_mut(shared), left_behind))
+    }
+
+    /// Copies an entry that others own too. Returns the bytes that are left to them.
+    #[cold]
+    fn own(&mut self) -> usize {
+        let left_behind = self.shape().class();
+        *self = self.rebuilt(self.packed());
+        left_behind
     }
 
     /// Makes the value an embedded `raw` string of `len` bytes (at most [`EMBED_MAX`]) and hands it out to be written.
@@ -467,6 +490,11 @@ impl Entry {
         } else {
             1
         }
+    }
+
+    /// About how many allocations it is made of, whoever owns them.
+    pub fn pieces(&self) -> usize {
+        self.heap().map_or(1, |heap| heap.pieces())
     }
 
     /// Writes value and expiry in place if that can be done; gives the value back if not.
@@ -562,13 +590,15 @@ impl Entry {
     /// Where the value begins. What [`Shape::value_at`] says too, for those who need nothing else of the shape.
     #[inline]
     fn value_at(&self) -> *mut u8 {
-        let at = HEAD_BYTES + self.expiry_bytes();
+        let shape = Shape::of_form(self.form());
+        let at = shape.key_len_at();
         // SAFETY: a length lies there.
         let (len, len_bytes) = unsafe { read_varint(self.at(at)) };
         let end = at + len_bytes + len;
-        self.at(match self.tag() {
-            TAG_HEAP.. => end.next_multiple_of(ALIGN),
-            _ => end,
+        self.at(if shape.is_heap() {
+            end.next_multiple_of(ALIGN)
+        } else {
+            end
         })
     }
 
@@ -711,25 +741,6 @@ fn embedded(tag: u8, bytes: &[u8]) -> ValueRef<'_> {
     }
 }
 
-/// The container behind the pointer at `at`, writable: cloned first if others own it too, who are left the bytes that come
-/// with it.
-///
-/// # Safety
-/// A `Shared<C>` lies at `at`, for the caller to write as long as `'a`.
-unsafe fn own<'a, C: Clone + 'a>(
-    at: *mut u8,
-    as_heap: impl FnOnce(&'a mut C) -> HeapMut<'a>,
-) -> (HeapMut<'a>, usize) {
-    // SAFETY: promised by the caller.
-    let shared = unsafe { &mut *at.cast::<Shared<C>>() };
-    let copied = if Shared::is_unique(shared) {
-        0
-    } else {
-        size_of::<C>()
-    };
-    (as_heap(Shared::make_mut(shared)), copied)
-}
-
 fn layout(class: usize) -> Layout {
     Layout::from_size_align(class, ALIGN).expect("a length in memory")
 }
@@ -786,9 +797,7 @@ mod tests {
         let mut copy = entry.with_key(b"other").with_expiry(Some(NOW));
         assert_eq!((copy.key(), copy.expiry_ms()), (&b"other"[..], Some(NOW)));
         assert_eq!(entry.free_effort(), 1);
-        let Some((HeapMut::Str(big), left_behind)) = copy.heap_mut() else {
-            unreachable!()
-        };
+        let (big, left_behind) = copy.heap_mut::<BigStr>().unwrap();
         assert_eq!(left_behind, size_of::<BigStr>());
         big.write_at(0, b"x");
         assert_eq!(entry.as_str().unwrap().get(0), Some(9));

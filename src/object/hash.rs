@@ -10,9 +10,7 @@ use std::fmt;
 use super::entry::Entry;
 use super::string::Str;
 use super::table::{Table, draw, left_behind, select, struct_bytes};
-use super::value::{
-    COMPACT_MAX, Compact, Container, Encoding, Heap, HeapMut, Type, Value, ValueRef,
-};
+use super::value::{COMPACT_MAX, Compact, Container, Encoding, Heap, Value, ValueRef};
 use crate::base::rng::Rng;
 use crate::ds::cow::Shared;
 use crate::ds::dict::{self, HashKey};
@@ -355,7 +353,6 @@ impl Clone for Hash {
 }
 
 impl Container for Hash {
-    const TYPE: Type = Type::Hash;
     const PACKS: bool = true;
     type Ref<'a> = HashRef<'a>;
 
@@ -366,13 +363,6 @@ impl Container for Hash {
     fn of(value: ValueRef<'_>) -> Option<Self::Ref<'_>> {
         match value {
             ValueRef::Hash(it) => Some(it),
-            _ => None,
-        }
-    }
-
-    fn of_mut(heap: HeapMut<'_>) -> Option<&mut Self> {
-        match heap {
-            HeapMut::Hash(it) => Some(it),
             _ => None,
         }
     }

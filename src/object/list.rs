@@ -7,7 +7,7 @@
 
 use std::ops::{ControlFlow, Range};
 
-use super::value::{Container, Encoding, Heap, HeapMut, Type, ValueRef};
+use super::value::{Container, Encoding, Heap, ValueRef};
 use crate::base::alloc::size_class;
 use crate::ds::cow::Shared;
 use crate::ds::listpack::{Elem, Listpack, Needle};
@@ -315,7 +315,6 @@ impl Clone for List {
 }
 
 impl Container for List {
-    const TYPE: Type = Type::List;
     type Ref<'a> = &'a List;
 
     fn into_heap(self) -> Heap {
@@ -325,13 +324,6 @@ impl Container for List {
     fn of(value: ValueRef<'_>) -> Option<&Self> {
         match value {
             ValueRef::List(it) => Some(it),
-            _ => None,
-        }
-    }
-
-    fn of_mut(heap: HeapMut<'_>) -> Option<&mut Self> {
-        match heap {
-            HeapMut::List(it) => Some(it),
             _ => None,
         }
     }

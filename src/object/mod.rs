@@ -24,5 +24,5 @@ pub use list::List;
 pub use set::Set;
 pub use stream::Stream;
 pub use string::Str;
-pub use value::{Compact, Container, Encoding, Heap, HeapMut, Type, Value, ValueRef, WrongType};
+pub use value::{Compact, Container, Encoding, Heap, Type, Value, ValueRef, WrongType};
 pub use zset::Zset;

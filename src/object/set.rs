@@ -19,7 +19,7 @@
 use std::fmt;
 
 use super::table::{Table, draw, select, struct_bytes};
-use super::value::{COMPACT_MAX, Compact, Container, Encoding, Heap, HeapMut, Type, ValueRef};
+use super::value::{COMPACT_MAX, Compact, Container, Encoding, Heap, ValueRef};
 use crate::base::number::parse_i64;
 use crate::base::rng::Rng;
 use crate::ds::cow::Shared;
@@ -514,7 +514,6 @@ impl Set {
 }
 
 impl Container for Set {
-    const TYPE: Type = Type::Set;
     const PACKS: bool = true;
     type Ref<'a> = SetRef<'a>;
 
@@ -525,13 +524,6 @@ impl Container for Set {
     fn of(value: ValueRef<'_>) -> Option<Self::Ref<'_>> {
         match value {
             ValueRef::Set(it) => Some(it),
-            _ => None,
-        }
-    }
-
-    fn of_mut(heap: HeapMut<'_>) -> Option<&mut Self> {
-        match heap {
-            HeapMut::Set(it) => Some(it),
             _ => None,
         }
     }

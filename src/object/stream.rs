@@ -2,12 +2,11 @@
 
 pub use crate::ds::stream::Stream;
 
-use super::value::{Container, Encoding, Heap, HeapMut, Type, ValueRef};
+use super::value::{Container, Encoding, Heap, ValueRef};
 use crate::base::alloc::size_class;
 use crate::ds::cow::Shared;
 
 impl Container for Stream {
-    const TYPE: Type = Type::Stream;
     type Ref<'a> = &'a Stream;
 
     fn into_heap(self) -> Heap {
@@ -17,13 +16,6 @@ impl Container for Stream {
     fn of(value: ValueRef<'_>) -> Option<&Self> {
         match value {
             ValueRef::Stream(it) => Some(it),
-            _ => None,
-        }
-    }
-
-    fn of_mut(heap: HeapMut<'_>) -> Option<&mut Self> {
-        match heap {
-            HeapMut::Stream(it) => Some(it),
             _ => None,
         }
     }

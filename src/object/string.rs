@@ -9,7 +9,7 @@ use std::ops::{ControlFlow, Range};
 
 use super::bigstr::BigStr;
 use super::entry::{EMBED_MAX, Entry};
-use super::value::{Heap, HeapMut, Value};
+use super::value::{Heap, Value};
 use crate::base::number::parse_i64;
 use crate::ds::cow::Shared;
 
@@ -142,7 +142,7 @@ pub fn write_at(entry: &mut Entry, at: usize, data: &[u8]) -> usize {
         let displaced = entry.set_value(Value::Heap(big));
         left_behind += displaced.map_or(0, |old| old.left_behind());
     }
-    if let Some((HeapMut::Str(big), copied)) = entry.heap_mut() {
+    if let Some((big, copied)) = entry.heap_mut::<BigStr>() {
         left_behind += copied + big.write_at(at, data);
     }
     left_behind

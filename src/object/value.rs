@@ -1,8 +1,8 @@
-//! What a key may hold: types, the names of their encodings, and the three forms in which a value travels.
+//! What a key may hold: types, the names of their encodings, and the forms in which a value travels.
 //!
-//! [`Value`] is a value on its way into an entry, [`ValueRef`] one being read, [`HeapMut`] one being changed. A value too
-//! large or too rich to lie inside its key's allocation is a [`Heap`]: one counted pointer to a container that is
-//! itself a tree of shared chunks. A type is added by a variant here, a tag in `entry.rs`, and a face like `string.rs`.
+//! [`Value`] is a value on its way into an entry, [`ValueRef`] one being read. A value too large or too
+//! rich to lie inside its key's allocation is a [`Heap`]: one counted pointer to a container that is itself a tree of
+//! shared chunks. A type is added by a variant here, a tag in `entry.rs`, and a face like `string.rs`.
 //!
 //! Encoding names are what `OBJECT ENCODING` answers. They follow Redis's rules, which clients and tests know, and say
 //! little about the storage: a `raw` string of 100 bytes lies inside its entry just as an `embstr` does.
@@ -10,6 +10,7 @@
 use bytes::Bytes;
 
 use super::bigstr::BigStr;
+use super::entry::Pointed;
 use super::hash::{Hash, HashRef};
 use super::list::List;
 use super::set::{Set, SetRef};
@@ -147,9 +148,7 @@ fn integer(text: &[u8]) -> Option<i64> {
 /// A container type: what the heap pointer of a key may lead to. Each lives in a file of its own, its face.
 ///
 /// A clone is a snapshot and costs little: what can grow is a tree of shared chunks, of which a writer copies those on its path.
-pub trait Container: Clone + Send + Sync + 'static {
-    const TYPE: Type;
-
+pub trait Container: Pointed + Send + Sync + 'static {
     /// How it is read: a reference, or where small ones lie inside their keys' allocations, a view of either.
     type Ref<'a>: Copy;
 
@@ -158,9 +157,6 @@ pub trait Container: Clone + Send + Sync + 'static {
 
     /// The container behind a value, if it is of this type.
     fn of(value: ValueRef<'_>) -> Option<Self::Ref<'_>>;
-
-    /// The same for writing.
-    fn of_mut(heap: HeapMut<'_>) -> Option<&mut Self>;
 
     /// The same as bytes to lie inside the key's allocation, if it is that small.
     fn compact(&self) -> Option<Compact<'_>> {
@@ -252,6 +248,11 @@ impl Heap {
         if !self.is_unique() {
             return 1;
         }
+        self.pieces()
+    }
+
+    /// About how many allocations it is made of, whoever owns them.
+    pub fn pieces(&self) -> usize {
         with_each!(self, it => it.free_effort())
     }
 
@@ -306,14 +307,4 @@ impl ValueRef<'_> {
             ValueRef::Str(_) | ValueRef::List(_) | ValueRef::Stream(_) => None,
         };
     }
-}
-
-/// A container being changed; its owner is unique on the path down to it.
-pub enum HeapMut<'a> {
-    Str(&'a mut BigStr),
-    List(&'a mut List),
-    Set(&'a mut Set),
-    Zset(&'a mut Zset),
-    Hash(&'a mut Hash),
-    Stream(&'a mut Stream),
 }

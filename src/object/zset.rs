@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::table::select;
-use super::value::{Container, Encoding, Heap, HeapMut, Type, ValueRef};
+use super::value::{Container, Encoding, Heap, ValueRef};
 use crate::base::alloc::size_class;
 use crate::base::double::{as_integer, format_double};
 use crate::base::number::parse_f64;
@@ -717,7 +717,6 @@ impl Clone for Zset {
 }
 
 impl Container for Zset {
-    const TYPE: Type = Type::Zset;
     type Ref<'a> = &'a Zset;
 
     fn into_heap(self) -> Heap {
@@ -733,13 +732,6 @@ impl Container for Zset {
     }
 
     #[inline]
-    fn of_mut(heap: HeapMut<'_>) -> Option<&mut Self> {
-        match heap {
-            HeapMut::Zset(it) => Some(it),
-            _ => None,
-        }
-    }
-
     fn is_empty(&self) -> bool {
         Zset::is_empty(self)
     }

@@ -275,7 +275,9 @@ proptest! {
                 let back = restored(&payload, &RULES).unwrap();
                 prop_assert_eq!(content(back.value()), want.clone());
                 prop_assert_eq!(back.encoding(), entry.encoding());
-                prop_assert_eq!(back.memory_bytes() <= entry.memory_bytes() + 64, true);
+                // The ends of a list that was pushed stand apart, which saves it an inner node at best.
+                let more = if matches!(model, Model::List(_)) { 1536 } else { 64 };
+                prop_assert!(back.memory_bytes() <= entry.memory_bytes() + more);
                 if version == Version::V11 {
                     let body = payload.len() as u64 - 11;
                     prop_assert_eq!(saved_len(&entry, compress), body);
@@ -405,9 +407,10 @@ fn long_strings_come_back() {
         };
         let own = Bytes::copy_from_slice(&noise[..len]);
         let elems = [&b"a"[..], &own, &half[..len], b"b", b"c"];
-        let elems = elems.map(|text| NewElem {
+        let buffers = elems.map(Bytes::copy_from_slice);
+        let elems = buffers.each_ref().map(|text| NewElem {
             text,
-            own: (text.len() > 1).then(|| Bytes::copy_from_slice(text)),
+            own: (text.len() > 1).then_some(text),
         });
         let entry = entry_of(List::of(elems, &rules));
         for compress in [false, true] {
@@ -562,7 +565,11 @@ fn use_it(mut entry: Entry) {
         }
         ValueRef::Str(_) => {}
     }
-    let _ = entry.heap_mut();
+    let _ = entry.heap_mut::<List>().is_some()
+        || entry.heap_mut::<Set>().is_some()
+        || entry.heap_mut::<Zset>().is_some()
+        || entry.heap_mut::<Hash>().is_some()
+        || entry.heap_mut::<Stream>().is_some();
 }
 
 /// All kinds of payloads: ours, and old ones.

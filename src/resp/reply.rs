@@ -52,6 +52,13 @@ pub struct Mark {
     open: u16,
 }
 
+impl Mark {
+    /// The position it stands at.
+    pub fn position(self) -> u64 {
+        self.at
+    }
+}
+
 /// An aggregate whose length follows, see [`Reply::defer`].
 #[derive(Debug)]
 #[must_use = "a deferred header must be closed"]

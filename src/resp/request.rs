@@ -436,43 +436,50 @@ fn array_header(buf: &[u8], at: usize, limits: &Limits) -> Result<Option<Line>, 
 /// lengths have two digits at most, all there. No limit is so low that it would have to be asked. Gives where it ends.
 #[inline]
 fn short_array(buf: &[u8], at: usize, batch: &mut Batch) -> Option<usize> {
-    let &[b'*', count @ b'1'..=b'9', b'\r', _] = buf.get(at..)?.first_chunk()? else {
+    let mut rest = buf.get(at..)?;
+    let &[b'*', count @ b'1'..=b'9', b'\r', _] = rest.first_chunk()? else {
         return None;
     };
+    rest = &rest[4..];
     let first = batch.args.len();
-    let mut pos = at + 4;
     for _ in b'0'..count {
-        let Some(arg) = short_bulk(buf, pos) else {
+        let after = short_bulk(rest).and_then(|(start, len)| {
+            let start_in_buf = buf.len() - rest.len() + start;
+            // The two bytes of the line end are not looked at.
+            let after = rest.get(start + len + 2..)?;
+            batch.args.push(Arg {
+                start: start_in_buf,
+                len,
+            });
+            Some(after)
+        });
+        let Some(after) = after else {
             batch.args.truncate(first);
             return None;
         };
-        batch.args.push(arg);
-        pos = arg.start + arg.len + 2;
+        rest = after;
     }
+    let end = buf.len() - rest.len();
     batch.cmds.push(Cmd {
         args: first..batch.args.len(),
-        end: pos,
+        end,
         inline: false,
     });
-    Some(pos)
+    Some(end)
 }
 
-/// The bulk string that begins at `pos`, if its length has one digit or two and it is all there.
+/// Where the text of a bulk string begins and how long it is, if its length has one digit or two.
 #[inline(always)]
-fn short_bulk(buf: &[u8], pos: usize) -> Option<Arg> {
-    let &[b'$', a, b, c, _, _] = buf.get(pos..)?.first_chunk()? else {
-        return None;
-    };
-    let (a, d) = (a.wrapping_sub(b'0'), b.wrapping_sub(b'0'));
-    let (start, len) = if a <= 9 && b == b'\r' {
-        (pos + 4, usize::from(a))
-    } else if (1..=9).contains(&a) && d <= 9 && c == b'\r' {
-        (pos + 5, usize::from(a) * 10 + usize::from(d))
-    } else {
-        return None;
-    };
-    // The two bytes of the line end are not looked at.
-    (start + len + 2 <= buf.len()).then_some(Arg { start, len })
+fn short_bulk(bulk: &[u8]) -> Option<(usize, usize)> {
+    // Four bytes in a word: the same two of them are looked at together.
+    let head = u32::from_le_bytes(*bulk.first_chunk()?);
+    let digit = |at: u32| ((head >> (8 * at)) as u8).wrapping_sub(b'0');
+    let (a, b) = (digit(1), digit(2));
+    if head & 0x00ff_00ff == u32::from_le_bytes(*b"$\0\r\0") && a <= 9 {
+        return Some((4, usize::from(a)));
+    }
+    let two = head & 0xff00_00ff == u32::from_le_bytes(*b"$\0\0\r");
+    (two && (1..=9).contains(&a) && b <= 9).then(|| (5, usize::from(a) * 10 + usize::from(b)))
 }
 
 #[inline]

@@ -39,10 +39,13 @@ pub fn before_sleep(server: &mut Server, world: &mut dyn Outside) {
     // Expired keys go before memory is judged by what is left.
     expire_fast(server, world.io());
     evict_on(server, world.io());
-    // (A log is written here once there is one: no reply may leave before what it speaks of.)
+    go_on_loading(server, world.io());
     // Replicas are asked how far they are after those who want to know have begun to wait.
     server.ask_replicas();
     server.failover_step(world.io());
+    // The log is written before any reply leaves that speaks of it, and before replicas hear of it.
+    server.flush_log(world.io(), false);
+    server.gate_stream();
     server.flow();
     world.flush(server);
     // What is written makes room for more of what is under way.
@@ -90,6 +93,13 @@ fn expire_fast(server: &mut Server, io: &mut dyn Io) {
 fn evict_on(server: &mut Server, io: &mut dyn Io) {
     if std::mem::take(&mut server.evict_more) {
         server.make_room(io);
+    }
+}
+
+/// The loading of a log goes on in steps.
+fn go_on_loading(server: &mut Server, io: &mut dyn Io) {
+    if server.persistence.replay.is_some() {
+        server.go_on_replaying(io);
     }
 }
 

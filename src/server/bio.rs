@@ -21,6 +21,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use super::{crash, process, watchdog};
 use crate::ae::Waker;
 use crate::base::{alloc, errno};
+use crate::exec::persistence::Errand;
 
 /// What a lane does, and so what may wait for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +63,35 @@ pub const LANES: [Lane; 10] = [
 ];
 
 impl Lane {
+    /// Where a job of this kind is done.
+    pub fn of(errand: Errand) -> Lane {
+        match errand {
+            Errand::Save => Lane::Save,
+            Errand::Load => Lane::Load,
+            Errand::Receive => Lane::Receive,
+            Errand::Bulk => Lane::ReadFile,
+            Errand::Pack => Lane::Pack,
+            Errand::Log => Lane::Aof,
+            Errand::Rewrite => Lane::Rewrite,
+            Errand::Unlink => Lane::CloseFile,
+        }
+    }
+
+    /// What kind of job is done there, if the server started it.
+    pub fn errand(self) -> Option<Errand> {
+        match self {
+            Lane::Save => Some(Errand::Save),
+            Lane::Load => Some(Errand::Load),
+            Lane::Receive => Some(Errand::Receive),
+            Lane::ReadFile => Some(Errand::Bulk),
+            Lane::Pack => Some(Errand::Pack),
+            Lane::Aof => Some(Errand::Log),
+            Lane::Rewrite => Some(Errand::Rewrite),
+            Lane::CloseFile => Some(Errand::Unlink),
+            Lane::LazyFree | Lane::Resolve => None,
+        }
+    }
+
     fn thread_name(self) -> &'static str {
         match self {
             Lane::CloseFile => "bio_close_file",

@@ -126,14 +126,11 @@ fn serve(start: &Start, args: Vec<OsString>) -> Step<i32> {
     server.startup_memory = os.used_memory();
     log::info!("Server initialized");
     server.begin_loading(&mut os).map_err(|_| 1)?;
-    if !server.loading {
-        say_ready(&server.config, &os);
-    }
     process::set_cpu_affinity(&server.config.server_cpulist.lossy());
     // That it could not be set is in the log, and no reason to stop.
     let _ = os.apply(Setting::OomScoreAdj, &server.config);
     let status = drive::run(&mut server, &mut os);
-    if server.persistence.load_failed {
+    if server.persistence.failed {
         return Err(status);
     }
     shutdown::leave(&mut os);

@@ -1,11 +1,13 @@
 //! The disk: through here, and nowhere else, the running server touches the files of its data.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::sync::Arc;
 
-use crate::exec::io::{Disk, NewFile};
+use crate::exec::io::{Disk, LogFile, NewFile};
 
 /// The disk of the operating system.
 pub struct RealDisk;
@@ -36,6 +38,73 @@ impl Disk for RealDisk {
             Err(e) if matches!(e.raw_os_error(), Some(libc::EBADF | libc::EINVAL)) => Ok(()),
             result => result,
         }
+    }
+
+    fn open_log(&self, path: &Path, fresh: bool) -> io::Result<(Arc<dyn LogFile>, u64)> {
+        let mut options = OpenOptions::new();
+        // What is appended comes after what is there, even after a cut.
+        let file = options.append(true).create(true).open(path)?;
+        if fresh {
+            file.set_len(0)?;
+        }
+        let len = file.metadata()?.len();
+        Ok((Arc::new(RealLog(file)), len))
+    }
+
+    fn len(&self, path: &Path) -> io::Result<u64> {
+        Ok(std::fs::metadata(path)?.len())
+    }
+
+    fn cut(&self, path: &Path, len: u64) -> io::Result<()> {
+        OpenOptions::new().write(true).open(path)?.set_len(len)
+    }
+
+    fn make_dir(&self, path: &Path) -> io::Result<bool> {
+        match std::fs::DirBuilder::new().mode(0o755).create(path) {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && self.is_dir(path) => Ok(false),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                Err(io::Error::from_raw_os_error(libc::ENOTDIR))
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    fn is_dir(&self, path: &Path) -> bool {
+        path.is_dir()
+    }
+}
+
+struct RealLog(File);
+
+impl LogFile for RealLog {
+    fn append(&self, bytes: &[u8]) -> io::Result<usize> {
+        let mut written = 0;
+        while written < bytes.len() {
+            match (&self.0).write(&bytes[written..]) {
+                Ok(n) => written += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) if written > 0 => break,
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(written)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        match self.0.sync_data() {
+            // Not every file is one that can be made durable (/dev/null).
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EBADF | libc::EINVAL)) => Ok(()),
+            result => result,
+        }
+    }
+
+    fn cut(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
     }
 }
 

@@ -74,36 +74,11 @@ impl Outside for World<'_> {
     }
 
     fn start(&mut self, errand: Errand, work: Work) {
-        self.os.bio.start(lane_of(errand), work);
+        self.os.bio.start(Lane::of(errand), work);
     }
 
     fn free(&mut self, what: Box<dyn Any + Send>, items: usize) {
         self.os.free(what, items);
-    }
-}
-
-/// Where a job is done.
-pub(super) fn lane_of(errand: Errand) -> Lane {
-    match errand {
-        Errand::Save => Lane::Save,
-        Errand::Load => Lane::Load,
-        Errand::Receive => Lane::Receive,
-        Errand::Bulk => Lane::ReadFile,
-        Errand::Pack => Lane::Pack,
-        Errand::Unlink => Lane::CloseFile,
-    }
-}
-
-/// What a job was for, if anybody waits for it.
-pub(super) fn errand_of(lane: Lane) -> Option<Errand> {
-    match lane {
-        Lane::Save => Some(Errand::Save),
-        Lane::Load => Some(Errand::Load),
-        Lane::Receive => Some(Errand::Receive),
-        Lane::ReadFile => Some(Errand::Bulk),
-        Lane::Pack => Some(Errand::Pack),
-        // Purging gives nothing back that anybody waits for.
-        _ => None,
     }
 }
 
@@ -163,8 +138,12 @@ pub fn run(server: &mut Server, os: &mut Os) -> i32 {
     loop {
         before_sleep(server, &mut World { os, net: &mut net });
         if let Some(code) = server.exiting {
+            finished_jobs(server, os, &mut net);
             net.flush(server, os);
             return code;
+        }
+        if std::mem::take(&mut server.persistence.ready) {
+            say_ready(&server.config, os);
         }
         let now_ns = os.watch.mono_ns();
         meter.end(server, now_ns, os.watch.clock());
@@ -249,6 +228,9 @@ fn sleep_for(server: &Server, now_ns: u64, next_cron_ns: u64) -> Duration {
         return Duration::ZERO;
     }
     let mut ns = next_cron_ns.saturating_sub(now_ns);
+    if let Some(at_ns) = server.replay_due() {
+        ns = ns.min(at_ns.saturating_sub(now_ns));
+    }
     let now_ms = server.now.ms();
     for at_ms in [
         server.blocked.next_deadline(),
@@ -275,13 +257,10 @@ fn finished_jobs(server: &mut Server, os: &mut Os, net: &mut Net) {
             }
             continue;
         }
-        let Some(errand) = errand_of(finished.lane) else {
-            continue;
-        };
-        let outcome = finished.outcome.into_result();
-        server.errand_done(os, errand, outcome);
-        if errand == Errand::Load && server.exiting.is_none() {
-            say_ready(&server.config, os);
+        // (Purging gives nothing back that anybody waits for.)
+        if let Some(errand) = finished.lane.errand() {
+            let outcome = finished.outcome.into_result();
+            server.errand_done(os, errand, outcome);
         }
     }
     server.stats.lazyfreed += os.bio.take_freed_items() as u64;

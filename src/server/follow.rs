@@ -491,7 +491,7 @@ impl Server {
         match received.map(|r| r.outcome) {
             Some(Outcome::Loaded(dbs, db)) => self.sync_loaded(io, &sync, dbs, db),
             Some(Outcome::Empty) => self.refuse_empty(io, &sync),
-            Some(Outcome::Failed) | None => self.sync_failed(io, &sync),
+            Some(Outcome::Failed) | None => self.full_sync_failed(io, &sync),
         }
     }
 
@@ -520,6 +520,7 @@ impl Server {
         self.with_link(|link, now, _, _| unmarked = !link.loaded(now, db));
         self.take_over_history(&id, offset);
         log::info!("MASTER <-> REPLICA sync: Finished with success");
+        self.restart_log(io);
         let Some(token) = self.repl.following.as_ref().and_then(|f| f.token) else {
             // It was lost meanwhile.
             let actions =
@@ -565,7 +566,7 @@ impl Server {
         }
     }
 
-    fn sync_failed(&mut self, io: &mut dyn Io, sync: &Sync) {
+    fn full_sync_failed(&mut self, io: &mut dyn Io, sync: &Sync) {
         if let Some(before) = sync.inlet.take_before() {
             self.exchange(before);
         }

@@ -56,8 +56,15 @@ pub(super) struct Reader {
     merge: bool,
     /// Keys that are left out are noted, as UNLINK or as DEL, up to so many bytes.
     note_left_out: Option<(&'static [u8], usize)>,
-    /// Keys whose time is over are kept: this is a replica, and its master says when they go.
-    keep_overdue: bool,
+    /// Keys whose time is over are kept: somebody else says when they go, a master or the log that follows.
+    pub keep_overdue: bool,
+}
+
+/// What follows an RDB file: what was read of it already, where more comes from, and its offset in the file.
+pub(super) struct Rest {
+    pub read: Vec<u8>,
+    pub from: Box<dyn Read + Send>,
+    pub offset: u64,
 }
 
 /// Where the bytes come from, for what is said when something is wrong with them.
@@ -105,7 +112,7 @@ impl Reader {
         file: Counted,
         dbs: &mut Databases,
         first: impl FnOnce(),
-    ) -> Result<StreamMark, Unloadable> {
+    ) -> Result<(StreamMark, Rest), Unloadable> {
         let progress = file.progress.clone();
         let mut into = Into {
             dbs,
@@ -142,7 +149,14 @@ impl Reader {
                 progress.keys_expired.load(Ordering::Relaxed)
             );
         }
-        Ok(into.mark)
+        let offset = decoder.offset();
+        let (read, counted) = decoder.into_rest();
+        let rest = Rest {
+            read,
+            from: counted.file,
+            offset,
+        };
+        Ok((into.mark, rest))
     }
 }
 
@@ -371,13 +385,18 @@ impl Into<'_> {
 
 /// `key-load-delay`: so many µs at each key, or, if negative, one µs at every so many keys.
 fn pause(delay_us: &AtomicI64, keys: u64) {
-    let us = match delay_us.load(Ordering::Relaxed) {
-        0 => return,
-        us @ 1.. => us.unsigned_abs(),
-        us => u64::from(keys.is_multiple_of(us.unsigned_abs())),
-    };
+    let us = delay_of(delay_us.load(Ordering::Relaxed), keys);
     if us > 0 {
         std::thread::sleep(Duration::from_micros(us));
+    }
+}
+
+/// What `key-load-delay` asks for at this key, in µs.
+pub(super) fn delay_of(setting_us: i64, keys: u64) -> u64 {
+    match setting_us {
+        0 => 0,
+        us @ 1.. => us.unsigned_abs(),
+        us => u64::from(keys.is_multiple_of(us.unsigned_abs())),
     }
 }
 
@@ -430,34 +449,65 @@ impl Server {
         }
     }
 
-    /// Begins to load the data at the start, if there is a file of it. The error, which the log has, is that the process
-    /// cannot start.
+    /// Begins to load the data at the start, if there is any: the log, if there is to be one, or else the RDB file. The
+    /// error, which the log has, is that the process cannot start.
     pub fn begin_loading(&mut self, io: &mut dyn Io) -> Result<(), Unloadable> {
+        self.read_manifest(io).map_err(|_| Unloadable)?;
+        if self.config.appendonly {
+            return self.begin_replay(io);
+        }
         let Some((file, total_bytes)) = self.open_file(io).inspect_err(|_| fatal())? else {
-            return Ok(());
+            return self.loaded(io);
         };
-        self.loading = true;
-        self.persistence.loading = Some(Loading {
-            progress: file.progress.clone(),
-            total_bytes,
-            started_s: self.now.s(),
-            started_ns: io.mono_ns(),
-        });
+        self.note_loading(io, file.progress.clone(), total_bytes);
         let mut reader = self.reader(Source::OwnFile, false);
         let word: &[u8] = match self.config.lazyfree_lazy_expire {
             true => b"UNLINK",
             false => b"DEL",
         };
-        reader.note_left_out = Some((word, self.config.repl_backlog_size));
+        // More than the backlog keeps, so that it does not seem to reach back to where the file stands.
+        let most = 2 * self.config.repl_backlog_size;
+        reader.note_left_out = Some((word, most));
         let mut dbs = Databases::new(self.dbs.count(), self.dbs.hash_key());
         let work = move || -> Box<dyn Any + Send> {
             let read = reader.read_into(file, &mut dbs, || ());
-            let loaded: Loaded = read.map(|mark| (dbs, mark));
+            let loaded: Loaded = read.map(|(mark, _)| (dbs, mark));
             Box::new(loaded)
         };
         self.effects
             .push(Effect::Start(Errand::Load, Box::new(work)));
         Ok(())
+    }
+
+    /// From now on until [`Server::loaded`] clients hear that the data is being loaded.
+    pub(super) fn note_loading(&mut self, io: &dyn Io, progress: Arc<LoadProgress>, bytes: u64) {
+        self.loading = true;
+        self.note_who_listens();
+        self.persistence.loading = Some(Loading {
+            progress,
+            total_bytes: bytes,
+            started_s: self.now.s(),
+            started_ns: io.mono_ns(),
+        });
+    }
+
+    /// The data is there: the log goes on from here, and clients may come.
+    pub(super) fn loaded(&mut self, io: &mut dyn Io) -> Result<(), Unloadable> {
+        self.loading = false;
+        self.persistence.loading = None;
+        if self.config.appendonly {
+            self.open_log(io).map_err(|_| Unloadable)?;
+        }
+        self.remove_history(io);
+        self.note_who_listens();
+        self.persistence.ready = true;
+        Ok(())
+    }
+
+    /// The data could not be loaded: the process ends.
+    pub(super) fn load_failed(&mut self) {
+        self.persistence.failed = true;
+        self.exiting = Some(1);
     }
 
     /// The load in the background is over.
@@ -466,31 +516,31 @@ impl Server {
         io: &mut dyn Io,
         outcome: Result<Box<dyn Any + Send>, String>,
     ) {
+        if self.persistence.replay.is_some() {
+            return self.front_read(io, outcome);
+        }
         let Some(loading) = self.persistence.loading.take() else {
             return;
         };
-        self.loading = false;
         let loaded = outcome
             .ok()
             .and_then(|value| value.downcast::<Loaded>().ok())
             .and_then(|loaded| loaded.ok());
-        match loaded {
-            Some((dbs, mark)) => {
-                self.dbs = dbs;
-                self.note_loaded(&loading.progress);
-                let took_ns = io.mono_ns() - loading.started_ns;
-                log::info!("DB loaded from disk: {:.3} seconds", took_ns as f64 / 1e9);
-                if let Some(place) = mark.place() {
-                    self.resume_stream(place, &mark.left_out);
-                }
-                // A replica has waited for this to follow its master.
-                self.repl.next_second_ns = self.now.mono_ns;
-            }
-            None => {
-                fatal();
-                self.persistence.load_failed = true;
-                self.exiting = Some(1);
-            }
+        let Some((dbs, mark)) = loaded else {
+            fatal();
+            return self.load_failed();
+        };
+        self.dbs = dbs;
+        self.note_loaded(&loading.progress);
+        let took_ns = io.mono_ns() - loading.started_ns;
+        log::info!("DB loaded from disk: {:.3} seconds", took_ns as f64 / 1e9);
+        if let Some(place) = mark.place() {
+            self.resume_stream(place, &mark.left_out);
+        }
+        // A replica has waited for this to follow its master.
+        self.repl.next_second_ns = self.now.mono_ns;
+        if self.loaded(io).is_err() {
+            self.load_failed();
         }
     }
 

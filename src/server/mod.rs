@@ -1,5 +1,6 @@
 //! The server: its state, what it does each turn, and the process around it.
 
+pub mod aof;
 pub mod before_sleep;
 pub mod bio;
 pub mod boot;

@@ -82,13 +82,18 @@ impl Sock {
         Ok(bytes)
     }
 
-    /// Writes what there is of a reply, as far as the socket takes it.
-    fn write(&mut self, reply: &Reply) -> io::Result<usize> {
-        if let Some(piece) = reply.only_piece() {
+    /// Writes what there is of a reply up to a position, as far as the socket takes it; no more than a share, for a big
+    /// piece could keep the kernel busy for long.
+    fn write(&mut self, reply: &Reply, until: u64) -> io::Result<usize> {
+        if let Some(piece) = reply.only_piece()
+            && until >= reply.end()
+        {
+            let piece = &piece[..piece.len().min(WRITE_SHARE)];
             return Ok(rustix::net::send(&*self, piece, SendFlags::NOSIGNAL)?);
         }
         let mut pieces = [IoSlice::new(&[]); PIECES_MAX];
-        let n = reply.io_slices(u64::MAX, &mut pieces);
+        let share_end = reply.start() + WRITE_SHARE as u64;
+        let n = reply.io_slices(until.min(share_end), &mut pieces);
         match self {
             Sock::Tcp(s) => s.write_vectored(&pieces[..n]),
             Sock::Unix(s) => s.write_vectored(&pieces[..n]),
@@ -396,8 +401,9 @@ impl Net {
             return;
         }
         conn.note_reply_peak();
+        let until = conn.free_until(server.aof.durable);
         let mut written = 0;
-        while !conn.reply.is_empty() {
+        while !conn.reply.is_empty() && conn.reply.start() < until {
             if written >= WRITE_SHARE {
                 os.as_mut()
                     .reactor
@@ -406,7 +412,7 @@ impl Net {
                 break;
             }
             server.stats.writes += 1;
-            match sock.write(&conn.reply) {
+            match sock.write(&conn.reply, until) {
                 Ok(n) => {
                     conn.reply.advance(n);
                     written += n;

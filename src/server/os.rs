@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::time::Clock;
 use crate::base::{alloc, errno};
 use crate::config::{Choice, Config, OomScoreAdj, Text, file};
 use crate::exec::io::{Crash, Disk, Exchange, Io, MemoryFigures, ProcessFacts, Setting};
 use crate::exec::link::Target;
 use crate::exec::pipe::{Pipe, PipeWriter, Wake};
 use crate::resp::reply::Reply;
+use crate::server::bio::Lane;
 use crate::server::disk::RealDisk;
 use crate::server::drive::Os;
 use crate::server::log::{self as server_log, Verbosity};
@@ -65,6 +67,10 @@ impl Io for Os {
             monotonic_clock: CLOCK_NAME,
             multiplexing_api: "epoll",
         }
+    }
+
+    fn clock(&self) -> Clock {
+        self.watch.clock().clone()
     }
 
     fn memory(&mut self) -> MemoryFigures {
@@ -160,6 +166,10 @@ impl Io for Os {
         timeout_ms: u64,
     ) -> Exchange {
         net::exchange(target, request, lines, timeout_ms)
+    }
+
+    fn wait_for_log(&mut self) {
+        self.bio.drain(Lane::Aof);
     }
 
     fn sleep_us(&mut self, us: u64) {

@@ -121,7 +121,7 @@ impl Loader {
             progress,
         };
         let first = || drop(inlet.take_before());
-        let mark = reader.read_into(file, &mut dbs, first).ok()?;
+        let (mark, _) = reader.read_into(file, &mut dbs, first).ok()?;
         if guarded && dbs.is_empty() {
             return Some(Outcome::Empty);
         }

@@ -149,12 +149,7 @@ impl Task {
             replication: self.place.as_ref().map(StreamPlace::as_aux),
             aof_base: false,
         };
-        let out = Writing {
-            file,
-            written: 0,
-            on_its_way: 0,
-            incremental: self.incremental,
-        };
+        let out = Writing::new(file, self.incremental);
         let (snapshot, libraries) = (self.snapshot, std::iter::empty());
         let done = write_file(
             out,
@@ -187,11 +182,23 @@ fn name_of(path: &Path) -> String {
 }
 
 /// A file that goes to the disk while it is written.
-struct Writing {
-    file: Box<dyn NewFile>,
+pub(super) struct Writing {
+    pub(super) file: Box<dyn NewFile>,
     written: u64,
     on_its_way: u64,
     incremental: bool,
+}
+
+impl Writing {
+    /// With `incremental`, what is written is sent on its way while more is.
+    pub(super) fn new(file: Box<dyn NewFile>, incremental: bool) -> Writing {
+        Writing {
+            file,
+            written: 0,
+            on_its_way: 0,
+            incremental,
+        }
+    }
 }
 
 impl Write for Writing {
@@ -270,7 +277,7 @@ impl Server {
 
     /// Begins a save in the background. False if one is under way.
     pub fn save_in_background(&mut self, io: &mut dyn Io) -> bool {
-        if self.persistence.saving.is_some() {
+        if self.writes_snapshot() {
             return false;
         }
         let start_ns = io.mono_ns();
@@ -337,6 +344,8 @@ impl Server {
                 }
             }
             Errand::Pack => self.keys_packed(io, outcome),
+            Errand::Log => self.log_done(outcome),
+            Errand::Rewrite => self.rewrite_step_done(io, outcome),
             // It was tried.
             Errand::Unlink => {}
         }
@@ -382,7 +391,7 @@ impl Server {
 
     /// Save points, and what was scheduled.
     pub fn save_cron(&mut self, io: &mut dyn Io) {
-        if self.loading || self.async_loading || self.persistence.saving.is_some() {
+        if self.loading || self.async_loading || self.writes_snapshot() {
             return;
         }
         let now_s = self.now.s();

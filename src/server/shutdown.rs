@@ -8,9 +8,11 @@
 //! leave            outside: pid file, listening sockets, goodbye
 //! ```
 
+use crate::base::errno;
 use crate::cmd::Args;
 use crate::cmd::args::OwnedArgs;
 use crate::config::ShutdownFlags;
+use crate::exec::aof::State;
 use crate::exec::conn::{Parked, Token, Why};
 use crate::exec::io::Io;
 use crate::exec::server::{Ending, SHUTDOWN_FAILED, Server, Shutdown};
@@ -103,6 +105,7 @@ impl Server {
             // The job may not get to it before the process ends; or has not made it yet.
             let _ = io.disk().unlink(&saving.temp);
         }
+        self.end_log(io, has(ShutdownFlags::FORCE))?;
         // What is half loaded must not replace what it was loaded from.
         let may_save = !self.loading && !has(ShutdownFlags::NOSAVE);
         if may_save && (has(ShutdownFlags::SAVE) || !self.config.save.is_empty()) {
@@ -110,10 +113,7 @@ impl Server {
             if !self.save_now(io) {
                 if !has(ShutdownFlags::FORCE) {
                     log::warn!("Error trying to save the DB, can't exit.");
-                    return Err(
-                        "Errors trying to shut down the server. Check the logs for more information."
-                            .into(),
-                    );
+                    return Err(NOT_NOW.into());
                 }
                 log::warn!("Error trying to save the DB. Exit anyway.");
             }
@@ -143,6 +143,38 @@ impl Server {
                 replicas.len()
             );
         }
+    }
+}
+
+/// Why the server stays, for whoever asked it to go.
+const NOT_NOW: &str = "Errors trying to shut down the server. Check the logs for more information.";
+
+impl Server {
+    /// What is logged is durable; a rewrite is given up, since the log has all without it. Unless it is the first, without
+    /// which there is no log.
+    fn end_log(&mut self, io: &mut dyn Io, force: bool) -> Result<(), String> {
+        if let Some(rewriting) = &self.aof.rewriting {
+            if self.aof.state == State::WaitRewrite {
+                if !force {
+                    log::warn!("Writing initial AOF, can't exit.");
+                    return Err(NOT_NOW.into());
+                }
+                log::warn!("Writing initial AOF. Exit anyway.");
+            }
+            log::warn!("There is a child rewriting the AOF. Killing it!");
+            rewriting.cancel();
+            // The job may not get to it before the process ends.
+            let temp = format!("temp-rewriteaof-bg-{}.aof", self.process.pid);
+            let _ = io.disk().unlink(&self.config.dir.as_path().join(temp));
+        }
+        if self.aof.state != State::Off {
+            log::info!("Calling fsync() on the AOF file.");
+            self.settle_log(io);
+            if let Some(Err(e)) = self.aof.file.as_ref().map(|file| file.sync()) {
+                log::warn!("Fail to fsync the AOF file: {}.", errno::text(&e));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -142,10 +142,12 @@ mod tests {
 
     #[test]
     fn frames_of_a_handler_are_left_out() {
-        let whole = Stack::capture(None);
-        let third = whole.addresses()[2];
-        let cut = Stack::capture(Some(third));
-        assert_eq!(cut.addresses()[0], third);
-        assert_eq!(cut.addresses().len(), whole.addresses().len() - 2);
+        let (whole, again) = (Stack::capture(None), Stack::capture(None));
+        let (whole, again) = (whole.addresses(), again.addresses());
+        // How many frames lie in `capture` depends on the optimizer. This function is the outermost that they differ in.
+        let own = whole.iter().zip(again).rposition(|(a, b)| a != b);
+        let outside = own.expect("two calls have two addresses") + 1;
+        let cut = Stack::capture(Some(whole[outside]));
+        assert_eq!(cut.addresses(), &whole[outside..]);
     }
 }

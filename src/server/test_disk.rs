@@ -1,14 +1,14 @@
 //! A disk in memory, for tests: it fails at a chosen call, and a crash takes what was not made durable.
 //!
-//! A file's bytes are durable once it was synced, its name once the directory was; until then both may be lost, and
-//! here they always are. (A real disk may also keep some of it: what holds in the worst case holds in the others.)
+//! A file's bytes are durable once it was synced, its name and that of a directory once the directory around it was; until
+//! then they may be lost, and here they always are. (A real disk may also keep some of it: what holds in the worst case holds in the others.)
 
 use std::collections::BTreeMap;
 use std::io::{self, Cursor, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::exec::io::{Disk, NewFile};
+use crate::exec::io::{Disk, LogFile, NewFile};
 
 /// A file: what a reader sees, and what a crash leaves.
 #[derive(Debug, Default)]
@@ -23,8 +23,18 @@ type Inode = Arc<Mutex<Bytes>>;
 struct State {
     names: BTreeMap<PathBuf, Inode>,
     durable_names: BTreeMap<PathBuf, Inode>,
+    /// Directories, and whether they are durable. Those that were never made are there all the same.
+    dirs: BTreeMap<PathBuf, bool>,
     calls: usize,
-    fails: Option<(usize, i32)>,
+    fails: Option<Failing>,
+}
+
+/// What is to fail, and how.
+#[derive(Clone, Copy, Debug)]
+struct Failing {
+    from: usize,
+    until: usize,
+    errno: i32,
 }
 
 /// See the head of the file. Clones are the same disk.
@@ -39,13 +49,28 @@ impl TestDisk {
     /// The call after the next `skip` ones fails with this number of error.
     pub fn fail_after(&self, skip: usize, errno: i32) {
         let mut state = lock(&self.0);
-        state.fails = Some((state.calls + skip, errno));
+        let from = state.calls + skip;
+        state.fails = Some(Failing {
+            from,
+            until: from,
+            errno,
+        });
+    }
+
+    /// All calls fail from now on, until [`TestDisk::heal`].
+    pub fn break_down(&self, errno: i32) {
+        let mut state = lock(&self.0);
+        state.fails = Some(Failing {
+            from: state.calls,
+            until: usize::MAX,
+            errno,
+        });
     }
 
     /// Nothing fails any more. True if something was about to: the calls did not suffice.
     pub fn heal(&self) -> bool {
         let mut state = lock(&self.0);
-        let waits = state.fails.is_some_and(|(at, _)| at >= state.calls);
+        let waits = state.fails.is_some_and(|f| f.from >= state.calls);
         state.fails = None;
         waits
     }
@@ -53,6 +78,17 @@ impl TestDisk {
     /// Power is lost: what was not made durable is gone.
     pub fn crash(&self) {
         let mut state = lock(&self.0);
+        // What lies in a directory that is gone is gone with it.
+        let lost: Vec<PathBuf> = state
+            .dirs
+            .iter()
+            .filter(|(_, durable)| !**durable)
+            .map(|(path, _)| path.clone())
+            .collect();
+        state.dirs.retain(|_, durable| *durable);
+        state
+            .durable_names
+            .retain(|path, _| !lost.iter().any(|dir| path.starts_with(dir)));
         state.names = state.durable_names.clone();
         for inode in state.names.values() {
             let mut bytes = lock(inode);
@@ -88,7 +124,9 @@ impl TestDisk {
         let at = state.calls;
         state.calls += 1;
         match state.fails {
-            Some((fails_at, errno)) if at == fails_at => Err(io::Error::from_raw_os_error(errno)),
+            Some(f) if (f.from..=f.until).contains(&at) => {
+                Err(io::Error::from_raw_os_error(f.errno))
+            }
             _ => Ok(state),
         }
     }
@@ -132,8 +170,12 @@ impl Disk for TestDisk {
         let State {
             names,
             durable_names,
+            dirs,
             ..
         } = &mut *state;
+        for (_, durable) in dirs.iter_mut().filter(|(path, _)| inside(path)) {
+            *durable = true;
+        }
         durable_names.retain(|path, _| !inside(path));
         durable_names.extend(
             names
@@ -142,6 +184,73 @@ impl Disk for TestDisk {
                 .map(|(path, inode)| (path.clone(), inode.clone())),
         );
         Ok(())
+    }
+
+    fn open_log(&self, path: &Path, fresh: bool) -> io::Result<(Arc<dyn LogFile>, u64)> {
+        let mut state = self.call()?;
+        let inode = state.names.entry(path.into()).or_default().clone();
+        if fresh {
+            lock(&inode).seen.clear();
+        }
+        let len = lock(&inode).seen.len() as u64;
+        let disk = self.clone();
+        Ok((Arc::new(TestLog { disk, inode }), len))
+    }
+
+    fn len(&self, path: &Path) -> io::Result<u64> {
+        let state = self.call()?;
+        let inode = state.names.get(path).ok_or_else(missing)?;
+        Ok(lock(inode).seen.len() as u64)
+    }
+
+    fn cut(&self, path: &Path, len: u64) -> io::Result<()> {
+        let state = self.call()?;
+        let inode = state.names.get(path).ok_or_else(missing)?;
+        lock(inode).seen.truncate(len as usize);
+        Ok(())
+    }
+
+    fn make_dir(&self, path: &Path) -> io::Result<bool> {
+        let mut state = self.call()?;
+        let new = !state.dirs.contains_key(path);
+        state.dirs.entry(path.into()).or_insert(false);
+        Ok(new)
+    }
+
+    fn is_dir(&self, path: &Path) -> bool {
+        let state = lock(&self.0);
+        state.dirs.contains_key(path) || state.names.keys().any(|name| name.parent() == Some(path))
+    }
+}
+
+/// The part of a file that is written at its end.
+struct TestLog {
+    disk: TestDisk,
+    inode: Inode,
+}
+
+impl LogFile for TestLog {
+    fn append(&self, bytes: &[u8]) -> io::Result<usize> {
+        let _state = self.disk.call()?;
+        lock(&self.inode).seen.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let _state = self.disk.call()?;
+        let mut bytes = lock(&self.inode);
+        bytes.durable = bytes.seen.clone();
+        Ok(())
+    }
+
+    fn cut(&self, len: u64) -> io::Result<()> {
+        let _state = self.disk.call()?;
+        lock(&self.inode).seen.truncate(len as usize);
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(lock(&self.inode).seen.len() as u64)
     }
 }
 

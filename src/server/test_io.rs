@@ -29,7 +29,6 @@ use crate::resp::reply::Reply;
 use crate::resp::value::{Decoder, Value};
 use crate::server::before_sleep::{Outside, before_sleep};
 use crate::server::bio::{InlineJobs, Jobs, Lane};
-use crate::server::drive::{errand_of, lane_of};
 use crate::server::load::Unloadable;
 use crate::server::test_disk::TestDisk;
 
@@ -82,6 +81,10 @@ impl Io for TestIo {
 
     fn unix_us(&self) -> u64 {
         self.clock.unix_us()
+    }
+
+    fn clock(&self) -> Clock {
+        self.clock.clone()
     }
 
     fn thread_cpu_ns(&self) -> u64 {
@@ -144,6 +147,8 @@ impl Io for TestIo {
     fn pipe(&self) -> (Pipe, PipeWriter) {
         Pipe::new(usize::MAX, Box::new(|| ()))
     }
+    /// (Here they are done at the end of each turn.)
+    fn wait_for_log(&mut self) {}
 
     fn exchange(&mut self, target: &Target, request: &Reply, _: usize, _: u64) -> Exchange {
         self.said.push((target.clone(), request.to_vec()));
@@ -220,7 +225,10 @@ impl Outside for World {
             if conn.session.marks.has(Marks::CLOSE_ASAP) || conn.write_blocked || clogged {
                 continue;
             }
+            let until = conn.free_until(server.aof.durable);
             let mut bytes = conn.reply.to_vec();
+            let free = until.saturating_sub(conn.reply.start());
+            bytes.truncate(usize::try_from(free).unwrap_or(usize::MAX));
             conn.reply.advance(bytes.len());
             conn.kept = conn.reply.mark();
             if conn.session.marks.has(Marks::REPLICA) {
@@ -232,7 +240,7 @@ impl Outside for World {
             conn.net_output += bytes.len() as u64;
             server.stats.net_output += bytes.len() as u64;
             self.sockets.entry(token).or_default().extend(bytes);
-            if conn.session.marks.has(Marks::CLOSE_AFTER_REPLY) {
+            if conn.session.marks.has(Marks::CLOSE_AFTER_REPLY) && conn.reply.is_empty() {
                 server.disconnect(token);
             }
         }
@@ -252,7 +260,7 @@ impl Outside for World {
     fn gather(&mut self, _: Token) {}
 
     fn start(&mut self, errand: Errand, work: Work) {
-        self.jobs.start(lane_of(errand), work);
+        self.jobs.start(Lane::of(errand), work);
     }
 
     fn free(&mut self, what: Box<dyn Any + Send>, items: usize) {
@@ -437,7 +445,12 @@ impl TestServer {
             }
             self.server.stats.lazyfreed += self.world.jobs.take_freed_items() as u64;
             self.server.lazyfree_pending = self.world.jobs.unfreed_items();
-            let idle = self.server.resumable.is_empty() && self.server.pending_writes.is_empty();
+            let now_ns = self.world.io.mono_ns();
+            let due = self.server.replay_due();
+            let idle = self.server.resumable.is_empty()
+                && self.server.pending_writes.is_empty()
+                && self.server.effects.is_empty()
+                && due.is_none_or(|at_ns| at_ns > now_ns);
             let idle = idle && !self.server.links.have_news() && self.server.reread.is_empty();
             if self.world.again.is_empty() && idle {
                 return;
@@ -456,12 +469,24 @@ impl TestServer {
         self.turn();
     }
 
+    /// One job runs, of those that wait, and the loop hears of it. False if there was none.
+    pub fn run_one_job(&mut self) -> bool {
+        let ran = self.world.jobs.run_one(|_| 0);
+        self.take_finished();
+        self.turn();
+        ran
+    }
+
     fn run_jobs(&mut self) {
-        let World { io, jobs, .. } = &mut self.world;
         let waits = self.server.receives().then_some(Lane::Receive);
-        jobs.run_all_but(waits);
+        self.world.jobs.run_all_but(waits);
+        self.take_finished();
+    }
+
+    fn take_finished(&mut self) {
+        let World { io, jobs, .. } = &mut self.world;
         while let Some(finished) = jobs.next_finished() {
-            let Some(errand) = errand_of(finished.lane) else {
+            let Some(errand) = finished.lane.errand() else {
                 continue;
             };
             let outcome = finished.outcome.into_result();

@@ -282,7 +282,7 @@ impl Moved {
 
     fn push(&self, list: &mut List, end: End, rules: &super::ListRules) {
         list.grow_for([self.weight], rules);
-        let (text, own) = (self.text(), self.own.clone());
+        let (text, own) = (self.text(), self.own.as_ref());
         list.push(end, NewElem { text, own }, rules);
     }
 }

@@ -117,6 +117,40 @@ fn integer(text: &[u8]) -> Option<i64> {
     }
 }
 
+/// An entry of a short string that is seen at once to be no integer: what nearly every element is.
+pub(super) struct Short<'a>(&'a [u8]);
+
+impl<'a> Short<'a> {
+    #[inline(always)]
+    pub(super) fn new(elem: Elem<'a>) -> Option<Short<'a>> {
+        match elem {
+            Elem::Str([b'-' | b'0'..=b'9', ..]) | Elem::Int(_) => None,
+            Elem::Str(text) => (text.len() < 64).then_some(Short(text)),
+        }
+    }
+
+    /// Length of the whole entry.
+    #[inline(always)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len() + 2
+    }
+
+    /// Writes the entry.
+    ///
+    /// # Safety
+    /// `to` is valid for writing `len()` bytes, none of which belongs to the text.
+    #[inline(always)]
+    pub(super) unsafe fn write(&self, to: *mut u8) {
+        let text = self.0;
+        // SAFETY: the three parts make up `len()` bytes.
+        unsafe {
+            to.write(0x80 | text.len() as u8);
+            ptr::copy_nonoverlapping(text.as_ptr(), to.add(1), text.len());
+            to.add(1 + text.len()).write(1 + text.len() as u8);
+        }
+    }
+}
+
 /// An entry ready to be written.
 pub(super) struct Encoded<'a> {
     head: [u8; 9],
@@ -211,13 +245,6 @@ impl<'a> Encoded<'a> {
         let body = head_len + self.text.len();
         // SAFETY: the three parts make up `len()` bytes.
         unsafe {
-            if head_len == 1 && body <= 127 {
-                // Nearly every element is so short: no loop, and one copy.
-                to.write(self.head[0]);
-                ptr::copy_nonoverlapping(self.text.as_ptr(), to.add(1), self.text.len());
-                to.add(body).write(body as u8);
-                return;
-            }
             ptr::copy_nonoverlapping(self.head.as_ptr(), to, head_len);
             ptr::copy_nonoverlapping(self.text.as_ptr(), to.add(head_len), self.text.len());
             for (i, byte) in backlen(body).enumerate() {

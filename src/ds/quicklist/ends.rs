@@ -15,7 +15,7 @@
 
 use super::{End, Item, Leaf, Limits, NewElem, Node, Quicklist};
 use crate::ds::cow::Shared;
-use crate::ds::listpack::{Elem, Listpack};
+use crate::ds::listpack::Listpack;
 
 /// From this number of nodes on, a new one at the head is made as large as it may become.
 const ROOM_FROM: usize = 8;
@@ -25,24 +25,24 @@ impl Quicklist {
     #[inline]
     pub fn push(&mut self, end: End, new: NewElem<'_>, plain_from: usize) {
         let limits = self.limits;
-        let add = |node: &mut Node| {
-            let room = node.has_room_for(new.text.len(), limits, plain_from);
-            if room {
-                node.push(end, Elem::Str(new.text));
-            }
-            room
-        };
         let pushed = match self.node_apart(end) {
             Some(node) => {
-                let pushed = add(node);
+                let pushed = node.push_if_room(end, new.text, limits, plain_from);
                 self.apart += usize::from(pushed);
                 pushed
             }
-            None => self.nodes.edit_end(end == End::Head, add) == Some(true),
+            None => self.push_in_tree(end, new.text, plain_from),
         };
         if !pushed {
             self.push_node(end, Node::of(new, plain_from));
         }
+    }
+
+    #[inline(never)]
+    fn push_in_tree(&mut self, end: End, text: &[u8], plain_from: usize) -> bool {
+        let limits = self.limits;
+        let push = |node: &mut Node| node.push_if_room(end, text, limits, plain_from);
+        self.nodes.edit_end(end == End::Head, push) == Some(true)
     }
 
     /// A new node at an end: apart, if it may be, and what stood apart there goes into the tree.
@@ -85,6 +85,7 @@ impl Quicklist {
         result
     }
 
+    #[inline(never)]
     fn pop_in_tree<R>(&mut self, end: End, f: impl FnOnce(Item<'_>) -> R) -> Option<R> {
         let nodes = self.nodes.leaf_count();
         let pop = |node: &mut Node| node.pop(end, f);

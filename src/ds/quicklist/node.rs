@@ -45,7 +45,10 @@ impl Node {
     pub(super) fn of(new: NewElem<'_>, plain_from: usize) -> Node {
         let plain = new.text.len() >= plain_from;
         match new.own {
-            Some(bytes) => Node::Whole(Box::new(Whole { bytes, plain })),
+            Some(bytes) => {
+                let bytes = bytes.clone();
+                Node::Whole(Box::new(Whole { bytes, plain }))
+            }
             None if plain => {
                 let bytes = Bytes::copy_from_slice(new.text);
                 Node::Whole(Box::new(Whole { bytes, plain }))
@@ -79,7 +82,7 @@ impl Node {
     }
 
     /// True if an element of `text_len` bytes may be added.
-    #[inline]
+    #[inline(always)]
     pub(super) fn has_room_for(&self, text_len: usize, limits: Limits, plain_from: usize) -> bool {
         if self.is_plain() || text_len >= plain_from {
             return false;
@@ -157,16 +160,21 @@ impl Node {
     // ---- Changing ----
 
     /// The listpack, to be changed; the node, which is not a plain one, becomes packed for that.
-    #[inline]
+    #[inline(always)]
     pub(super) fn packed(&mut self) -> &mut Listpack {
         if !matches!(self, Node::Packed(_)) {
-            let lp = std::mem::replace(self, Node::Packed(Listpack::new())).into_packed();
-            *self = Node::Packed(lp);
+            self.pack();
         }
         match self {
             Node::Packed(lp) => lp,
             _ => unreachable!("it is packed now"),
         }
+    }
+
+    #[cold]
+    fn pack(&mut self) {
+        let node = std::mem::replace(self, Node::Packed(Listpack::new()));
+        *self = Node::Packed(node.into_packed());
     }
 
     /// The node as a listpack.
@@ -178,7 +186,23 @@ impl Node {
         }
     }
 
+    /// Adds a text at an end, if it may be added.
     #[inline]
+    pub(super) fn push_if_room(
+        &mut self,
+        end: End,
+        text: &[u8],
+        limits: Limits,
+        plain_from: usize,
+    ) -> bool {
+        let room = self.has_room_for(text.len(), limits, plain_from);
+        if room {
+            self.push(end, Elem::Str(text));
+        }
+        room
+    }
+
+    #[inline(always)]
     pub(super) fn push(&mut self, end: End, elem: Elem<'_>) {
         match end {
             End::Head => self.packed().push_front(elem),

@@ -108,11 +108,11 @@ fn a_buffer_of_its_own_is_kept() {
     let big = Bytes::from(vec![b'b'; 40_000]);
     let new = NewElem {
         text: &big,
-        own: Some(big.clone()),
+        own: Some(&big),
     };
     let mut it = list(-2, 0);
     it.push(End::Tail, b"small"[..].into(), NO_PLAIN);
-    it.push(End::Tail, new.clone(), NO_PLAIN);
+    it.push(End::Tail, new, NO_PLAIN);
     it.replace(1, new, NO_PLAIN);
     let same = it.pop(End::Tail, |item| match item {
         Item::Whole(bytes) => bytes.as_ptr() == big.as_ptr(),
@@ -121,7 +121,7 @@ fn a_buffer_of_its_own_is_kept() {
     assert_eq!(same, Some(true));
     // Where more fits into the node, it is a listpack after all.
     let mut it = list(-5, 0);
-    let own = Some(big.clone());
+    let own = Some(&big);
     it.push(End::Tail, NewElem { text: &big, own }, NO_PLAIN);
     it.push(End::Tail, b"small"[..].into(), NO_PLAIN);
     assert_eq!(shape(&it), [2]);
@@ -201,15 +201,16 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 /// Longer ones come in buffers of their own.
-fn new(text: &[u8]) -> NewElem<'_> {
+fn with_new<R>(text: &[u8], f: impl FnOnce(NewElem<'_>) -> R) -> R {
     let own = (text.len() > 100).then(|| Bytes::copy_from_slice(text));
-    NewElem { text, own }
+    let own = own.as_ref();
+    f(NewElem { text, own })
 }
 
 fn apply(list: &mut Quicklist, model: &mut Vec<Vec<u8>>, op: Op, plain_from: usize) {
     match op {
         Op::Push(end, t) => {
-            list.push(end, new(&t), plain_from);
+            with_new(&t, |new| list.push(end, new, plain_from));
             match end {
                 End::Head => model.insert(0, t),
                 End::Tail => model.push(t),
@@ -225,12 +226,12 @@ fn apply(list: &mut Quicklist, model: &mut Vec<Vec<u8>>, op: Op, plain_from: usi
         }
         Op::Insert(i, before, t) if !model.is_empty() => {
             let i = i % model.len();
-            list.insert(i, before, new(&t), plain_from);
+            with_new(&t, |new| list.insert(i, before, new, plain_from));
             model.insert(i + usize::from(!before), t);
         }
         Op::Replace(i, t) if !model.is_empty() => {
             let i = i % model.len();
-            list.replace(i, new(&t), plain_from);
+            with_new(&t, |new| list.replace(i, new, plain_from));
             model[i] = t;
         }
         Op::RemoveRange(i, n) => {

@@ -224,7 +224,7 @@ fn damaged_files_end_the_start() {
         world.restart().unwrap();
         world.turn();
         assert_eq!(world.server.exiting, Some(1), "{cut} bytes");
-        assert!(world.server.persistence.load_failed);
+        assert!(world.server.persistence.failed);
     }
     world.io().disk.fail_after(0, libc::EACCES);
     assert!(world.restart().is_err());

@@ -336,7 +336,7 @@ fn a_key_on_its_way_is_not_evicted() {
     migrate(&mut w, c, &[]);
     w.server.config.maxmemory = 1;
     w.server.config.maxmemory_policy = crate::config::MaxmemoryPolicy::AllkeysRandom;
-    w.io().figures.used = 2;
+    w.io().figures.used = 1 << 20;
     let other = w.connect();
     assert_eq!(w.call(other, &["DBSIZE"]), ":1\r\n");
     let (link, _) = answer(&mut w);
