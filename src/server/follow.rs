@@ -193,7 +193,10 @@ impl Server {
             return;
         }
         if self.link_is_up() {
-            self.feed(io, token, rest);
+            if self.feed(io, token, rest) {
+                // The first turn's share was used up: another turn comes.
+                self.reread.push(token);
+            }
         } else if let Some(conn) = self.conns.get_mut(token) {
             // It follows the data that is being loaded.
             conn.input.extend_from_slice(rest);

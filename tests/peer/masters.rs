@@ -7,10 +7,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use redstart::resp::value::Value;
 
 use crate::generate::Generator;
-use crate::node::{Conn, Node, our_program, peer_program};
+use crate::node::{Conn, Node, encode, our_program, peer_program};
 use crate::proxy::Proxy;
 use crate::random::seed;
 use crate::replicas::{COMMANDS, digest, info, ok, rows, wait_until, write};
+
+/// Keys that are asked for together.
+const BATCH: usize = 500;
 
 /// Waits until all have the same place in the stream, and holds their data against each other.
 fn compare(all: &mut [&mut Conn], context: &str) {
@@ -47,11 +50,14 @@ fn differences(a: &mut Conn, b: &mut Conn) -> Vec<String> {
         if ours.0 != theirs.0 {
             found.push(format!("db {db}: {:?} against {:?} keys", ours.0, theirs.0));
         }
-        for key in ours.1.union(&theirs.1) {
-            let said = [&mut *a, &mut *b].map(|conn| content(conn, key));
-            if said[0] != said[1] && found.len() < 5 {
-                let name = key.escape_ascii();
-                found.push(format!("{db} {name}: {} against {}", said[0], said[1]));
+        let keys: Vec<&Vec<u8>> = ours.1.union(&theirs.1).collect();
+        for keys in keys.chunks(BATCH) {
+            let [ours, theirs] = [&mut *a, &mut *b].map(|conn| contents(conn, keys));
+            for (key, (ours, theirs)) in keys.iter().zip(ours.into_iter().zip(theirs)) {
+                if ours != theirs && found.len() < 5 {
+                    let name = key.escape_ascii();
+                    found.push(format!("{db} {name}: {ours} against {theirs}"));
+                }
             }
         }
         for conn in [&mut *a, &mut *b] {
@@ -70,22 +76,32 @@ fn names(conn: &mut Conn) -> BTreeSet<Vec<u8>> {
         .collect()
 }
 
-/// What a key holds, in some form that depends on nothing else.
-fn content(conn: &mut Conn, key: &[u8]) -> String {
-    let kind = conn.call(&[b"TYPE", key]);
-    let end = conn.call(&[b"PEXPIRETIME", key]);
-    let value = match conn.call(&[&b"ZRANGE"[..], key, b"0", b"-1", b"WITHSCORES"]) {
-        Value::Array(words) => {
-            let text = |word: &Value| word.as_bytes().unwrap_or_default().to_vec();
-            let pairs = words.chunks_exact(2).map(|pair| {
-                let score = String::from_utf8_lossy(&text(&pair[1])).into_owned();
-                (text(&pair[0]), score.parse::<f64>().map(f64::to_bits))
-            });
-            format!("{:?}", pairs.collect::<Vec<_>>())
-        }
-        _ => format!("{:?}", conn.call(&[&b"DEBUG"[..], b"DIGEST-VALUE", key])),
+/// What keys hold, in some form that depends on nothing else.
+fn contents(conn: &mut Conn, keys: &[&Vec<u8>]) -> Vec<String> {
+    let mut bytes = Vec::new();
+    for key in keys {
+        encode(&[b"TYPE", &key[..]], &mut bytes);
+        encode(&[b"PEXPIRETIME", &key[..]], &mut bytes);
+        encode(
+            &[b"ZRANGE", &key[..], b"0", b"-1", b"WITHSCORES"],
+            &mut bytes,
+        );
+        encode(&[b"DEBUG", &b"DIGEST-VALUE"[..], key], &mut bytes);
+    }
+    conn.send_raw(&bytes);
+    let mut content = || {
+        let [kind, end, scores, digest] = [(); 4].map(|()| conn.reply());
+        let Value::Array(words) = scores else {
+            return format!("{kind:?} {end:?} {digest:?}");
+        };
+        let text = |word: &Value| word.as_bytes().unwrap_or_default().to_vec();
+        let pairs = words.chunks_exact(2).map(|pair| {
+            let score = String::from_utf8_lossy(&text(&pair[1])).into_owned();
+            (text(&pair[0]), score.parse::<f64>().map(f64::to_bits))
+        });
+        format!("{kind:?} {end:?} {:?}", pairs.collect::<Vec<_>>())
     };
-    format!("{kind:?} {end:?} {value}")
+    keys.iter().map(|_| content()).collect()
 }
 
 fn follow(replica: &mut Conn, port: u16) {
@@ -114,7 +130,7 @@ fn we_follow(diskless: &str, load: &str) {
     let mut generator = Generator::new(seed, rows(), now_s);
     // Keys expire when the master says so, which it does not while data is looked at.
     top.call(&["DEBUG", "SET-ACTIVE-EXPIRE", "0"]);
-    top.call(&["DEBUG", "POPULATE", "50000", "p", "100"]);
+    top.call(&["DEBUG", "POPULATE", "5000", "p", "1000"]);
     write(&mut top, &mut generator, COMMANDS);
     follow(&mut ours, link.port);
     // In the middle of the sync.
