@@ -77,6 +77,8 @@ struct Migration {
     /// Unix time in ms at which the step that it is in has taken too long.
     deadline: Option<u64>,
     may_retry: bool,
+    /// It has to end, whatever came of it.
+    is_given_up: bool,
 }
 
 /// A link that nobody uses now.
@@ -179,6 +181,7 @@ impl Server {
                 .is_none()
                 .then(|| self.now.ms().saturating_add(order.timeout_ms)),
             may_retry: true,
+            is_given_up: false,
             order,
         });
         self.pack_keys(id);
@@ -355,6 +358,15 @@ impl Server {
         migration.deadline = Some(now_ms.saturating_add(migration.order.timeout_ms));
     }
 
+    /// Data that is about to be another server's copy goes nowhere: all that is under way ends as if it had waited too
+    /// long, and what was sent stays. The callers hear before the loop sleeps.
+    pub fn end_migrations(&mut self) {
+        for migration in &mut self.migrations.under_way {
+            migration.is_given_up = true;
+            migration.deadline = Some(0);
+        }
+    }
+
     /// Those that have waited too long for the other side give up.
     pub fn expire_migrations(&mut self, io: &mut dyn Io) {
         let now_ms = self.now.ms();
@@ -367,7 +379,7 @@ impl Server {
             let stage = self.stage(at);
             let migration = &mut self.migrations.under_way[at];
             let sent = self.conns.get(migration.link).map_or(0, |c| c.net_output);
-            if stage == Stage::Writing && sent > migration.sent {
+            if stage == Stage::Writing && sent > migration.sent && !migration.is_given_up {
                 // It is slow, but it moves.
                 migration.sent = sent;
                 migration.deadline = Some(now_ms.saturating_add(migration.order.timeout_ms.max(1)));
@@ -416,7 +428,7 @@ impl Server {
             self.keep_link(migration.link, &order, selected);
         }
         self.tick(io);
-        if !order.copy {
+        if !order.copy && !migration.is_given_up {
             self.keys_arrived(migration.db, keys, talk.taken());
             if self.aof.holding {
                 self.aof.note_any_written();

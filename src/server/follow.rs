@@ -620,6 +620,7 @@ impl Server {
         let was_master = self.config.replicaof.is_none();
         let place = self.leave_master(io);
         self.disconnect_blocked();
+        self.end_migrations();
         self.config.replicaof = Some(ReplicaOf {
             host: host.into(),
             port,
@@ -679,7 +680,8 @@ impl Server {
 
     /// Clients that wait for what a replica cannot give them are sent away.
     fn disconnect_blocked(&mut self) {
-        let waits = |why: &Why| !matches!(why, Why::Paused);
+        // (Those that have yet to run will hear at the gate what a replica says to them.)
+        let waits = |why: &Why| !matches!(why, Why::Paused | Why::Held | Why::Migrates);
         let tokens: Vec<Token> = self
             .conns
             .iter()

@@ -11,6 +11,7 @@ mod coverage;
 mod generate;
 mod limits;
 mod masters;
+mod migrate;
 mod node;
 mod numbers;
 mod pair;

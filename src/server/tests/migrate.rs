@@ -434,3 +434,19 @@ fn what_is_wrong_is_said_before_anything_is_done() {
     ];
     assert_eq!(w.call(c, &keys), "*2\r\n$1\r\nx\r\n$1\r\ny\r\n");
 }
+
+#[test]
+fn a_server_that_becomes_a_replica_sends_nothing_away() {
+    let (mut w, c) = start();
+    let [other, waiting] = [w.connect(), w.connect()];
+    migrate_all(&mut w, c);
+    let (link, _) = answer(&mut w);
+    w.send(link, b"+OK\r\n+OK\r\n");
+    assert_eq!(w.call(waiting, &["GET", "a"]), "");
+    let replicaof = ["REPLICAOF", "there", "6379"];
+    assert_eq!(w.call(other, &replicaof), "+OK\r\n");
+    assert_eq!(received(&mut w, c), READING);
+    assert_eq!(received(&mut w, waiting), "$1\r\n1\r\n");
+    assert_eq!(w.call(c, &["EXISTS", "a", "b", "c"]), ":3\r\n");
+    assert!(w.logged().is_empty() && !w.is_open(link));
+}
