@@ -113,11 +113,11 @@ impl Judge {
             "object|encoding" => !self.is_72() && same_encoding_in_70(ours, theirs),
             "sort" | "sort_ro" => in_no_order(request) && sorted(ours) == sorted(theirs),
             "command" | "command|info" | "command|docs" => self.same_rows(ours, theirs),
-            // We have fewer commands as yet; 7.0 lacks two.
+            // We have fewer commands as yet; 7.0 lacks three.
             "command|list" => {
                 let missing = |name: &[u8]| {
                     self.peer < Version::V72
-                        && matches!(name, b"client|no-touch" | b"client|setinfo")
+                        && matches!(name, b"client|no-touch" | b"client|setinfo" | b"waitaof")
                 };
                 let theirs = texts(theirs);
                 texts(ours)
