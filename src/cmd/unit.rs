@@ -179,6 +179,9 @@ pub struct Unit {
     pub ready: Vec<(u32, Bytes)>,
     /// True while a log or a replica wants the operations.
     pub wanted: bool,
+    /// True while replicas do, or may come back for them. What is for them alone is gathered only then: it would make a unit
+    /// of one operation look like one of two.
+    pub followed: bool,
     /// Units that were drained with at least one operation, for tests and INFO.
     pub drained: u64,
 }
@@ -194,7 +197,7 @@ impl Unit {
 
     /// Adds an operation that belongs to no database.
     pub fn push_global(&mut self, audience: Audience, argv: &[&[u8]]) {
-        if self.wanted {
+        if self.wanted && (self.followed || audience == Audience::Everyone) {
             self.ops.push(-1, audience, argv);
         }
     }
@@ -261,6 +264,21 @@ mod tests {
         assert_eq!(told(&mut unit, &mut selected), "FLUSHALL DEL b");
         assert!(!unit.apart);
         assert_eq!((unit.drained, selected.db()), (3, Some(0)));
+    }
+
+    #[test]
+    fn what_is_for_replicas_alone_makes_no_transaction_in_the_log() {
+        let (mut unit, mut selected) = (wanted(), Selected::default());
+        unit.push_global(Audience::Replicas, &[b"PUBLISH", b"c", b"m"]);
+        unit.push(0, &[b"DEL", b"a"]);
+        assert_eq!(told(&mut unit, &mut selected), "SELECT 0 DEL a");
+        unit.followed = true;
+        unit.push_global(Audience::Replicas, &[b"PUBLISH", b"c", b"m"]);
+        unit.push(0, &[b"DEL", b"a"]);
+        assert_eq!(
+            told(&mut unit, &mut selected),
+            "MULTI PUBLISH c m DEL a EXEC"
+        );
     }
 
     #[test]

@@ -293,7 +293,8 @@ impl Server {
         let audience = match logging {
             Logging::Verbatim if dirty == 0 => return,
             Logging::Verbatim | Logging::Forced => Audience::Everyone,
-            Logging::ReplicasOnly => Audience::Replicas,
+            Logging::ReplicasOnly if self.unit.followed => Audience::Replicas,
+            Logging::ReplicasOnly => return,
             Logging::Rewritten => return,
         };
         let Some(conn) = self.conns.get(token) else {

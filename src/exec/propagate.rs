@@ -20,6 +20,7 @@ impl Server {
     pub fn note_who_listens(&mut self) {
         // (A replica's stream is its master's.)
         let followed = self.repl.history.backlog().is_some() && self.config.replicaof.is_none();
+        self.unit.followed = followed;
         self.unit.wanted = !self.loading && (followed || self.aof.state != State::Off);
         self.aof.holding =
             self.aof.state == State::On && self.config.appendfsync == AppendFsync::Always;
