@@ -379,14 +379,17 @@ fn persistence(page: &mut Page, server: &Server, _: &MemoryFigures) {
         (None, None) => None,
     };
     let (processed, total) = written.map_or((0, 0), |(progress, keys)| (progress.keys(), keys));
-    let copied = match written {
-        Some(_) => server.dbs.copied_for_snapshots(),
-        None => 0,
+    let (held, held_peak) = match written {
+        Some(_) => {
+            let held = server.dbs.snapshot_held();
+            (held, held.max(p.held_peak))
+        }
+        None => (0, 0),
     };
     page.line("loading", u8::from(server.loading));
     page.line("async_loading", u8::from(server.async_loading));
-    page.line("current_cow_peak", copied);
-    page.line("current_cow_size", copied);
+    page.line("current_cow_peak", held_peak);
+    page.line("current_cow_size", held);
     page.line("current_cow_size_age", 0);
     let percent = match total {
         0 => 0.0,

@@ -245,6 +245,9 @@ directives! {
     rdb_del_sync_files: bool = false, "rdb-del-sync-files" yesno;
     /// Sync an RDB file every few megabytes while it is written.
     rdb_save_incremental_fsync: bool = true, "rdb-save-incremental-fsync" yesno;
+    /// Give a background save up when its snapshot holds more memory than this; 0 for no limit (a directive of
+    /// Redstart's).
+    snapshot_memory_limit: usize = 0, "snapshot-memory-limit" memory(0, ULONG_MAX) [HIDDEN];
     /// Microseconds to pause at each key saved (tests).
     rdb_key_save_delay: i64 = 0, "rdb-key-save-delay" int(INT_MIN, INT_MAX) [HIDDEN];
     /// Microseconds to pause at each key loaded (tests).

@@ -64,6 +64,8 @@ pub struct Saving {
     pub keys: u64,
     /// Changes that it saves.
     pub dirty_before: u64,
+    /// It was given up because its snapshot held too much memory; this says so.
+    pub too_dear: Option<String>,
 }
 
 impl Saving {
@@ -83,6 +85,8 @@ pub struct Rewriting {
     pub started_s: u64,
     pub keys: u64,
     pub step: RewriteStep,
+    /// It was given up because its snapshot held too much memory.
+    pub too_dear: bool,
 }
 
 impl Rewriting {
@@ -172,6 +176,8 @@ pub struct Persistence {
     pub serial: u64,
     /// Bytes copied because of the last one.
     pub copied_bytes: usize,
+    /// The most bytes that snapshots were seen to hold since the last one was taken.
+    pub held_peak: usize,
     /// What its start took of the loop's time, in µs.
     pub snapshot_us: u64,
     /// Snapshots taken (`total_forks`).

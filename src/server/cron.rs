@@ -42,6 +42,7 @@ impl Server {
         self.shutdown_cron(io);
         // Before saves, so that one for replicas goes first.
         self.replication_cron(io);
+        self.limit_snapshots();
         self.rewrite_cron(io);
         self.save_cron(io);
         if self.expires_keys() {

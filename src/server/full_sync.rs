@@ -136,6 +136,7 @@ impl Server {
             started_s: self.now.s(),
             keys: self.dbs.len() as u64,
             dirty_before: 0,
+            too_dear: None,
         });
         self.repl.transfer = Some(Transfer {
             pipe,

@@ -22,7 +22,7 @@ use crate::base::errno;
 use crate::cmd::keys::access_clock;
 use crate::db::snapshot::Snapshot;
 use crate::exec::io::{Disk, Io, NewFile};
-use crate::exec::persistence::{Errand, Saving, Target};
+use crate::exec::persistence::{Errand, RewriteStep, Saving, Target};
 use crate::exec::server::{Effect, Server};
 use crate::rdb::{Format, Info, Progress, Replication, SaveError, Usage, write_file};
 
@@ -297,6 +297,7 @@ impl Server {
             started_s: self.now.s(),
             keys: self.dbs.len() as u64,
             dirty_before: self.dirty,
+            too_dear: None,
         });
         self.effects.push(Effect::Start(
             Errand::Save,
@@ -312,6 +313,7 @@ impl Server {
         let took_us = (io.mono_ns() - start_ns) / 1000;
         self.persistence.snapshot_us = took_us;
         self.persistence.snapshots += 1;
+        self.persistence.held_peak = 0;
         self.latency_sample("fork", took_us / 1000);
     }
 
@@ -331,6 +333,11 @@ impl Server {
                         Err(_) => unreachable!("a save gives its result"),
                     },
                 );
+                let saving = self.persistence.saving.as_mut();
+                let result = match (result, saving.and_then(|s| s.too_dear.take())) {
+                    (Err(Failure::Cancelled), Some(why)) => Err(Failure::Failed(why)),
+                    (result, _) => result,
+                };
                 match self.persistence.saving.as_ref().map(|s| s.target) {
                     Some(Target::Replicas) => self.transfer_made(io, result),
                     _ => self.save_done(io, result),
@@ -386,6 +393,35 @@ impl Server {
             saving.cancel();
             // Its job may be waiting for room in the pipe.
             self.repl.transfer = None;
+        }
+    }
+
+    /// Looks at how much memory snapshots hold. When it is more than `snapshot-memory-limit`, the save that is under way
+    /// or the rewrite, is given up and counts as failed: the server lives, and the next one begins with nothing held.
+    pub(super) fn limit_snapshots(&mut self) {
+        let (limit, held) = (self.config.snapshot_memory_limit, self.dbs.snapshot_held());
+        let p = &mut self.persistence;
+        p.held_peak = p.held_peak.max(held);
+        if limit == 0 || held <= limit {
+            return;
+        }
+        let why = format!(
+            "The snapshot holds {held} bytes, more than the {limit} of snapshot-memory-limit"
+        );
+        if let Some(rewriting) = &mut self.aof.rewriting
+            && matches!(rewriting.step, RewriteStep::Writing)
+            && !rewriting.too_dear
+        {
+            log::warn!("{why}");
+            rewriting.too_dear = true;
+            rewriting.cancel();
+        }
+        if let Some(saving) = &mut p.saving
+            && saving.too_dear.is_none()
+        {
+            log::warn!("{why}");
+            saving.too_dear = Some(why);
+            self.cancel_save();
         }
     }
 

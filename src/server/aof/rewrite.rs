@@ -298,6 +298,7 @@ impl Server {
             started_s,
             keys,
             step: RewriteStep::Writing,
+            too_dear: false,
         });
         if let Some(rewriting) = &mut self.aof.rewriting {
             rewriting.step = step;
@@ -357,10 +358,7 @@ impl Server {
             });
             Done::Written(written)
         });
-        let took_us = (io.mono_ns() - start_ns) / 1000;
-        self.persistence.snapshot_us = took_us;
-        self.persistence.snapshots += 1;
-        self.latency_sample("fork", took_us / 1000);
+        self.snapshot_taken(start_ns, io);
         log::info!("Background append only file rewriting started by pid {pid}");
     }
 
@@ -504,9 +502,10 @@ impl Server {
     }
 
     fn rewrite_failed(&mut self, io: &mut dyn Io, failure: &Failure) {
+        let too_dear = self.aof.rewriting.as_ref().is_some_and(|r| r.too_dear);
         match failure {
-            Failure::Cancelled => log::warn!("Background AOF rewrite cancelled"),
-            Failure::Told => {
+            Failure::Cancelled if !too_dear => log::warn!("Background AOF rewrite cancelled"),
+            Failure::Cancelled | Failure::Told => {
                 log::warn!("Background AOF rewrite terminated with error");
                 self.aof.rewrite_failed = true;
                 self.aof.failures_in_a_row += 1;

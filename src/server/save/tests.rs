@@ -187,6 +187,36 @@ fn a_save_that_was_given_up_replaces_nothing() {
 }
 
 #[test]
+fn a_save_whose_snapshot_holds_too_much_fails() {
+    let (mut world, client) = world(vec![(3600, 1)]);
+    world.call(client, &["SET", "a", &"x".repeat(2_000_000)]);
+    world.call(client, &["CONFIG", "SET", "snapshot-memory-limit", "1mb"]);
+    world.hold_jobs();
+    world.call(client, &["BGSAVE"]);
+    world.advance(Duration::from_secs(1));
+    assert_eq!(info(&mut world, client, "current_cow_size"), "0");
+    world.call(client, &["SET", "a", "1"]);
+    let held: usize = info(&mut world, client, "current_cow_size")
+        .parse()
+        .unwrap();
+    assert!(held >= 2_000_000, "{held}");
+    assert_eq!(info(&mut world, client, "rdb_bgsave_in_progress"), "1");
+    world.advance(Duration::from_secs(1));
+    world.let_jobs_run();
+    assert_eq!(info(&mut world, client, "rdb_last_bgsave_status"), "err");
+    let why = info(&mut world, client, "rdb_last_bgsave_error");
+    assert!(why.contains("snapshot-memory-limit"), "{why}");
+    let refused = world.call(client, &["SET", "b", "1"]);
+    assert!(refused.starts_with("-MISCONF"), "{refused}");
+    assert_eq!((file(&mut world), world.io().disk.names().len()), (None, 0));
+    // What held it is gone, and the next one succeeds.
+    assert_eq!(info(&mut world, client, "mem_not_counted_for_evict"), "0");
+    world.call(client, &["BGSAVE"]);
+    world.advance(Duration::from_secs(1));
+    assert_eq!(info(&mut world, client, "rdb_last_bgsave_status"), "ok");
+}
+
+#[test]
 fn shutdown_stays_when_it_cannot_save() {
     let (mut world, client) = world(vec![(3600, 1)]);
     world.io().disk.fail_after(0, libc::EROFS);
