@@ -187,8 +187,8 @@ pub trait Disk: Send + Sync {
 pub trait NewFile: Write + Send {
     /// Makes what was written outlast a crash.
     fn sync(&mut self) -> std::io::Result<()>;
-    /// Has this part of the file on its way to the disk, so that little is left for [`NewFile::sync`]. A failure
-    /// shows there.
+    /// Has this part of the file on its way to the disk, and waits for the one before it: so the disk always has work,
+    /// and little is left for [`NewFile::sync`]. A failure shows there.
     fn write_back(&mut self, from: u64, len: u64);
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
+#[cfg(target_os = "linux")]
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -14,7 +15,10 @@ pub struct RealDisk;
 
 impl Disk for RealDisk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn NewFile>> {
-        Ok(Box::new(RealFile(File::create(path)?)))
+        Ok(Box::new(RealFile {
+            file: File::create(path)?,
+            on_its_way: (0, 0),
+        }))
     }
 
     fn open(&self, path: &Path) -> io::Result<(Box<dyn Read + Send>, u64)> {
@@ -108,42 +112,54 @@ impl LogFile for RealLog {
     }
 }
 
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    /// The part that is on its way to the disk: where it begins, and its length.
+    on_its_way: (u64, u64),
+}
 
 impl Write for RealFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
+        self.file.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        self.file.flush()
     }
 }
 
 impl NewFile for RealFile {
     fn sync(&mut self) -> io::Result<()> {
-        self.0.sync_all()
+        self.file.sync_all()
     }
 
+    #[cfg(target_os = "linux")]
     fn write_back(&mut self, from: u64, len: u64) {
+        const WAIT: libc::c_uint = libc::SYNC_FILE_RANGE_WAIT_BEFORE
+            | libc::SYNC_FILE_RANGE_WRITE
+            | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+        self.sync_range((from, len), libc::SYNC_FILE_RANGE_WRITE);
+        let before = std::mem::replace(&mut self.on_its_way, (from, len));
+        if before.1 > 0 {
+            self.sync_range(before, WAIT);
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn write_back(&mut self, from: u64, len: u64) {
+        self.on_its_way = (from, len);
+        // Whatever is wrong, `sync` finds it too.
+        let _ = self.file.sync_data();
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl RealFile {
+    fn sync_range(&self, (from, len): (u64, u64), flags: libc::c_uint) {
         let (Ok(from), Ok(len)) = (i64::try_from(from), i64::try_from(len)) else {
             return;
         };
-        #[cfg(target_os = "linux")]
         // SAFETY: a system call that takes numbers; the file is open.
-        unsafe {
-            libc::sync_file_range(
-                self.0.as_raw_fd(),
-                from,
-                len,
-                libc::SYNC_FILE_RANGE_WAIT_BEFORE
-                    | libc::SYNC_FILE_RANGE_WRITE
-                    | libc::SYNC_FILE_RANGE_WAIT_AFTER,
-            );
-        }
-        #[cfg(not(target_os = "linux"))]
-        {
-            let _ = (from, len, self.0.sync_data());
-        }
+        unsafe { libc::sync_file_range(self.file.as_raw_fd(), from, len, flags) };
     }
 }
