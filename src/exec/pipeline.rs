@@ -30,6 +30,8 @@ use crate::resp::request::{Batch, Limits, Parser, ProtocolError, Step};
 const BATCH_MAX: usize = 32;
 /// Commands that a connection may run in one turn before the others have theirs.
 const TURN_MAX: usize = 512;
+/// Beside a snapshot, what writes copy for its sake counts too: so many bytes take about as long as a command.
+const COPIED_BYTES: usize = 256;
 /// Connections that sent more than this are fetched ahead batch by batch, when they run.
 const AHEAD_MAX: usize = 4096;
 /// Keys of a single command that are fetched ahead.
@@ -182,12 +184,14 @@ impl Server {
         let mut scratch = self.batch.take().unwrap_or_default();
         let (mut used, mut end) = (0, buf.len());
         let mut ran = 0;
+        let copied_before = self.dbs.copying();
         self.mark_pending(token, false);
         while let Some(conn) = self.conns.get_mut(token) {
             if !conn.may_run() || self.exiting.is_some() {
                 break;
             }
-            if ran >= TURN_MAX {
+            let copied = self.dbs.copying().saturating_sub(copied_before);
+            if ran + copied / COPIED_BYTES >= TURN_MAX {
                 self.mark_pending(token, true);
                 break;
             }
