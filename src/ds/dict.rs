@@ -11,6 +11,7 @@
 //! - **Sums on the way down** (keys, keys with a deadline, earliest deadline) lead to a random record, and to
 //!   those that have expired, without a look at what cannot matter (`random`, `expire`).
 //! - **Hash order** is an order that no split or merge disturbs, so a SCAN cursor is a place in it (`scan`).
+//! - **A file's records** go in batch by batch, into a table that is made for all of them at once (`fill`).
 //!
 //! The dict knows no keys' meaning and no clock. It hashes keys itself only when it splits a segment; all
 //! else takes the hash from the caller, who computes it once per command ([`Dict::hash`]).

@@ -74,7 +74,7 @@ mod sink;
 mod source;
 mod stream;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod value;
 
 pub use decode::{Checksum, Decoder, Doing, Item, Key};

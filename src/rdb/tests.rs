@@ -1,6 +1,6 @@
 //! What is written is read again, whatever it is; what is not right is refused, whatever it is.
 
-mod old;
+pub(crate) mod old;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -66,7 +66,7 @@ fn format(version: Version, compress: bool) -> Format {
 type Text = Vec<u8>;
 
 #[derive(Clone, Debug, PartialEq)]
-enum Model {
+pub(crate) enum Model {
     Str(Text),
     List(Vec<Text>),
     Set(BTreeSet<Text>),
@@ -663,4 +663,31 @@ proptest! {
             prop_assert!(end.is_err());
         }
     }
+}
+
+/// A value may claim any length: memory is taken for what is there.
+#[test]
+fn claims_are_not_believed() {
+    let lengths: [&[u8]; 5] = [
+        b"\x80\xff\xff\xff\xff",
+        b"\x81\x00\x00\x01\x00\x00\x00\x00\x00",
+        b"\x81\x7f\xff\xff\xff\xff\xff\xff\xff",
+        b"\x81\xff\xff\xff\xff\xff\xff\xff\xff",
+        // Compressed, ten bytes of four thousand million; and the other way round.
+        b"\xc3\x0a\x80\xff\xff\xff\xff",
+    ];
+    for kind in 0..=25 {
+        for (first, second) in lengths.iter().flat_map(|a| lengths.map(|b| (*a, b))) {
+            for between in [&b""[..], b"\x01", b"\x02\x01a"] {
+                let body = [&[kind][..], between, first, second, b"abcdefgh", &[11, 0]].concat();
+                let payload = [&body[..], &[0; 8]].concat();
+                let mut dump = Dump::open(&payload, false).unwrap();
+                assert!(dump.value(&RULES).is_err(), "{body:?}");
+                let file = [b"REDIS0011\xfb", first, second, &body[..]].concat();
+                let mut decoder = Decoder::new(&file[..], RULES, true).unwrap();
+                while decoder.next().is_ok_and(|item| item.is_some()) {}
+            }
+        }
+    }
+    assert!(crate::base::alloc::peak_memory() < 3 << 30);
 }

@@ -1,6 +1,7 @@
 //! A whole server, driven without a socket, a thread or a clock.
 
 mod blocking;
+mod corrupt;
 mod following;
 mod links;
 mod migrate;
