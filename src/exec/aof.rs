@@ -190,6 +190,12 @@ impl Aof {
         self.buffer.capacity() + self.spare.capacity()
     }
 
+    /// True if operations are logged. Where the log waits for a rewrite that has not begun, that one will have them.
+    #[inline]
+    pub fn takes(&self) -> bool {
+        self.state == State::On || (self.state == State::WaitRewrite && self.file.is_some())
+    }
+
     /// True if something was written that is neither durable nor on its way there.
     pub fn is_unsynced(&self) -> bool {
         self.written != self.synced || !self.unsynced.is_empty()

@@ -31,7 +31,7 @@ impl Server {
         let Some(ops) = self.unit.take() else {
             return;
         };
-        if self.aof.state != State::Off {
+        if self.aof.takes() {
             let stamp_s = self.config.aof_timestamp_enabled.then(|| self.now.s());
             self.aof.feed(&ops, stamp_s);
         }

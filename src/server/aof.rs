@@ -71,6 +71,7 @@ impl Server {
                 "AOF was enabled but there is already an AOF rewriting in background. Stopping background AOF and \
                  starting a rewrite now."
             );
+            log::info!("Killing running AOF rewrite child: {}", self.process.pid);
             rewriting.cancel();
             self.aof.rewrite_scheduled = true;
         } else if !self.begin_rewrite(io) {
@@ -96,6 +97,8 @@ impl Server {
     pub fn stop_log(&mut self, io: &mut dyn Io) {
         self.flush_log(io, true);
         if let Some(rewriting) = &self.aof.rewriting {
+            // (As with saves: ours is no child, but the log is searched for this.)
+            log::info!("Killing running AOF rewrite child: {}", self.process.pid);
             rewriting.cancel();
         }
         match self.aof.state {

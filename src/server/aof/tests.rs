@@ -438,12 +438,16 @@ fn a_switch_that_fails_is_refused_or_tried_again() {
     world.io().disk.heal();
     world.hold_jobs();
     world.call(client, &["CONFIG", "SET", "appendonly", "yes"]);
+    // In another database: the file that comes next knows nothing of what this one had selected.
+    world.call(client, &["SELECT", "3"]);
+    world.call(client, &["SET", "before", "1"]);
     world.io().disk.fail_after(0, libc::ENOSPC);
     world.let_jobs_run();
     world.io().disk.heal();
     assert_eq!(info(&mut world, client, "aof_last_bgrewrite_status"), "err");
     world.call(client, &["SET", "between", "1"]);
     world.advance(2 * SECOND);
+    world.call(client, &["SET", "after", "1"]);
     assert_eq!(info(&mut world, client, "aof_last_bgrewrite_status"), "ok");
     let digest = world.call(client, &["DEBUG", "DIGEST"]);
     restart(&mut world);
