@@ -246,9 +246,7 @@ impl Server {
     /// Replies an error and counts it.
     pub fn reply_fault(&mut self, token: Token, fault: &Fault) {
         self.stats.error(fault.as_bytes());
-        if self.config.replicaof.is_some() && self.is_from_master(token) {
-            self.note_stream_error(token, fault.as_bytes());
-        }
+        self.note_peer_error(token, fault.as_bytes());
         if let Some(conn) = self.conns.get_mut(token) {
             conn.reply.error(fault.as_bytes());
         }

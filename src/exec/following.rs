@@ -13,6 +13,7 @@
 
 use std::sync::Arc;
 
+use crate::base::quoted;
 use crate::cmd::session::{Marks, Token};
 use crate::config::PropagationErrorBehavior;
 use crate::exec::inlet::Inlet;
@@ -22,6 +23,9 @@ use crate::repl::replica::{Place, Replica, command};
 
 /// A buffer that grew beyond this is not kept.
 const RAW_KEPT: usize = 64 * 1024;
+/// So much of an error, and so many bytes of the stream before it, are shown in the log.
+const ERROR_SHOWN: usize = 4096;
+const BACKLOG_SHOWN: usize = 256;
 /// With `replica-ignore-disk-write-errors`, how often the log says so.
 const UNSAVED_LOG_MS: u64 = 10_000;
 
@@ -189,7 +193,7 @@ impl Server {
         }
         let (offset, fsynced) = (place.offset.to_string(), self.repl.fsynced.to_string());
         let mut words: Vec<&[u8]> = vec![b"REPLCONF", b"ACK", offset.as_bytes()];
-        if self.config.appendonly {
+        if self.repl.fsynced != -1 {
             words.extend([&b"FACK"[..], fsynced.as_bytes()]);
         }
         let bytes = command(&words);
@@ -199,24 +203,44 @@ impl Server {
         }
     }
 
-    /// A command of the stream has failed here though it did not at the master: the data may differ.
-    #[cold]
-    pub fn note_stream_error(&mut self, token: Token, error: &[u8]) {
+    /// An error is replied to somebody who never should get one: a command of a master or of a log has failed though it did
+    /// not where it came from, so that the data may differ; or a replica said something wrong.
+    pub fn note_peer_error(&mut self, token: Token, error: &[u8]) {
+        let marks = self.conns.get(token).map(|c| c.session.marks);
+        let Some(marks) = marks.filter(|m| m.has(Marks::MASTER | Marks::REPLICA)) else {
+            return;
+        };
+        let (from, to) = if marks.has(Marks::HEADLESS) {
+            ("server", "AOF-loading-client")
+        } else if marks.has(Marks::MASTER) {
+            ("replica", "master")
+        } else {
+            ("master", "replica")
+        };
         let command = self
             .conns
             .get(token)
             .and_then(|c| c.session.last_command)
             .map_or("<unknown>", |id| self.table.get(id).spec.name);
-        let shown = &error[..error.len().min(4096)];
+        let shown = String::from_utf8_lossy(&error[..error.len().min(ERROR_SHOWN)]);
         log::warn!(
-            "== CRITICAL == This replica is sending an error to its master: '-{}' after processing the command '{command}'",
-            String::from_utf8_lossy(shown)
+            "== CRITICAL == This {from} is sending an error to its {to}: '-{shown}' after processing the command '{command}'"
         );
+        if to == "master"
+            && let Some(backlog) = self.repl.history.backlog().filter(|b| !b.is_empty())
+        {
+            let last = quoted::quote(&backlog.last(BACKLOG_SHOWN));
+            log::info!("Latest backlog is: '{last}'");
+        }
         self.stats.unexpected_errors += 1;
-        let panics = self.config.propagation_error_behavior != PropagationErrorBehavior::Ignore;
-        if panics && self.config.replica_read_only {
+        let panics = match (to, self.config.propagation_error_behavior) {
+            (_, PropagationErrorBehavior::Ignore) => false,
+            ("master", _) => self.config.replica_read_only,
+            (to, behaviour) => to != "replica" && behaviour == PropagationErrorBehavior::Panic,
+        };
+        if panics {
             self.repl.panic = Some(format!(
-                "This replica panicked sending an error to its master after processing the command '{command}'"
+                "This {from} panicked sending an error to its {to} after processing the command '{command}'"
             ));
         }
     }
@@ -261,9 +285,9 @@ impl Server {
         }
     }
 
-    /// A session that the master speaks through.
+    /// True of the connection that the master speaks through.
     pub fn is_from_master(&self, token: Token) -> bool {
-        let conn = self.conns.get(token);
-        conn.is_some_and(|c| c.session.marks.has(Marks::MASTER))
+        let marks = self.conns.get(token).map(|c| c.session.marks);
+        marks.is_some_and(|m| m.has(Marks::MASTER) && !m.has(Marks::HEADLESS))
     }
 }

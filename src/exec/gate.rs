@@ -387,9 +387,7 @@ impl Server {
             Cow::Borrowed(fault.as_bytes())
         };
         self.stats.error(&text);
-        if self.config.replicaof.is_some() && self.is_from_master(token) {
-            self.note_stream_error(token, &text);
-        }
+        self.note_peer_error(token, &text);
         if let Some(conn) = self.conns.get_mut(token) {
             if conn.session.multi.is_some() {
                 conn.session.marks.set(Marks::DIRTY_EXEC, true);

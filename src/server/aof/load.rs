@@ -482,6 +482,7 @@ impl Server {
             match self.table.resolve(&argv) {
                 Resolved::Command(id) if self.table.get(id).takes(argv.len()) => {
                     self.run_one_logged(io, replay.token, id, args);
+                    self.end_bad_stream(io);
                 }
                 _ => {
                     log::warn!(
@@ -521,16 +522,15 @@ impl Server {
     }
 
     fn apply_logged(&mut self, io: &mut dyn Io, token: Token, id: CommandId, args: Args<'_>) {
-        let (run, name) = (self.table.get(id).run, self.table.get(id).spec.name);
+        let run = self.table.get(id).run;
         self.current = Some(token);
         let result: CmdResult = self.run(io, token, run, args, &[]);
         self.current = None;
         if let Err(fault) = result {
-            log::warn!(
-                "== CRITICAL == This server is sending an error to its AOF-loading-client: '{}' after processing the \
-                 command '{name}'",
-                String::from_utf8_lossy(fault.as_bytes())
-            );
+            if let Some(conn) = self.conns.get_mut(token) {
+                conn.session.last_command = Some(id);
+            }
+            self.note_peer_error(token, fault.as_bytes());
         }
         if let Some(conn) = self.conns.get_mut(token) {
             conn.reply.truncate(conn.kept);
