@@ -15,6 +15,7 @@ use crate::exec::conn::{Parked, Token, Why};
 use crate::exec::io::Io;
 use crate::exec::server::Server;
 use crate::exec::table::{CommandId, Needs, Resolved, is_cross_protocol};
+use crate::resp::reply::Mark;
 
 const NOAUTH: Fault = Fault::new("NOAUTH Authentication required.");
 const LOADING: Fault = Fault::new("LOADING Redis is loading the dataset in memory");
@@ -60,7 +61,17 @@ impl Server {
                 self.call_top(io, token, id, args, hints);
             }
             Resolved::Unknown if is_cross_protocol(args.name()) => return self.attacked(token),
-            _ => self.request_checked(io, token, args, resolved, hints),
+            _ => {
+                let replica = self
+                    .conns
+                    .get(token)
+                    .filter(|c| c.session.marks.has(Marks::REPLICA));
+                let before = replica.map(|conn| conn.reply.mark());
+                self.request_checked(io, token, args, resolved, hints);
+                if let Some(before) = before {
+                    self.hush_replica(token, resolved, before);
+                }
+            }
         }
         self.end_request(token);
     }
@@ -95,6 +106,28 @@ impl Server {
             Ok((id, Verdict::Wait)) => self.postpone(token, id, &args, Why::Paused),
             Err((id, fault)) => self.reject(token, id, &fault),
         }
+    }
+
+    /// A replica hears nothing but the stream: one whose command had a reply is closed. (An ACK has none, but may bring
+    /// more of the snapshot on its way.)
+    #[cold]
+    fn hush_replica(&mut self, token: Token, resolved: Resolved, before: Mark) {
+        let name = match resolved {
+            Resolved::Command(id) => self.table.get(id).spec.name,
+            _ => "<unknown>",
+        };
+        let Some(conn) = self.conns.get_mut(token) else {
+            return;
+        };
+        if name == "replconf" || conn.reply.mark() == before {
+            return;
+        }
+        conn.reply.truncate(before);
+        log::warn!(
+            "Replica generated a reply to command '{name}', disconnecting it: {}",
+            self.client_line(token)
+        );
+        self.doom(token);
     }
 
     /// The gate's short way, which nearly every request takes: a client in no special state calls a command that is

@@ -90,7 +90,7 @@ impl Server {
         if (all_have || self.now.ms() >= shutdown.until_ms)
             && self.finish_shutdown(io, shutdown.flags).is_err()
         {
-            // The log says why. It goes on.
+            log::warn!("{NOT_NOW}");
             self.cancel_shutdown();
         }
     }
