@@ -101,7 +101,9 @@ fn same(ours: &Op, theirs: &Op) -> bool {
         op.1[0].eq_ignore_ascii_case(b"pexpireat")
             || op.1.iter().any(|a| a.eq_ignore_ascii_case(b"pxat"))
     };
-    ours.0 == theirs.0
+    // 7.0 selects a database before MULTI, 7.2 within.
+    let bracket = theirs.1[0].eq_ignore_ascii_case(b"multi");
+    (ours.0 == theirs.0 || bracket)
         && ours.1.len() == theirs.1.len()
         && ours
             .1

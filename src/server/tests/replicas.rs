@@ -97,13 +97,11 @@ fn all_data_then_silence_then_the_stream() {
     let line = "slave0:ip=127.0.0.1,port=7000,state=online,offset=0,lag=0\r\n";
     let info = w.call(client, &["INFO", "replication"]);
     assert!(info.contains(line), "{info}");
-    assert_eq!(
-        w.call(replica, &["GET", "a"]),
-        "-ERR Replica can't interact with the keyspace\r\n"
-    );
+    // It may not speak on its link: a reply would stand in the middle of the stream.
+    assert_eq!(w.call(replica, &["GET", "a"]), "");
+    assert!(!w.is_open(replica));
 
     // It comes back, with all but the last command.
-    w.hang_up(replica);
     w.call(client, &["INCR", "n"]);
     let replica = greet(&mut w);
     let from = op(&["SELECT", "3"]).len() + 1;
