@@ -60,6 +60,8 @@ pub struct Link {
     pub owner: Owner,
     /// Tells it from all other links, also from those that had the same token before.
     pub serial: u64,
+    /// An address was called.
+    pub is_called: bool,
     /// Why it is over.
     why: Option<String>,
 }
@@ -94,6 +96,7 @@ impl Server {
         conn.link = Some(Box::new(Link {
             owner,
             serial,
+            is_called: false,
             why: None,
         }));
         let token = self.conns.insert(conn);
@@ -113,6 +116,13 @@ impl Server {
                 && !marks.has(Marks::CLOSE_ASAP)
                 && conn.link.as_ref().is_some_and(|l| l.serial == serial)
         })
+    }
+
+    /// The network calls an address for a link.
+    pub fn link_called(&mut self, token: Token) {
+        if let Some(link) = self.conns.get_mut(token).and_then(|c| c.link.as_mut()) {
+            link.is_called = true;
+        }
     }
 
     /// The network has connected a link.

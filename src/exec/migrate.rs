@@ -297,7 +297,7 @@ impl Server {
                 }
             }
             News::Closed(_) => {
-                let stage = self.stage(at);
+                let stage = self.broke_at(at);
                 self.broken(io, at, stage);
                 return;
             }
@@ -337,11 +337,23 @@ impl Server {
         }
     }
 
+    /// Where its link broke. Redis notices that a call was refused when it writes.
+    fn broke_at(&self, at: usize) -> Stage {
+        let link = self.conns.get(self.migrations.under_way[at].link);
+        let is_called = link
+            .and_then(|c| c.link.as_ref())
+            .is_some_and(|l| l.is_called);
+        match self.stage(at) {
+            Stage::Connecting if is_called => Stage::Writing,
+            stage => stage,
+        }
+    }
+
     /// The link broke. A kept one may just have been closed by the other side: what it has not answered is said again.
     fn broken(&mut self, io: &mut dyn Io, at: usize, stage: Stage) {
         let migration = &mut self.migrations.under_way[at];
         let unanswered = !migration.talk.as_ref().is_some_and(Talk::has_begun);
-        if !migration.is_up || !migration.may_retry || !unanswered {
+        if stage == Stage::Connecting || !migration.may_retry || !unanswered {
             self.finish(io, at, Some(stage));
             return;
         }

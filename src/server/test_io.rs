@@ -252,7 +252,10 @@ impl Outside for World {
         self.dialled.retain(|(t, _)| *t != token);
     }
 
-    fn connect(&mut self, _: &mut Server, token: Token, _serial: u64, target: Target) {
+    fn connect(&mut self, server: &mut Server, token: Token, _serial: u64, target: Target) {
+        if !target.host.ends_with(".invalid") {
+            server.link_called(token);
+        }
         self.sockets.insert(token, Vec::new());
         self.dialled.push((token, target));
     }

@@ -7,6 +7,15 @@ use redstart::resp::value::Value;
 use crate::node::{Conn, Node, Version, our_program, peer_program};
 use crate::rdb::{done, fill, words};
 
+/// Our server, which sends what the other understands.
+fn ours_for(other: &Node) -> Node {
+    let format = match other.version() {
+        Version::V70 => "10",
+        Version::V72 => "11",
+    };
+    Node::start(&our_program(), &["--rdb-version", format])
+}
+
 fn keys(conn: &mut Conn) -> Vec<Vec<u8>> {
     let Value::Array(keys) = conn.call(&["KEYS", "*"]) else {
         panic!("no keys");
@@ -37,11 +46,7 @@ fn move_all(from: &mut Conn, to: &Node, keys: &[Vec<u8>]) {
 #[test]
 fn keys_come_and_go_as_they_are() {
     let theirs = [(); 2].map(|()| Node::start(&peer_program(), &[]));
-    let format = match theirs[0].version() {
-        Version::V70 => "10",
-        Version::V72 => "11",
-    };
-    let ours = Node::start(&our_program(), &["--rdb-version", format]);
+    let ours = ours_for(&theirs[0]);
     let [mut first, mut last] = [theirs[0].connect(), theirs[1].connect()];
     let mut here = ours.connect();
     fill(&mut first);
@@ -57,7 +62,7 @@ fn keys_come_and_go_as_they_are() {
 #[test]
 fn what_goes_wrong_is_told_alike() {
     let target = Node::start(&peer_program(), &[]);
-    let sources = [our_program(), peer_program()].map(|program| Node::start(&program, &[]));
+    let sources = [ours_for(&target), Node::start(&peer_program(), &[])];
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = silent.local_addr().unwrap().port().to_string();
     let port = target.port.to_string();

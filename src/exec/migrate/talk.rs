@@ -191,7 +191,7 @@ pub fn broken_off(stage: Stage) -> Fault {
     Fault::new(match stage {
         Stage::Connecting => "IOERR error or timeout connecting to the client",
         Stage::Writing => "IOERR error or timeout writing to target instance",
-        Stage::Reading => "IOERR error or timeout reading from target instance",
+        Stage::Reading => "IOERR error or timeout reading to target instance",
     })
 }
 
@@ -265,7 +265,7 @@ mod tests {
             hear(&["-ERR DB index", "+OK", "+OK", "+OK"]),
             (vec![], Err(db))
         );
-        let broken = "IOERR error or timeout reading from target instance".to_string();
+        let broken = "IOERR error or timeout reading to target instance".to_string();
         assert_eq!(hear(&["+OK", "+OK"]), (vec![0], Err(broken)));
         assert_eq!(hear(&["+OK", "-BUSYKEY taken"]), (vec![], Err(first)));
         let mut talk = talk_of(&order, &three[..1], NO_DB).0;

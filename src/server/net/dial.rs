@@ -128,6 +128,7 @@ impl Net {
             let begun = begin(addr, attempt.source);
             match begun.and_then(|stream| self.put(doors, token, Sock::Tcp(stream))) {
                 Ok(()) => {
+                    server.link_called(token);
                     self.calls.0.push(attempt);
                     return;
                 }

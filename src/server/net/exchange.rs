@@ -15,19 +15,17 @@ const LINE_MAX: u64 = 16 * 1024;
 pub fn exchange(target: &Target, request: &Reply, lines: usize, timeout_ms: u64) -> Exchange {
     let timeout = Duration::from_millis(timeout_ms.max(1));
     let mut heard = Vec::new();
-    let done = connect(target, timeout)
-        .map_err(|e| (Stage::Connecting, e))
-        .and_then(|mut stream| {
-            let mut pieces = request.pieces();
-            let sent = pieces.try_for_each(|piece| stream.write_all(piece));
-            sent.map_err(|e| (Stage::Writing, e))?;
-            let mut from = BufReader::new(stream);
-            while heard.len() < lines {
-                let line = read_line(&mut from).map_err(|e| (Stage::Reading, e))?;
-                heard.push(line);
-            }
-            Ok(())
-        });
+    let done = connect(target, timeout).and_then(|mut stream| {
+        let mut pieces = request.pieces();
+        let sent = pieces.try_for_each(|piece| stream.write_all(piece));
+        sent.map_err(|e| (Stage::Writing, e))?;
+        let mut from = BufReader::new(stream);
+        while heard.len() < lines {
+            let line = read_line(&mut from).map_err(|e| (Stage::Reading, e))?;
+            heard.push(line);
+        }
+        Ok(())
+    });
     let broken = done.err();
     let late = |e: &io::Error| {
         matches!(
@@ -42,17 +40,22 @@ pub fn exchange(target: &Target, request: &Reply, lines: usize, timeout_ms: u64)
     }
 }
 
-fn connect(target: &Target, timeout: Duration) -> io::Result<TcpStream> {
-    let mut why = io::Error::from(io::ErrorKind::NotFound);
-    for addr in (target.host.as_str(), target.port).to_socket_addrs()? {
+/// Redis notices that a call was refused when it writes.
+fn connect(target: &Target, timeout: Duration) -> Result<TcpStream, (Stage, io::Error)> {
+    let unknown = |e| (Stage::Connecting, e);
+    let addrs = (target.host.as_str(), target.port).to_socket_addrs();
+    let mut why = unknown(io::ErrorKind::NotFound.into());
+    for addr in addrs.map_err(unknown)? {
         match TcpStream::connect_timeout(&addr, timeout) {
             Ok(stream) => {
-                stream.set_nodelay(true)?;
-                stream.set_read_timeout(Some(timeout))?;
-                stream.set_write_timeout(Some(timeout))?;
-                return Ok(stream);
+                let set = stream
+                    .set_nodelay(true)
+                    .and_then(|()| stream.set_read_timeout(Some(timeout)))
+                    .and_then(|()| stream.set_write_timeout(Some(timeout)));
+                return set.map(|()| stream).map_err(unknown);
             }
-            Err(e) => why = e,
+            Err(e) if e.kind() == io::ErrorKind::TimedOut => why = unknown(e),
+            Err(e) => why = (Stage::Writing, e),
         }
     }
     Err(why)

@@ -5,7 +5,7 @@ use crate::exec::io::{Exchange, Stage};
 
 const CONNECTING: &str = "-IOERR error or timeout connecting to the client\r\n";
 const WRITING: &str = "-IOERR error or timeout writing to target instance\r\n";
-const READING: &str = "-IOERR error or timeout reading from target instance\r\n";
+const READING: &str = "-IOERR error or timeout reading to target instance\r\n";
 
 /// A server with a client and the keys `a`, `b` and `c`.
 fn start() -> (TestServer, Token) {
@@ -187,9 +187,19 @@ fn each_step_has_its_time_and_its_error() {
         "$1\r\n1\r\n",
         "nobody waits any more"
     );
+    // It is refused, twice.
     migrate(&mut w, c, &[]);
     let (link, _) = w.dialled().unwrap();
     w.break_link(link, "Connection refused");
+    assert_eq!(received(&mut w, c), "");
+    let (link, _) = w.dialled().unwrap();
+    w.break_link(link, "Connection refused");
+    assert_eq!(received(&mut w, c), WRITING);
+    // Nobody knows where that is.
+    let nowhere = ["MIGRATE", "nowhere.invalid", "7000", "a", "9", "500"];
+    assert_eq!(w.call(c, &nowhere), "");
+    let (link, _) = w.dialled().unwrap();
+    w.break_link(link, "Name or service not known");
     assert_eq!(received(&mut w, c), CONNECTING);
     // It is taken and not answered; an answer gives the next one its time.
     migrate(&mut w, c, &[]);
@@ -217,11 +227,11 @@ fn each_step_has_its_time_and_its_error() {
     assert_eq!(w.call(c, &["GET", "a"]), "$1\r\n1\r\n");
     assert!(w.logged().is_empty());
     let errors = w.call(c, &["INFO", "errorstats"]);
-    assert!(errors.contains("errorstat_IOERR:count=5\r\n"), "{errors}");
+    assert!(errors.contains("errorstat_IOERR:count=6\r\n"), "{errors}");
     let stats = w.call(c, &["INFO", "commandstats"]);
-    assert!(stats.contains("cmdstat_migrate:calls=5,"), "{stats}");
+    assert!(stats.contains("cmdstat_migrate:calls=6,"), "{stats}");
     assert!(
-        stats.contains("rejected_calls=0,failed_calls=5\r\n"),
+        stats.contains("rejected_calls=0,failed_calls=6\r\n"),
         "{stats}"
     );
 }
