@@ -581,15 +581,6 @@ impl Databases {
         self.held.bytes(self.dbs.iter().map(copied).sum())
     }
 
-    /// As [`copied_for_snapshots`](Self::copied_for_snapshots), and 0 while there is no snapshot: for those who ask often.
-    #[inline]
-    pub fn copying(&self) -> usize {
-        match self.held.is_live() {
-            true => self.copied_for_snapshots(),
-            false => 0,
-        }
-    }
-
     /// Bytes that were copied or left behind because of the snapshots alive, or of the last ones that were.
     pub fn copied_for_snapshots(&self) -> usize {
         let copied = |db: &Keyspace| db.table.copied_bytes().saturating_sub(db.copied_before);

@@ -374,9 +374,14 @@ impl TestServer {
 
     /// Bytes arrive from a client, and the loop has its turn.
     pub fn send(&mut self, token: Token, bytes: &[u8]) {
+        self.arrive(token, bytes);
+        self.turn();
+    }
+
+    /// A client's bytes arrive; they are read with the next turn.
+    pub fn arrive(&mut self, token: Token, bytes: &[u8]) {
         let unread = self.world.unread.entry(token).or_default();
         unread.extend_from_slice(bytes);
-        self.turn();
     }
 
     /// What the server has sent since the last look.

@@ -325,6 +325,21 @@ fn debug_acts_on_the_world_through_the_second_door() {
 }
 
 #[test]
+fn who_takes_long_lets_the_others_run_before_the_rest() {
+    let mut world = world_with(debuggable());
+    let (slow, other) = (world.connect(), world.connect());
+    // With the second it has had its share; the other one comes before its INCR.
+    for (seconds, sees) in [("0.0001", "$1\r\n1\r\n"), ("0.001", "$1\r\n1\r\n")] {
+        let asks = format!("DEBUG SLEEP {seconds}\r\nINCR n\r\n");
+        world.arrive(slow, asks.as_bytes());
+        world.arrive(other, b"GET n\r\n");
+        world.turn();
+        assert!(world.receive(slow).starts_with(b"+OK\r\n:"));
+        assert_eq!(String::from_utf8_lossy(&world.receive(other)), sees);
+    }
+}
+
+#[test]
 fn debug_asks_for_its_permission() {
     let mut world = world();
     let client = world.connect();
