@@ -62,7 +62,8 @@
 //! first, by way of [`server::receive`]. [`server::failover`] lets the two change places.
 //!
 //! **Connections that we open** ourselves are [`exec::link`]s: names are looked up off the loop, sockets connect without
-//! holding it, and what comes in goes to the link's owner instead of the parser.
+//! holding it, and what comes in goes to the link's owner instead of the parser. [`exec::migrate`] sends keys over one,
+//! which [`exec::held`] holds until it is known where they are.
 //!
 //! What goes on beside requests: [`server::cron`] runs `hz` times a second, [`db::expire`] finds keys
 //! whose time is over without sampling, [`db::evict`] chooses what goes when memory is short,

@@ -98,6 +98,8 @@ pub trait Io {
     fn pipe(&self) -> (Pipe, PipeWriter);
     /// Waits until the jobs of the log are done that were started.
     fn wait_for_log(&mut self);
+    /// The file that is to be removed if the process is told twice to end; `None`: none any more.
+    fn note_unfinished(&mut self, path: Option<&Path>);
     /// Talks to another server while everybody waits (MIGRATE where nothing may come between): sends a request and gives
     /// so many lines of what it answers. Each step may take `timeout_ms`.
     fn exchange(

@@ -158,6 +158,10 @@ impl Io for Os {
         Pipe::new(PIPE_BYTES, self.wake())
     }
 
+    fn note_unfinished(&mut self, path: Option<&Path>) {
+        process::note_unfinished(path);
+    }
+
     fn exchange(
         &mut self,
         target: &Target,

@@ -1,9 +1,13 @@
 //! The process among others: in the background or under a supervisor, with its pid file, its limits,
 //! its CPUs and its place in the queue of the out-of-memory killer.
 
+use std::ffi::{CString, c_char};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use ::log::{debug, info, warn};
 
@@ -36,7 +40,21 @@ pub fn daemonize() {
     }
 }
 
-/// The hook for [`crate::ae::Signals`]: says in the log what a signal is taken for. Async-signal-safe.
+/// A file that is of no use if the process ends now. The text is never freed: a handler may be at it.
+static UNFINISHED: AtomicPtr<c_char> = AtomicPtr::new(null_mut());
+
+/// Names the file that is to go if somebody insists on the end of the process (a second SIGINT), or none any more. For
+/// what happens a few times in a life: each name is kept for ever.
+pub fn note_unfinished(path: Option<&Path>) {
+    let text = path.and_then(|path| CString::new(path.as_os_str().as_bytes()).ok());
+    UNFINISHED.store(
+        text.map_or(null_mut(), CString::into_raw),
+        Ordering::Release,
+    );
+}
+
+/// The hook for [`crate::ae::Signals`]: says in the log what a signal is taken for, and before the process ends at once,
+/// removes what would be left. Async-signal-safe.
 pub fn tell_signal(notice: Notice) {
     let text = match notice {
         Notice::Insist => "You insist... exiting now.",
@@ -45,6 +63,11 @@ pub fn tell_signal(notice: Notice) {
         Notice::Stop(_) => "Received shutdown signal, scheduling shutdown...",
     };
     log::from_handler(Verbosity::Warning, text);
+    let unfinished = UNFINISHED.load(Ordering::Acquire);
+    if notice == Notice::Insist && !unfinished.is_null() {
+        // SAFETY: whatever is stored there ends in a zero and is never freed; unlink is async-signal-safe.
+        unsafe { libc::unlink(unfinished) };
+    }
 }
 
 /// Writes the pid file; that it cannot be written is a line in the log, no more.

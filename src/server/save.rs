@@ -259,10 +259,15 @@ impl Server {
         })
     }
 
+    /// What the file is called while everybody waits for it.
+    pub(super) fn temp_file(&self) -> String {
+        format!("temp-{}.rdb", self.process.pid)
+    }
+
     /// Saves while everybody waits. False if it failed; the log says why.
     pub fn save_now(&mut self, io: &mut dyn Io) -> bool {
         let delay = Progress::with_delay(self.config.rdb_key_save_delay);
-        let temp = format!("temp-{}.rdb", self.process.pid);
+        let temp = self.temp_file();
         let result = self.save_task(io, &temp, delay).run();
         match result {
             Ok(()) => {

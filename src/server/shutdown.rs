@@ -110,7 +110,12 @@ impl Server {
         let may_save = !self.loading && !has(ShutdownFlags::NOSAVE);
         if may_save && (has(ShutdownFlags::SAVE) || !self.config.save.is_empty()) {
             log::info!("Saving the final RDB snapshot before exiting.");
-            if !self.save_now(io) {
+            // Whoever insists on the end does not wait for the save.
+            let temp = self.config.dir.as_path().join(self.temp_file());
+            io.note_unfinished(Some(&temp));
+            let saved = self.save_now(io);
+            io.note_unfinished(None);
+            if !saved {
                 if !has(ShutdownFlags::FORCE) {
                     log::warn!("Error trying to save the DB, can't exit.");
                     return Err(NOT_NOW.into());

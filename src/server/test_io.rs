@@ -150,6 +150,8 @@ impl Io for TestIo {
     /// (Here they are done at the end of each turn.)
     fn wait_for_log(&mut self) {}
 
+    fn note_unfinished(&mut self, _: Option<&Path>) {}
+
     fn exchange(&mut self, target: &Target, request: &Reply, _: usize, _: u64) -> Exchange {
         self.said.push((target.clone(), request.to_vec()));
         self.answers.pop_front().unwrap_or(Exchange {

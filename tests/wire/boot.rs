@@ -552,3 +552,27 @@ fn a_corrupt_file_stops_the_start() {
         "{log}"
     );
 }
+
+#[test]
+fn who_insists_on_the_end_leaves_no_half_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = ["--enable-debug-command", "yes", "--save", "1000 1"];
+    let mut server = Server::start(dir.path(), &options);
+    assert_eq!(server.ask("DEBUG POPULATE 10000"), "+OK");
+    assert_eq!(server.ask("CONFIG SET rdb-key-save-delay 10000"), "+OK");
+    send_signal("-INT", server.child.id());
+    assert!(server.says("Saving the final RDB snapshot before exiting."));
+    let names = || {
+        let entries = fs::read_dir(dir.path()).unwrap();
+        entries
+            .map(|entry| entry.unwrap().file_name())
+            .collect::<Vec<_>>()
+    };
+    let temp = format!("temp-{}.rdb", server.child.id());
+    while names() != [temp.as_str()] {
+        std::thread::yield_now();
+    }
+    assert_eq!(server.end_by("-INT"), Some(1));
+    assert!(server.log.contains("You insist... exiting now."));
+    assert!(names().is_empty());
+}
