@@ -11,6 +11,7 @@ pub mod histogram;
 pub mod longdouble;
 pub mod lzf;
 pub mod number;
+pub mod pace;
 pub mod partial_sort;
 pub mod quoted;
 pub mod rng;

@@ -8,12 +8,13 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::io::Read;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use crate::aof::manifest::Manifest;
 use crate::aof::reader::Reader;
 use crate::base::lzf::Compressor;
+use crate::base::pace::Pace;
 use crate::config::Text;
 use crate::exec::conn::Token;
 use crate::exec::io::LogFile;
@@ -106,10 +107,8 @@ pub enum RewriteStep {
         name: Text,
         manifest: Manifest,
     },
-    /// A snapshot is written as the new base.
+    /// A snapshot is written as the new base, and files that are needless then are removed.
     Writing,
-    /// Old files are removed.
-    Tidying,
 }
 
 /// How far a load has come.
@@ -121,7 +120,7 @@ pub struct LoadProgress {
     /// Memory that the writer of the file had in use.
     pub used_memory_then: AtomicU64,
     /// `key-load-delay`, which may change on the way.
-    pub key_delay_us: AtomicI64,
+    pub pace: Pace,
 }
 
 /// A load under way.

@@ -3,12 +3,12 @@
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use super::form;
 use crate::base::checksum::Crc64;
 use crate::base::lzf::{Compressor, PIECE_MAX};
 use crate::base::number::parse_i64;
+use crate::base::pace::Pace;
 
 /// What is gathered before it is handed on.
 const BUFFER_BYTES: usize = 128 * 1024;
@@ -31,32 +31,16 @@ pub struct Progress {
     cancelled: AtomicBool,
     keys: AtomicU64,
     bytes: AtomicU64,
-    /// `rdb-key-save-delay`
-    key_delay_us: i64,
+    /// `rdb-key-save-delay`, which may change on the way.
+    pub pace: Pace,
 }
 
-/// A saver that pauses looks so often whether it is still wanted.
-const PAUSE_US: u64 = 10_000;
-
 impl Progress {
-    /// Of a saver that pauses at each key for so many µs; if they are negative, for one µs at every so many keys.
+    /// Of a saver that keeps this pace, a rest at each key.
     pub fn with_delay(key_delay_us: i64) -> Progress {
         Progress {
-            key_delay_us,
+            pace: Pace::new(key_delay_us),
             ..Progress::default()
-        }
-    }
-
-    fn pause(&self, keys: u64) {
-        let every = self.key_delay_us.min(-1).unsigned_abs();
-        let mut left_us = match self.key_delay_us {
-            us @ 1.. => us.unsigned_abs(),
-            _ => u64::from(keys.is_multiple_of(every)),
-        };
-        while left_us > 0 && !self.is_cancelled() {
-            let us = left_us.min(PAUSE_US);
-            std::thread::sleep(Duration::from_micros(us));
-            left_us -= us;
         }
     }
 
@@ -155,9 +139,9 @@ impl<'c, W: Write> Sink<'c, W> {
     #[inline]
     pub fn pace(&mut self) -> Done {
         match self.progress {
-            Some(progress) if progress.key_delay_us != 0 => {
+            Some(progress) if !progress.pace.is_full() => {
                 progress.keys.store(self.keys, Ordering::Relaxed);
-                progress.pause(self.keys);
+                progress.pace.rest(self.keys, || !progress.is_cancelled());
                 match progress.is_cancelled() {
                     true => Err(SaveError::Cancelled),
                     false => Ok(()),

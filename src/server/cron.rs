@@ -37,7 +37,7 @@ impl Server {
             self.log_keys();
         }
         self.clients_cron();
-        self.load_cron();
+        self.pass_delays();
         self.migrate_cron();
         self.shutdown_cron(io);
         // Before saves, so that one for replicas goes first.

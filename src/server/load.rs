@@ -9,9 +9,9 @@ use std::io::{self, Read};
 use std::mem;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
+use crate::base::pace::Pace;
 use crate::base::{errno, number};
 use crate::cmd::keys::access_clock;
 use crate::cmd::unit::{Audience, Ops};
@@ -358,14 +358,14 @@ impl Into<'_> {
                 );
             }
             self.empty_keys += 1;
-            pause(&self.progress.key_delay_us, self.empty_keys);
+            self.progress.pace.rest(self.empty_keys, || true);
             return Ok(());
         };
         let progress = self.progress;
         if !self.keep_overdue && key.expiry_ms.is_some_and(|at| at < self.now_ms) {
             progress.keys_expired.fetch_add(1, Ordering::Relaxed);
             self.left_out(key.db, key.key);
-            pause(&progress.key_delay_us, 0);
+            progress.pace.rest(0, || true);
             return Ok(());
         }
         let access = self
@@ -378,25 +378,8 @@ impl Into<'_> {
             self.twins(twins)?;
         }
         let loaded = progress.keys_loaded.fetch_add(1, Ordering::Relaxed);
-        pause(&progress.key_delay_us, loaded);
+        progress.pace.rest(loaded, || true);
         Ok(())
-    }
-}
-
-/// `key-load-delay`: so many µs at each key, or, if negative, one µs at every so many keys.
-fn pause(delay_us: &AtomicI64, keys: u64) {
-    let us = delay_of(delay_us.load(Ordering::Relaxed), keys);
-    if us > 0 {
-        std::thread::sleep(Duration::from_micros(us));
-    }
-}
-
-/// What `key-load-delay` asks for at this key, in µs.
-pub(super) fn delay_of(setting_us: i64, keys: u64) -> u64 {
-    match setting_us {
-        0 => 0,
-        us @ 1.. => us.unsigned_abs(),
-        us => u64::from(keys.is_multiple_of(us.unsigned_abs())),
     }
 }
 
@@ -422,10 +405,10 @@ impl Server {
 
     /// Counts from nothing, and what a load may be told on the way.
     pub(super) fn load_progress(&self) -> Arc<LoadProgress> {
-        let progress = LoadProgress::default();
-        let delay = self.config.key_load_delay;
-        progress.key_delay_us.store(delay, Ordering::Relaxed);
-        Arc::new(progress)
+        Arc::new(LoadProgress {
+            pace: Pace::new(self.config.key_load_delay),
+            ..LoadProgress::default()
+        })
     }
 
     /// Opens the file; `None` if there is none.
@@ -564,12 +547,15 @@ impl Server {
         self.persistence.keys_expired = progress.keys_expired.load(Ordering::Relaxed);
     }
 
-    /// While the data is loaded: what may change on the way is passed on.
-    pub fn load_cron(&self) {
+    /// Jobs that are to be slow (`key-load-delay`, `rdb-key-save-delay`) hear how slow they are to be by now.
+    pub fn pass_delays(&self) {
         if let Some(loading) = &self.persistence.loading {
-            let delay = self.config.key_load_delay;
-            let told = &loading.progress.key_delay_us;
-            told.store(delay, Ordering::Relaxed);
+            loading.progress.pace.set(self.config.key_load_delay);
+        }
+        let saving = self.persistence.saving.as_ref().map(|s| &s.progress);
+        let rewriting = self.aof.rewriting.as_ref().map(|r| &r.progress);
+        for progress in saving.into_iter().chain(rewriting) {
+            progress.pace.set(self.config.rdb_key_save_delay);
         }
     }
 

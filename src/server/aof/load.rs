@@ -22,6 +22,7 @@ use super::files::{make_dir, put_manifest};
 use crate::aof::manifest::Manifest;
 use crate::aof::reader::{End, Error, Reader, Step};
 use crate::base::errno;
+use crate::base::pace::Pace;
 use crate::cmd::session::Marks;
 use crate::cmd::{Args, CmdResult};
 use crate::config::Text;
@@ -31,7 +32,7 @@ use crate::exec::io::Io;
 use crate::exec::persistence::{Errand, LoadProgress, ReadingFile, Replay};
 use crate::exec::server::{Effect, Server};
 use crate::exec::table::{CommandId, Resolved};
-use crate::server::load::{Counted, Rest, Source, Unloadable, delay_of};
+use crate::server::load::{Counted, Rest, Source, Unloadable};
 
 /// Commands run between two looks at the clock.
 const COMMANDS_PER_LOOK: usize = 64;
@@ -79,7 +80,7 @@ impl Server {
         let files = self.aof.manifest.files().map(|file| file.name.clone());
         let files = files.collect();
         self.note_loading(io, Arc::new(LoadProgress::default()), total);
-        self.load_cron();
+        self.pass_delays();
         let mut conn = Conn::new(0, Peer::default(), self.now.s());
         conn.session.authenticated = true;
         let marks = Marks::HEADLESS | Marks::MASTER | Marks::DENY_BLOCKING | Marks::NO_PROPAGATE;
@@ -494,7 +495,7 @@ impl Server {
                 }
             }
             replay.commands += 1;
-            let owed_us = delay_of(self.config.key_load_delay, replay.commands);
+            let owed_us = Pace::new(self.config.key_load_delay).rest_us(replay.commands);
             if owed_us > 0 {
                 replay.rests_until_ns = io.mono_ns() + owed_us * 1000;
             }

@@ -186,7 +186,26 @@ enum Done {
     Opened(Result<(), Told>),
     /// The new manifest, and the length of its base.
     Written(Result<(Manifest, u64), Failure>),
+    /// What nobody waits for.
     Tidied,
+}
+
+/// Removes the files that a rewrite has made needless, and then their names from the manifest.
+fn remove_history(disk: &dyn Disk, places: &Places, manifest: &mut Manifest) {
+    let old = manifest.take_history();
+    if old.is_empty() {
+        return;
+    }
+    for file in old {
+        log::info!(
+            "Removing the history file {} in the background",
+            file.name.lossy()
+        );
+        // One that is not there is as good as removed.
+        let _ = disk.unlink(&places.file(&file.name));
+    }
+    // If it fails, files are listed that are not there: they are looked for in vain next time.
+    let _ = put_manifest(disk, places, manifest);
 }
 
 impl Server {
@@ -351,10 +370,20 @@ impl Server {
             progress: rewriting.progress.clone(),
             commit: rewriting.commit.clone(),
         };
+        let tidies = !self.config.aof_disable_auto_gc;
         self.start_step(move || {
             let written = task.write(&placing.progress).and_then(|bytes| {
                 placing.place()?;
-                Ok((placing.manifest, bytes))
+                let Placing {
+                    disk,
+                    places,
+                    mut manifest,
+                    ..
+                } = placing;
+                if tidies {
+                    remove_history(&*disk, &places, &mut manifest);
+                }
+                Ok((manifest, bytes))
             });
             Done::Written(written)
         });
@@ -378,7 +407,7 @@ impl Server {
             Done::Opened(Err(Told)) => self.rewrite_failed(io, &Failure::Told),
             Done::Written(Ok((manifest, bytes))) => self.written(io, manifest, bytes),
             Done::Written(Err(failure)) => self.rewrite_failed(io, &failure),
-            Done::Tidied => self.finish_rewrite(),
+            Done::Tidied => {}
         }
     }
 
@@ -429,9 +458,8 @@ impl Server {
         self.aof.rewrite_failed = false;
         self.aof.failures_in_a_row = 0;
         self.aof.copied_bytes = self.dbs.copied_for_snapshots();
-        if !self.tidy(io) {
-            self.finish_rewrite();
-        }
+        log::info!("Background AOF rewrite finished successfully");
+        self.end_rewrite();
     }
 
     fn rewriting_was_cancelled(&self) -> bool {
@@ -439,37 +467,19 @@ impl Server {
         rewriting.is_some_and(|rewriting| rewriting.progress.is_cancelled())
     }
 
-    /// Starts to remove what is not needed any more; false if there is nothing.
-    fn tidy(&mut self, io: &mut dyn Io) -> bool {
-        if self.config.aof_disable_auto_gc || self.aof.manifest.history().is_empty() {
-            return false;
+    /// CONFIG SET aof-disable-auto-gc no: what was left is removed. (Steps are done in the order in which they were started,
+    /// so no manifest of a later rewrite can be replaced by this one.)
+    pub fn tidy_log(&mut self, io: &mut dyn Io) {
+        if self.aof.rewriting.is_some() || self.aof.manifest.history().is_empty() {
+            return;
         }
-        self.note_rewriting(RewriteStep::Tidying);
-        let places = Places::of(&self.config);
-        let disk = io.disk();
-        let old = self.aof.manifest.take_history();
-        let manifest = self.aof.manifest.clone();
+        let (disk, places) = (io.disk(), Places::of(&self.config));
+        let mut manifest = self.aof.manifest.clone();
+        self.aof.manifest.take_history();
         self.start_step(move || {
-            for file in old {
-                log::info!(
-                    "Removing the history file {} in the background",
-                    file.name.lossy()
-                );
-                // One that is not there is as good as removed.
-                let _ = disk.unlink(&places.file(&file.name));
-            }
-            // If it fails, files are listed that are not there: they are looked for in vain next time.
-            let _ = put_manifest(&*disk, &places, &manifest);
+            remove_history(&*disk, &places, &mut manifest);
             Done::Tidied
         });
-        true
-    }
-
-    /// CONFIG SET aof-disable-auto-gc no: what was left is removed.
-    pub fn tidy_log(&mut self, io: &mut dyn Io) {
-        if self.aof.rewriting.is_none() {
-            self.tidy(io);
-        }
     }
 
     /// The file of a log that is not to be one after all.
@@ -483,11 +493,6 @@ impl Server {
         let _ = io.disk().unlink(&places.temp_incr());
         self.close_log();
         (self.aof.written, self.aof.synced) = (0, 0);
-    }
-
-    fn finish_rewrite(&mut self) {
-        log::info!("Background AOF rewrite finished successfully");
-        self.end_rewrite();
     }
 
     fn end_rewrite(&mut self) {
