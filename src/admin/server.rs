@@ -75,7 +75,7 @@ fn shutdown(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
         return Err(SYNTAX);
     }
     if abort {
-        if !call.server.abort_shutdown() {
+        if !call.server.abort_shutdown(call.io) {
             return Err(Fault::new("ERR No shutdown in progress."));
         }
         call.reply().ok();

@@ -70,9 +70,9 @@ impl Signals {
         }
     }
 
-    /// The request was refused or called off (SHUTDOWN ABORT): the next SIGINT is a first one again.
-    pub fn forget(&self) {
-        self.last.store(0, Ordering::Release);
+    /// The request was refused or called off (SHUTDOWN ABORT): the next SIGINT is a first one again. False if there was none.
+    pub fn forget(&self) -> bool {
+        self.last.swap(0, Ordering::AcqRel) != 0
     }
 }
 
@@ -165,7 +165,8 @@ mod tests {
         low_level::raise(SIGTERM).unwrap();
         reactor.wait(None, &mut Vec::new()).unwrap(); // hangs if the loop is not woken
         assert_eq!(signals.stop_requested(), Some(SIGTERM));
-        signals.forget();
+        assert!(signals.forget());
         assert_eq!(signals.stop_requested(), None);
+        assert!(!signals.forget());
     }
 }

@@ -100,6 +100,8 @@ pub trait Io {
     fn wait_for_log(&mut self);
     /// The file that is to be removed if the process is told twice to end; `None`: none any more.
     fn note_unfinished(&mut self, path: Option<&Path>);
+    /// A signal that asks for the end is not to be acted on, if there is one.
+    fn forget_signal(&mut self) -> bool;
     /// Talks to another server while everybody waits (MIGRATE where nothing may come between): sends a request and gives
     /// so many lines of what it answers. Each step may take `timeout_ms`.
     fn exchange(

@@ -186,8 +186,6 @@ pub struct Server {
     pub last_save_s: u64,
     pub persistence: Persistence,
     pub shutdown: Option<Shutdown>,
-    /// A shutdown was given up: the signal that asked for it is forgotten.
-    pub shutdown_given_up: bool,
     /// A signal or SHUTDOWN asked for the end.
     pub exiting: Option<i32>,
     pub loading: bool,
@@ -284,7 +282,6 @@ impl Server {
             last_save_s: now.s(),
             persistence: Persistence::default(),
             shutdown: None,
-            shutdown_given_up: false,
             exiting: None,
             loading: false,
             async_loading: false,

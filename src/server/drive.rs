@@ -157,24 +157,13 @@ pub fn run(server: &mut Server, os: &mut Os) -> i32 {
         meter.begin(server.now.mono_ns);
         net.ready(server, os, &ready);
         finished_jobs(server, os, &mut net);
-        if os
-            .signals
-            .as_ref()
-            .is_some_and(|s| s.stop_requested().is_some())
-        {
-            stop(server, os);
-        }
+        stop_if_asked(server, os);
         if server.now.mono_ns >= next_cron_ns {
             server.sync_clock(os);
             let start_ns = server.now.mono_ns;
             os.watchdog.tick();
             os.doors.retry();
             server.cron(os);
-            if std::mem::take(&mut server.shutdown_given_up)
-                && let Some(signals) = &os.signals
-            {
-                signals.forget();
-            }
             quiet.look(server, os);
             server.stats.cron_us += (os.watch.mono_ns() - start_ns) / 1000;
             next_cron_ns = start_ns + 1_000_000_000 / u64::from(server.hz.max(1));
@@ -267,9 +256,11 @@ fn finished_jobs(server: &mut Server, os: &mut Os, net: &mut Net) {
     server.lazyfree_pending = os.bio.unfreed_items();
 }
 
-/// SIGTERM or SIGINT: the same as SHUTDOWN with the flags that the configuration gives the signal.
-fn stop(server: &mut Server, os: &mut Os) {
-    let Some(signal) = os.signals.as_ref().and_then(|s| s.stop_requested()) else {
+/// SIGTERM or SIGINT: the same as SHUTDOWN with the flags that the configuration gives the signal. (It is cron's work, so
+/// it rests while that does.)
+fn stop_if_asked(server: &mut Server, os: &mut Os) {
+    let asked = os.signals.as_ref().and_then(|s| s.stop_requested());
+    let Some(signal) = asked.filter(|_| !server.cron_paused) else {
         return;
     };
     let flags = if signal == libc::SIGINT {
@@ -279,9 +270,7 @@ fn stop(server: &mut Server, os: &mut Os) {
     };
     if let Err(why) = server.begin_shutdown(os, flags) {
         log::warn!("{why}");
-        if let Some(signals) = &os.signals {
-            signals.forget();
-        }
+        os.forget_signal();
     }
 }
 

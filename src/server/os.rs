@@ -162,6 +162,12 @@ impl Io for Os {
         process::note_unfinished(path);
     }
 
+    fn forget_signal(&mut self) -> bool {
+        self.signals
+            .as_ref()
+            .is_some_and(|signals| signals.forget())
+    }
+
     fn exchange(
         &mut self,
         target: &Target,

@@ -61,19 +61,21 @@ impl Server {
         }
     }
 
-    /// SHUTDOWN ABORT. False if there was no shutdown to give up.
-    pub fn abort_shutdown(&mut self) -> bool {
+    /// SHUTDOWN ABORT. False if there was no shutdown to give up, and no signal that asks for one.
+    pub fn abort_shutdown(&mut self, io: &mut dyn Io) -> bool {
         let waited = self.shutdown.is_some();
         if waited {
             self.cancel_shutdown();
+        }
+        let given_up = io.forget_signal() || waited;
+        if given_up {
             log::info!("Shutdown manually aborted.");
         }
-        waited
+        given_up
     }
 
     fn cancel_shutdown(&mut self) {
         self.shutdown = None;
-        self.shutdown_given_up = true;
         self.pause.for_shutdown = false;
         self.pause.eased = true;
         for token in std::mem::take(&mut self.blocked.for_shutdown) {
@@ -92,6 +94,7 @@ impl Server {
         {
             log::warn!("{NOT_NOW}");
             self.cancel_shutdown();
+            io.forget_signal();
         }
     }
 

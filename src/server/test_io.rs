@@ -51,6 +51,8 @@ pub struct TestIo {
     pub refuses: fn(Setting, &Config) -> bool,
     pub crashes: Vec<Crash>,
     pub purges: usize,
+    /// A signal asks for the end.
+    pub signalled: bool,
     /// What was said to other servers while the loop waited, and what they will answer; nobody is there if that is out.
     pub said: Vec<(Target, Vec<u8>)>,
     pub answers: VecDeque<Exchange>,
@@ -68,6 +70,7 @@ impl Default for TestIo {
             refuses: |_, _| false,
             crashes: Vec::new(),
             purges: 0,
+            signalled: false,
             said: Vec::new(),
             answers: VecDeque::new(),
         }
@@ -151,6 +154,10 @@ impl Io for TestIo {
     fn wait_for_log(&mut self) {}
 
     fn note_unfinished(&mut self, _: Option<&Path>) {}
+
+    fn forget_signal(&mut self) -> bool {
+        std::mem::take(&mut self.signalled)
+    }
 
     fn exchange(&mut self, target: &Target, request: &Reply, _: usize, _: u64) -> Exchange {
         self.said.push((target.clone(), request.to_vec()));
@@ -481,7 +488,16 @@ impl TestServer {
 
     /// One job runs, of those that wait, and the loop hears of it. False if there was none.
     pub fn run_one_job(&mut self) -> bool {
-        let ran = self.world.jobs.run_one(|_| 0);
+        self.run_job(|_| 0)
+    }
+
+    /// The same, of the last lane that has one: what was begun last, mostly.
+    pub fn run_late_job(&mut self) -> bool {
+        self.run_job(|lanes| lanes - 1)
+    }
+
+    fn run_job(&mut self, pick: impl FnMut(usize) -> usize) -> bool {
+        let ran = self.world.jobs.run_one(pick);
         self.take_finished();
         self.turn();
         ran

@@ -235,6 +235,10 @@ fn shutdown_refuses_what_it_cannot_do() {
         let argv = [&["SHUTDOWN"], words].concat();
         assert_eq!(world.call(client, &argv), reply, "{words:?}");
     }
+    // A signal that was not acted on yet can be called off.
+    world.io().signalled = true;
+    assert_eq!(world.call(client, &["SHUTDOWN", "ABORT"]), "+OK\r\n");
+    assert!(!world.io().signalled);
     assert_eq!(world.server.exiting, None);
     assert_eq!(world.call(client, &["SHUTDOWN", "SAVE", "FORCE"]), "");
     assert!(world.server.exiting.is_some());
