@@ -105,6 +105,8 @@ impl Written {
 #[derive(Default)]
 pub struct Aof {
     pub state: State,
+    /// The number of the log: it has another each time that it is switched off.
+    pub serial: u64,
     /// What is to be written.
     pub buffer: Vec<u8>,
     /// The buffer of the batch before, empty, to gather in next.
@@ -140,6 +142,8 @@ pub struct Aof {
     /// DEBUG AOF-FLUSH-SLEEP, in µs.
     pub flush_sleep_us: u64,
     pub rewriting: Option<Rewriting>,
+    /// The number of the last one.
+    pub rewrite_serial: u64,
     /// BGREWRITEAOF while it could not be done: to be done as soon as may be.
     pub rewrite_scheduled: bool,
     pub rewrite_failed: bool,

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::aof::manifest::Manifest;
 use crate::aof::reader::Reader;
@@ -80,9 +80,12 @@ impl Saving {
 
 /// A rewrite of the append only file under way.
 pub struct Rewriting {
+    /// Which rewrite it is: steps of one that was given up come back all the same.
+    pub serial: u64,
     pub progress: Arc<Progress>,
-    /// Held while the job puts its files in place, so that a rewrite that was given up does not do so any more.
-    pub commit: Arc<Mutex<()>>,
+    /// Held while the job puts its files in place, so that a rewrite that was given up does not do so any more. The manifest
+    /// that is in place by then.
+    pub placed: Arc<Mutex<Option<Manifest>>>,
     pub started_s: u64,
     pub keys: u64,
     pub step: RewriteStep,
@@ -91,11 +94,12 @@ pub struct Rewriting {
 }
 
 impl Rewriting {
-    /// Gives it up: once this returns, it will not put its files in place.
-    pub fn cancel(&self) {
+    /// Gives it up: once this returns, it will not put its files in place. If it has, here is the manifest.
+    pub fn cancel(&self) -> Option<Manifest> {
         // A poisoned lock is that of a job that panicked: it is over.
-        let _placing = self.commit.lock();
+        let placed = self.placed.lock();
         self.progress.cancel();
+        placed.unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 

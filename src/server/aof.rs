@@ -65,22 +65,23 @@ impl Server {
         } else if self.nesting > 1 {
             self.aof.rewrite_scheduled = true;
             log::info!("AOF was enabled during a transaction. {another}");
-        } else if let Some(rewriting) = &self.aof.rewriting {
-            // It has no file in which to gather what changes meanwhile.
-            log::info!(
-                "AOF was enabled but there is already an AOF rewriting in background. Stopping background AOF and \
-                 starting a rewrite now."
-            );
-            log::info!("Killing running AOF rewrite child: {}", self.process.pid);
-            rewriting.cancel();
-            self.aof.rewrite_scheduled = true;
-        } else if !self.begin_rewrite(io) {
-            self.aof.state = State::Off;
-            log::warn!(
-                "Redis needs to enable the AOF but can't trigger a background AOF rewrite operation. Check the above \
-                 logs for more info about the error."
-            );
-            return false;
+        } else {
+            if self.aof.rewriting.is_some() {
+                // It has no file in which to gather what changes meanwhile.
+                log::info!(
+                    "AOF was enabled but there is already an AOF rewriting in background. Stopping background AOF \
+                     and starting a rewrite now."
+                );
+                self.give_up_rewrite();
+            }
+            if !self.begin_rewrite(io) {
+                self.aof.state = State::Off;
+                log::warn!(
+                    "Redis needs to enable the AOF but can't trigger a background AOF rewrite operation. Check the \
+                     above logs for more info about the error."
+                );
+                return false;
+            }
         }
         self.aof.synced_s = self.now.s();
         if self.aof.sync_trouble.take().is_some() {
@@ -96,17 +97,14 @@ impl Server {
     /// CONFIG SET appendonly no: what is there is written and synced, and that is the end of it.
     pub fn stop_log(&mut self, io: &mut dyn Io) {
         self.flush_log(io, true);
-        if let Some(rewriting) = &self.aof.rewriting {
-            // (As with saves: ours is no child, but the log is searched for this.)
-            log::info!("Killing running AOF rewrite child: {}", self.process.pid);
-            rewriting.cancel();
-        }
+        self.give_up_rewrite();
         match self.aof.state {
             State::WaitRewrite => self.drop_first_file(io),
             _ => self.close_log(),
         }
         let aof = &mut self.aof;
         aof.state = State::Off;
+        aof.serial += 1;
         self.repl.fsynced = -1;
         aof.selected = Default::default();
         aof.rewrite_scheduled = false;

@@ -272,7 +272,8 @@ impl Server {
     }
 
     fn start_log_job(&mut self, job: impl FnOnce() -> Done + Send + 'static) {
-        let work = move || -> Box<dyn Any + Send> { Box::new(job()) };
+        let serial = self.aof.serial;
+        let work = move || -> Box<dyn Any + Send> { Box::new((serial, job())) };
         self.effects
             .push(Effect::Start(Errand::Log, Box::new(work)));
     }
@@ -313,11 +314,13 @@ impl Server {
 
     /// A job of the log is over.
     pub(in crate::server) fn log_done(&mut self, outcome: Result<Box<dyn Any + Send>, String>) {
-        let done = match outcome.map(|value| value.downcast::<Done>()) {
+        let (serial, done) = match outcome.map(|value| value.downcast::<(u64, Done)>()) {
             Ok(Ok(done)) => *done,
             Ok(Err(_)) => return,
             Err(panic) => return self.log_is_lost(&panic),
         };
+        // Offsets of a log that has ended may be those of another stream.
+        let is_of_this_log = serial == self.aof.serial;
         match done {
             Done::Batch {
                 buffer,
@@ -334,7 +337,9 @@ impl Server {
                         self.aof.batch_done(buffer);
                         if sync_us.is_some() {
                             self.aof.sync_trouble = None;
-                            self.note_synced_to(self.aof.durable_offset);
+                            if is_of_this_log {
+                                self.note_synced_to(self.aof.durable_offset);
+                            }
                         }
                         self.release_held();
                     }
@@ -346,7 +351,9 @@ impl Server {
                 match result {
                     Ok(()) => {
                         self.aof.sync_trouble = None;
-                        self.note_synced_to(offset);
+                        if is_of_this_log {
+                            self.note_synced_to(offset);
+                        }
                     }
                     Err((files, e)) => self.log_sync_failed(files, &e),
                 }

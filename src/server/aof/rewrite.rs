@@ -125,13 +125,13 @@ struct Placing {
     first_incr: Option<Text>,
     manifest: Manifest,
     progress: Arc<Progress>,
-    commit: Arc<Mutex<()>>,
+    placed: Arc<Mutex<Option<Manifest>>>,
 }
 
 impl Placing {
     /// Puts the base and the manifest in place, unless the rewrite was given up.
     fn place(&self) -> Result<(), Failure> {
-        let _placing = self.commit.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut placed_here = self.placed.lock().unwrap_or_else(PoisonError::into_inner);
         let disk = &*self.disk;
         if self.progress.is_cancelled() {
             let _ = disk.unlink(&self.temp);
@@ -152,7 +152,10 @@ impl Placing {
         }
         if done.is_ok() {
             match put_manifest(disk, &self.places, &self.manifest) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    *placed_here = Some(self.manifest.clone());
+                    return Ok(());
+                }
                 Err(NotPut::Unsure) => return Err(Failure::Told),
                 Err(NotPut::AsBefore) => {}
             }
@@ -250,6 +253,7 @@ impl Server {
         if self.writes_snapshot() {
             return false;
         }
+        self.aof.rewrite_serial += 1;
         let places = Places::of(&self.config);
         let disk = io.disk();
         if make_dir(&*disk, &places).is_err() || self.open_next(io, &places).is_err() {
@@ -311,9 +315,11 @@ impl Server {
         let keys = self.dbs.len() as u64;
         let started_s = self.now.s();
         let delay = self.config.rdb_key_save_delay;
+        let serial = self.aof.rewrite_serial;
         self.aof.rewriting.get_or_insert_with(|| Rewriting {
+            serial,
             progress: Arc::new(Progress::with_delay(delay)),
-            commit: Arc::default(),
+            placed: Arc::default(),
             started_s,
             keys,
             step: RewriteStep::Writing,
@@ -325,7 +331,8 @@ impl Server {
     }
 
     fn start_step(&mut self, job: impl FnOnce() -> Done + Send + 'static) {
-        let work = move || -> Box<dyn Any + Send> { Box::new(job()) };
+        let serial = self.aof.rewrite_serial;
+        let work = move || -> Box<dyn Any + Send> { Box::new((serial, job())) };
         let effect = Effect::Start(Errand::Rewrite, Box::new(work));
         self.effects.push(effect);
     }
@@ -368,7 +375,7 @@ impl Server {
             first_incr,
             manifest,
             progress: rewriting.progress.clone(),
-            commit: rewriting.commit.clone(),
+            placed: rewriting.placed.clone(),
         };
         let tidies = !self.config.aof_disable_auto_gc;
         self.start_step(move || {
@@ -397,15 +404,19 @@ impl Server {
         io: &mut dyn Io,
         outcome: Result<Box<dyn Any + Send>, String>,
     ) {
-        let done = match outcome.map(|value| value.downcast::<Done>()) {
+        let (serial, done) = match outcome.map(|value| value.downcast::<(u64, Done)>()) {
             Ok(Ok(done)) => *done,
             // A panic, which the log has.
-            _ => Done::Written(Err(Failure::Told)),
+            _ => (self.aof.rewrite_serial, Done::Written(Err(Failure::Told))),
         };
+        if self.aof.rewriting.as_ref().map(|r| r.serial) != Some(serial) {
+            // It was given up, or nobody waits for it.
+            return;
+        }
         match done {
             Done::Opened(Ok(())) => self.opened(io),
             Done::Opened(Err(Told)) => self.rewrite_failed(io, &Failure::Told),
-            Done::Written(Ok((manifest, bytes))) => self.written(io, manifest, bytes),
+            Done::Written(Ok((manifest, bytes))) => self.written(manifest, bytes),
             Done::Written(Err(failure)) => self.rewrite_failed(io, &failure),
             Done::Tidied => {}
         }
@@ -441,13 +452,8 @@ impl Server {
     }
 
     /// The base is in place.
-    fn written(&mut self, io: &mut dyn Io, manifest: Manifest, base_bytes: u64) {
+    fn written(&mut self, manifest: Manifest, base_bytes: u64) {
         self.aof.manifest = manifest;
-        let cancelled = self.rewriting_was_cancelled();
-        if self.aof.state == State::WaitRewrite && cancelled {
-            // (Switched off and on again meanwhile.)
-            return self.rewrite_failed(io, &Failure::Cancelled);
-        }
         if self.aof.state != State::Off {
             self.aof.size = base_bytes + self.aof.written;
             self.aof.base_size = self.aof.size;
@@ -462,9 +468,18 @@ impl Server {
         self.end_rewrite();
     }
 
-    fn rewriting_was_cancelled(&self) -> bool {
-        let rewriting = self.aof.rewriting.as_ref();
-        rewriting.is_some_and(|rewriting| rewriting.progress.is_cancelled())
+    /// The rewrite that is under way, if one is, is not wanted any more. Its job hears of it by and by; the next one's waits
+    /// for it.
+    pub(super) fn give_up_rewrite(&mut self) {
+        let Some(rewriting) = self.aof.rewriting.take() else {
+            return;
+        };
+        // (As with saves: ours is no child, but the log is searched for this.)
+        log::info!("Killing running AOF rewrite child: {}", self.process.pid);
+        if let Some(manifest) = rewriting.cancel() {
+            // It had come to its end.
+            self.aof.manifest = manifest;
+        }
     }
 
     /// CONFIG SET aof-disable-auto-gc no: what was left is removed. (Steps are done in the order in which they were started,

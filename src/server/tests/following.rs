@@ -559,3 +559,34 @@ fn a_master_hands_its_role_over() {
     assert!(told.starts_with("-READONLY"), "{told}");
     assert!(w.call(client, &["ROLE"]).contains("connected"));
 }
+
+#[test]
+fn what_was_durable_of_another_stream_does_not_count_in_this_one() {
+    let config = Config {
+        appendonly: true,
+        ..config()
+    };
+    let mut play = Play::new(config, EMPTY);
+    play.greet();
+    play.give(100, &data_after(&["SET a 1"]), b"");
+    play.w.advance(Duration::from_secs(2));
+    let told = play.heard();
+    assert!(told.ends_with(&fack(100, 100)), "its base has it: {told}");
+    play.w.hold_jobs();
+    play.say(&encoded("SET a 2"));
+    assert_eq!(play.info("aof_pending_bio_fsync"), "1");
+    play.w.hang_up(play.link);
+    play.greet();
+    play.give(7, &data_after(&["SET a 3"]), b"");
+    // What the old log had is synced when the new one has its base.
+    while play.w.run_late_job() {}
+    assert_eq!(play.call("GET a"), "$1\r\n3\r\n");
+    play.heard();
+    play.say(&encoded("REPLCONF GETACK *"));
+    assert_eq!(play.heard(), fack(7, 7));
+}
+
+fn fack(offset: usize, durable: usize) -> String {
+    let words = format!("REPLCONF ACK {offset} FACK {durable}");
+    String::from_utf8(encoded(&words)).unwrap()
+}
