@@ -79,16 +79,22 @@ impl Cycle {
         Some(budget_us)
     }
 
-    /// Takes some keys out that are due at `now_ms` and adds them to `gone`, each with its database. False when everything
-    /// that was due is out.
-    pub fn step(&mut self, dbs: &mut Databases, now_ms: u64, gone: &mut Vec<(u32, Entry)>) -> bool {
+    /// Takes some keys out that are due at `now_ms`, but for those that are to stay, and adds them to `gone`, each with its
+    /// database. False when everything that was due is out.
+    pub fn step(
+        &mut self,
+        dbs: &mut Databases,
+        now_ms: u64,
+        stays: impl Fn(&[u8]) -> bool,
+        gone: &mut Vec<(u32, Entry)>,
+    ) -> bool {
         let before = gone.len();
         let mut budget = STEP_BUDGET;
         while self.left > 0 {
             let index = self.db % dbs.count() as u32;
             let db = dbs.db_mut(index);
             if db.earliest_expiry_ms().is_some_and(|at| at < now_ms) {
-                let round = db.expire(now_ms, self.cursor, budget, |entry| {
+                let round = db.expire(now_ms, self.cursor, budget, &stays, |entry| {
                     gone.push((index, entry));
                 });
                 self.cursor = round.cursor;
@@ -193,7 +199,7 @@ mod tests {
             .begin(Kind::Slow, 1, 10, 0, dbs)
             .expect("a slow cycle always runs");
         let (mut gone, mut steps) = (Vec::new(), 1);
-        while cycle.step(dbs, now_ms, &mut gone) {
+        while cycle.step(dbs, now_ms, |_| false, &mut gone) {
             steps += 1;
         }
         cycle.end(false);
@@ -247,13 +253,13 @@ mod tests {
             Some(25_000),
             "a quarter of 100 ms"
         );
-        assert!(cycle.step(&mut dbs, NOW + 1, &mut gone));
+        assert!(cycle.step(&mut dbs, NOW + 1, |_| false, &mut gone));
         cycle.end(true);
         assert_eq!(cycle.times_cut(), 1);
         let mut now_us = 10_000;
         while !dbs.is_empty() {
             assert_eq!(cycle.begin(Kind::Fast, 1, 10, now_us, &dbs), Some(1000));
-            let more = cycle.step(&mut dbs, NOW + 1, &mut gone);
+            let more = cycle.step(&mut dbs, NOW + 1, |_| false, &mut gone);
             cycle.end(more);
             assert_eq!(cycle.begin(Kind::Fast, 1, 10, now_us + 1999, &dbs), None);
             now_us += 2000;

@@ -279,18 +279,22 @@ impl Keyspace {
         self.table.earliest()
     }
 
-    /// Takes out keys whose time is over, see [`Dict::expire`].
+    /// Takes out keys whose time is over, see [`Dict::expire`], but for those that `stays` says it of.
     pub(super) fn expire(
         &mut self,
         now_ms: u64,
         cursor: u64,
         budget: usize,
+        stays: impl Fn(&[u8]) -> bool,
         mut gone: impl FnMut(Entry),
     ) -> dict::Round {
         let held = &self.held;
         // The dict's deadline is the first moment at which a key is due; a key's own is the last at which it is not.
         let due_ms = now_ms.saturating_sub(1);
         self.table.expire(due_ms, cursor, budget, |entry| {
+            if stays(entry.key()) {
+                return Some(entry);
+            }
             held.left_behind(&entry);
             gone(entry);
             None

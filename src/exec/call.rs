@@ -202,10 +202,15 @@ impl Server {
         if self.config.replicaof.is_some() || self.loading {
             return self.overdue_elsewhere(token);
         }
-        match self.paused_for(true) {
-            true => (Overdue::Stays, false),
-            false => (Overdue::Goes, false),
-        }
+        let overdue = if self.paused_for(true) {
+            Overdue::Stays
+        } else if self.held.is_empty() {
+            Overdue::Goes
+        } else {
+            // Whoever names a held key waits; but a reader may come across one (SCAN, RANDOMKEY).
+            Overdue::GoesForWriters
+        };
+        (overdue, false)
     }
 
     /// The same where a master says when keys go, or the log that is being loaded.

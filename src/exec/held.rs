@@ -4,8 +4,8 @@
 //! is: commands, whole transactions, and what concerns all keys at once (FLUSHALL, SWAPDB). They are parked at the
 //! gate, like clients of CLIENT PAUSE, and go on in their order once a journey is over.
 //!
-//! A key is held under its name in every database, since MOVE and COPY reach across. It may still expire, for its time
-//! is over wherever it is; it is not evicted, for that would free nothing.
+//! A key is held under its name in every database, since MOVE and COPY reach across. It is not evicted, for that would free
+//! nothing, and does not go when its time is over: it is deleted after its journey, or expires then.
 //!
 //! What cannot be known beforehand (a script that reaches for a key which it has not named) may change a held key all
 //! the same. Nothing is lost then: a key is only deleted after its journey if it still is what was sent.

@@ -226,7 +226,8 @@ impl Server {
         let mut cut = false;
         let mut gone = Vec::new();
         loop {
-            let more = cycle.step(&mut self.dbs, now_ms, &mut gone);
+            let held = &self.held;
+            let more = cycle.step(&mut self.dbs, now_ms, |key| held.has(key), &mut gone);
             for (db, entry) in gone.drain(..) {
                 self.expired(db, entry);
             }

@@ -180,7 +180,7 @@ impl Pair {
             Step::ActiveExpire => {
                 let (mut cycle, mut gone) = (Cycle::default(), Vec::new());
                 cycle.begin(Kind::Slow, 1, 10, 0, &self.dbs);
-                while cycle.step(&mut self.dbs, self.now_ms, &mut gone) {}
+                while cycle.step(&mut self.dbs, self.now_ms, |_| false, &mut gone) {}
                 let now_ms = self.now_ms;
                 self.model
                     .retain(|_, held| held.expiry_ms.is_none_or(|at| now_ms <= at));

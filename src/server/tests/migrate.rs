@@ -128,6 +128,27 @@ fn who_names_a_key_on_its_way_waits_and_nobody_else() {
 }
 
 #[test]
+fn a_key_whose_time_ends_on_its_way_goes_behind_it() {
+    for answers in [&b"+OK\r\n+OK\r\n"[..], b"+OK\r\n-ERR no room\r\n"] {
+        let (mut w, c) = start();
+        let reader = w.connect();
+        w.call(c, &["PEXPIRE", "a", "200"]);
+        w.logged();
+        migrate(&mut w, c, &[]);
+        let (link, _) = answer(&mut w);
+        w.advance(ms(400));
+        let seen = w.call(reader, &["SCAN", "0", "MATCH", "a"]);
+        assert_eq!(seen, "*2\r\n$1\r\n0\r\n*0\r\n");
+        assert_eq!(w.call(reader, &["DBSIZE"]), ":3\r\n");
+        assert_eq!(logged(&mut w), [""; 0], "nobody knows yet where it is");
+        w.send(link, answers);
+        w.advance(ms(200));
+        assert_eq!(w.call(reader, &["DBSIZE"]), ":2\r\n");
+        assert_eq!(logged(&mut w), ["DEL a"]);
+    }
+}
+
+#[test]
 fn only_keys_that_were_taken_go() {
     let (mut w, c) = start();
     migrate_all(&mut w, c);
@@ -337,7 +358,7 @@ fn what_is_not_what_was_sent_is_not_deleted() {
         w.call(c, &["MGET", "a", "b", "c"]),
         "*3\r\n$3\r\nnew\r\n$-1\r\n$-1\r\n"
     );
-    assert_eq!(logged(&mut w), ["DEL b", "DEL c"]);
+    assert_eq!(logged(&mut w), ["MULTI", "DEL b", "DEL c", "EXEC"]);
 }
 
 #[test]
