@@ -1,18 +1,16 @@
 //! The real server as a replica of ours: it gets all data, straight and through a file, follows every kind of command,
 //! and goes on where it was after its link was cut.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use redstart::cmd::spec::{Flags, Group, Spec};
 use redstart::exec::table::Table;
 use redstart::resp::value::Value;
 
 use crate::generate::Generator;
-use crate::node::{Conn, Node, encode, our_program, peer_program};
+use crate::node::{Conn, Node, digest, encode, info, ok, our_program, peer_program, wait_until};
 use crate::random::seed;
 
-/// What takes longer will never come.
-const PATIENCE: Duration = Duration::from_secs(60);
 pub const COMMANDS: usize = 3000;
 const PIPELINE: usize = 50;
 
@@ -28,29 +26,6 @@ pub fn rows() -> Vec<Spec> {
     };
     let table = Table::new(redstart::admin::rows());
     table.iter().map(|(_, c)| c.spec).filter(drawn).collect()
-}
-
-/// The value of a field of INFO.
-pub fn info(conn: &mut Conn, field: &str) -> String {
-    let text = conn.call(&["INFO", "everything"]);
-    let text = String::from_utf8_lossy(text.as_bytes().unwrap()).into_owned();
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    line.unwrap_or_default().to_string()
-}
-
-/// Waits until it is so.
-pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !so() {
-        assert!(start.elapsed() < PATIENCE, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-pub fn digest(conn: &mut Conn) -> Vec<u8> {
-    conn.call(&["DEBUG", "DIGEST"]).as_bytes().unwrap().to_vec()
 }
 
 /// Waits until the replica has everything, and holds the data of both against each other.
@@ -140,10 +115,6 @@ pub fn write(ours: &mut Conn, generator: &mut Generator, commands: usize) {
             ours.reply();
         }
     }
-}
-
-pub fn ok(reply: &Value) {
-    assert_eq!(reply, &Value::Status("OK".into()));
 }
 
 fn replica_follows(diskless: &str) {
