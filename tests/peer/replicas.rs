@@ -1,5 +1,5 @@
 //! The real server as a replica of ours: it gets all data, straight and through a file, follows every kind of command,
-//! and goes on where it was after its link was cut.
+//! goes on where it was after its link was cut, and takes our place in the end.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -29,16 +29,16 @@ pub fn rows() -> Vec<Spec> {
 }
 
 /// Waits until the replica has everything, and holds the data of both against each other.
-fn compare(ours: &mut Conn, replica: &mut Conn, context: &str) {
+fn compare(master: &mut Conn, replica: &mut Conn, context: &str) {
     wait_until("the replica catches up", || {
-        let offset = info(ours, "master_repl_offset");
+        let offset = info(master, "master_repl_offset");
         info(replica, "master_link_status") == "up"
             && info(replica, "slave_repl_offset") == offset
-            && info(ours, "master_repl_offset") == offset
+            && info(master, "master_repl_offset") == offset
     });
-    if digest(ours) != digest(replica) {
+    if digest(master) != digest(replica) {
         // 7.0 writes doubles in another way, and so they are in its digest.
-        let found = differences(ours, replica);
+        let found = differences(master, replica);
         assert!(found.is_empty(), "{context}: {}", found.join("\n"));
     }
 }
@@ -127,6 +127,8 @@ fn replica_follows(diskless: &str) {
         ["--repl-diskless-sync", diskless],
         ["--repl-diskless-sync-delay", "0"],
         ["--repl-backlog-size", "50mb"],
+        // Nothing is said to a replica unasked while the two change places.
+        ["--repl-ping-replica-period", "1000"],
         // What Redis 7.0 can read.
         ["--rdb-version", "10"],
     ];
@@ -164,6 +166,16 @@ fn replica_follows(diskless: &str) {
     assert!(line.starts_with(&expected), "{line}");
     ours.call(&["SET", "last", "one"]);
     assert_eq!(ours.call(&["WAIT", "1", "0"]), Value::Int(1));
+
+    ok(&theirs.call(&["REPLICAOF", "NO", "ONE"]));
+    theirs.call(&["DEBUG", "SET-ACTIVE-EXPIRE", "0"]);
+    let port = peer.port.to_string();
+    ok(&ours.call(&["REPLICAOF", "127.0.0.1", &port]));
+    write(&mut theirs, &mut generator, COMMANDS);
+    let context = format!("seed {seed}: after the promotion");
+    compare(&mut theirs, &mut ours, &context);
+    let syncs = ["sync_full", "sync_partial_ok"].map(|field| info(&mut theirs, field));
+    assert_eq!(syncs, ["0", "1"]);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,6 +37,10 @@ pub struct Node {
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
+}
+
+fn log_of(dir: &TempDir, port: u16) -> PathBuf {
+    dir.path().join(format!("{port}.log"))
 }
 
 /// A directory that is gone after its last user.
@@ -87,7 +91,7 @@ impl Node {
         // Another test may take the port between the look and the start: try again then.
         for _ in 0..20 {
             let port = free_port();
-            let log = File::create(dir.path().join("log")).unwrap();
+            let log = File::create(log_of(&dir, port)).unwrap();
             let mut command = Command::new(program);
             arguments(port, &mut command);
             let child = command
@@ -113,9 +117,14 @@ impl Node {
                 }
                 std::thread::sleep(Duration::from_millis(10));
             }
-            eprintln!("{}", text_of(&dir.path().join("log")));
+            eprintln!("{}", node.log());
         }
         panic!("{program} does not start");
+    }
+
+    /// What it has said on standard output.
+    pub fn log(&self) -> String {
+        text_of(&log_of(&self.dir, self.port))
     }
 
     /// kill -9.
@@ -164,7 +173,7 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let log = text_of(&self.dir.path().join("log"));
+            let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
             let tail = &lines[lines.len().saturating_sub(40)..];
             eprintln!(
