@@ -38,8 +38,6 @@ pub enum Lane {
     Rewrite,
     /// Decoding a file into a keyspace.
     Load,
-    /// Looking up names.
-    Resolve,
     /// Taking in what a master sends.
     Receive,
     /// Reading a file for a replica, a piece at a time.
@@ -49,14 +47,13 @@ pub enum Lane {
 }
 
 /// All lanes, in the order of their numbers.
-pub const LANES: [Lane; 10] = [
+pub const LANES: [Lane; 9] = [
     Lane::CloseFile,
     Lane::Aof,
     Lane::LazyFree,
     Lane::Save,
     Lane::Rewrite,
     Lane::Load,
-    Lane::Resolve,
     Lane::Receive,
     Lane::ReadFile,
     Lane::Pack,
@@ -88,7 +85,7 @@ impl Lane {
             Lane::Aof => Some(Errand::Log),
             Lane::Rewrite => Some(Errand::Rewrite),
             Lane::CloseFile => Some(Errand::Unlink),
-            Lane::LazyFree | Lane::Resolve => None,
+            Lane::LazyFree => None,
         }
     }
 
@@ -100,7 +97,6 @@ impl Lane {
             Lane::Save => "bio_save",
             Lane::Rewrite => "bio_rewrite",
             Lane::Load => "bio_load",
-            Lane::Resolve => "bio_resolve",
             Lane::Receive => "bio_receive",
             Lane::ReadFile => "bio_read_file",
             Lane::Pack => "bio_pack",
@@ -111,7 +107,7 @@ impl Lane {
     /// it still gets a quarter of a core that the loop keeps busy.
     fn niceness(self) -> i32 {
         match self {
-            Lane::Aof | Lane::Load | Lane::Resolve | Lane::Receive | Lane::Pack => 0,
+            Lane::Aof | Lane::Load | Lane::Receive | Lane::Pack => 0,
             Lane::CloseFile | Lane::LazyFree | Lane::Save | Lane::Rewrite | Lane::ReadFile => 5,
         }
     }
@@ -291,12 +287,14 @@ impl Bio {
         let slot = &mut self.lanes[lane as usize];
         if slot.is_none() {
             let (sender, messages) = mpsc::channel();
-            match spawn(
-                lane,
-                messages,
-                self.worker.clone(),
-                self.cpus.of(lane).to_string(),
-            ) {
+            let (worker, cpus) = (self.worker.clone(), self.cpus.of(lane).to_string());
+            let started = spawn(lane.thread_name(), lane.niceness(), cpus, move || {
+                // Ends when the executor is dropped.
+                for message in messages {
+                    worker.handle(lane, message);
+                }
+            });
+            match started {
                 Ok(()) => *slot = Some(sender),
                 Err(e) => log::warn!(
                     "Can't start the thread {}: {}",
@@ -345,20 +343,22 @@ impl Jobs for Bio {
     }
 }
 
-fn spawn(lane: Lane, messages: Receiver<Message>, worker: Worker, cpus: String) -> io::Result<()> {
-    std::thread::Builder::new()
-        .name(lane.thread_name().into())
-        .spawn(move || {
-            watchdog::ignore_on_this_thread();
-            crash::protect_thread();
-            process::set_cpu_affinity(&cpus);
-            be_nice(lane.niceness());
-            // Ends when the executor is dropped.
-            for message in messages {
-                worker.handle(lane, message);
-            }
-            alloc::flush_thread();
-        })?;
+/// Starts a thread beside the loop's: so nice to it, bound to these CPUs (empty: not bound).
+pub fn spawn(
+    name: &str,
+    niceness: i32,
+    cpus: String,
+    work: impl FnOnce() + Send + 'static,
+) -> io::Result<()> {
+    let builder = std::thread::Builder::new().name(name.into());
+    builder.spawn(move || {
+        watchdog::ignore_on_this_thread();
+        crash::protect_thread();
+        process::set_cpu_affinity(&cpus);
+        be_nice(niceness);
+        work();
+        alloc::flush_thread();
+    })?;
     Ok(())
 }
 

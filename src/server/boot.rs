@@ -27,7 +27,7 @@ use crate::server::bio::{Bio, CpuLists};
 use crate::server::drive::{self, Os};
 
 use crate::server::log::{self as server_log, Banner, Role};
-use crate::server::net::Doors;
+use crate::server::net::{Doors, Resolver};
 use crate::server::os::{self, Launch};
 use crate::server::proc_title::ProcTitle;
 use crate::server::process::{self, Supervised, Supervisor};
@@ -288,6 +288,7 @@ fn open_outside(config: &mut Config, launch: Launch, supervisor: Supervisor) -> 
     let mut os = Os {
         watch: Stopwatch::new(Clock::system(), crate::server::procfs::counter_is_steady()),
         doors: Doors::new(reactor),
+        resolver: Resolver::new(waker.clone(), cpus.bio.clone()),
         bio: Bio::new(waker, cpus),
         signals: Some(signals),
         title,
