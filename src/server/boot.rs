@@ -375,7 +375,12 @@ pub fn say_ready(config: &Config, os: &Os) {
     if !config.unixsocket.is_empty() {
         log::info!("Ready to accept connections unix");
     }
-    os.supervisor.ready("Ready to accept connections");
+    os.supervisor.ready(match config.replicaof {
+        None => "Ready to accept connections",
+        Some(_) => {
+            "Ready to accept connections in read-only mode. Waiting for MASTER <-> REPLICA sync"
+        }
+    });
     if (1..1024 * 1024).contains(&config.maxmemory) {
         log::warn!(
             "WARNING: You specified a maxmemory value that is less than 1MB (current value is {} bytes). Are you \

@@ -22,7 +22,7 @@ pub enum Version {
 /// A reply that takes longer will never come.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Nor will what many of them have to bring about.
-const LONG_PATIENCE: Duration = Duration::from_secs(60);
+pub const LONG_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running server.
 pub struct Node {

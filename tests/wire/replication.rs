@@ -10,13 +10,17 @@ mod node;
 mod proxy;
 
 use std::fs;
+use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use redstart::resp::value::Value;
 
-use node::{Conn, Node, digest, directory, encode, info, ok, our_program, text_of, wait_until};
+use node::{
+    Conn, LONG_PATIENCE, Node, digest, directory, encode, info, ok, our_program, text_of,
+    wait_until,
+};
 use proxy::Proxy;
 
 /// Requests that a writer sends at once.
@@ -315,6 +319,56 @@ fn a_server_follows_another_at_run_time_and_leaves_it() {
         ok(&conn.call(&["SAVE"]));
     }
     assert_eq!(names(), ["db2.rdb", "db3.rdb", "dump.rdb"]);
+}
+
+#[test]
+fn the_log_and_systemd_hear_how_it_goes() {
+    let dir = directory();
+    let path = dir.path().join("notify");
+    let systemd = UnixDatagram::bind(&path).unwrap();
+    systemd.set_read_timeout(Some(LONG_PATIENCE)).unwrap();
+    let master = Node::start(&our_program(), &["--repl-diskless-sync-delay", "0"]);
+    let link = Proxy::to(master.port);
+    let replica = Node::launch(dir, &our_program(), |port, command| {
+        // (No resolver has to be asked to know that there is no such name.)
+        command
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+            .args(["--supervised", "systemd", "--replicaof", "no..name 6379"])
+            .env("NOTIFY_SOCKET", &path);
+    });
+    let mut conn = replica.connect();
+    let says = |replica: &Node, text: &str| wait_until(text, || replica.log().contains(text));
+    says(&replica, "Connecting to MASTER no..name:6379");
+    says(&replica, "Unable to connect to MASTER: ");
+    assert!(!replica.log().contains("sync started"));
+    // Nobody is there, on a port of those that nobody is given.
+    ok(&conn.call(&["REPLICAOF", "127.0.0.1", "1"]));
+    says(&replica, "MASTER <-> REPLICA sync started");
+    says(
+        &replica,
+        "Error condition on socket for SYNC: Connection refused",
+    );
+    ok(&conn.call(&["REPLICAOF", "127.0.0.1", &link.port.to_string()]));
+    says(&replica, "MASTER <-> REPLICA sync: Finished with success");
+    link.cut();
+    says(
+        &replica,
+        "MASTER <-> REPLICA sync: Master accepted a Partial Resynchronization.",
+    );
+    let sync = "STATUS=MASTER <-> REPLICA sync";
+    for state in [
+        "STATUS=Redis is loading...",
+        "STATUS=Ready to accept connections in read-only mode. Waiting for MASTER <-> REPLICA sync",
+        "READY=1",
+        &format!("{sync}: Finished with success. Ready to accept connections in read-write mode."),
+        &format!(
+            "{sync}: Partial Resynchronization accepted. Ready to accept connections in read-write mode."
+        ),
+    ] {
+        let mut told = [0; 200];
+        let n = systemd.recv(&mut told).unwrap();
+        assert_eq!(String::from_utf8_lossy(&told[..n]), format!("{state}\n"));
+    }
 }
 
 /// Kills a master under load, and puts the replica that has most in its place. The old one comes back as a replica, with
