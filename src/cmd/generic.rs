@@ -255,7 +255,7 @@ fn copy(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
     if index == cx.keys.index && from == to {
         return Err(SAME_OBJECT);
     }
-    let copy = cx.keys.read(from).map(|entry| entry.with_key(to));
+    let copy = cx.keys.read(from).map(|entry| entry.copied(to));
     let copied = match copy {
         Some(copy) if replace || cx.keys.write_in(index, to).is_none() => {
             cx.keys.remove_in(index, to);
