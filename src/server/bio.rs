@@ -22,6 +22,7 @@ use super::{crash, process, watchdog};
 use crate::ae::Waker;
 use crate::base::{alloc, errno};
 use crate::exec::persistence::Errand;
+use crate::exec::server::Untold;
 
 /// What a lane does, and so what may wait for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,7 +167,7 @@ pub trait Jobs {
     fn start(&mut self, lane: Lane, job: Job) -> JobId;
 
     /// Drops a value on the freeing lane. `items` is what INFO counts for it: 1 for a value, the number of
-    /// keys for a database.
+    /// keys for a database. An [`Untold`] one does not count among those that were freed.
     fn free(&mut self, what: Box<dyn Any + Send>, items: usize);
 
     /// A job that is over, the earliest first.
@@ -377,10 +378,11 @@ impl Worker {
             }
             Message::Free(what, items) => {
                 // A destructor that panics has logged it; what it left is lost.
+                let told = told_items(&*what, items);
                 let _ = catch_unwind(AssertUnwindSafe(|| drop(what)));
                 alloc::flush_thread();
                 counts.unfreed.fetch_sub(items, Ordering::Relaxed);
-                counts.freed.fetch_add(items, Ordering::Relaxed);
+                counts.freed.fetch_add(told, Ordering::Relaxed);
                 if counts.pending[lane as usize].fetch_sub(1, Ordering::Relaxed) == 1 {
                     self.waker.wake();
                 }
@@ -391,6 +393,11 @@ impl Worker {
             }
         }
     }
+}
+
+/// How many of the items INFO tells of once they are freed.
+fn told_items(what: &(dyn Any + Send), items: usize) -> usize {
+    if what.is::<Untold>() { 0 } else { items }
 }
 
 /// Runs a job; its panic is its outcome.
@@ -460,9 +467,9 @@ impl InlineJobs {
                 });
             }
             Some(Message::Free(what, items)) => {
-                drop(what);
                 self.unfreed -= items;
-                self.freed += items;
+                self.freed += told_items(&*what, items);
+                drop(what);
             }
             Some(Message::Reached(_)) | None => {}
         }
@@ -580,12 +587,13 @@ mod tests {
         let mut bio = Bio::new(reactor.waker(), CpuLists::default());
         let (tell, told) = mpsc::channel();
         bio.free(Box::new(Told(tell.clone())), 3);
-        bio.free(Box::new(vec![Told(tell.clone()), Told(tell)]), 2);
+        bio.free(Box::new(vec![Told(tell.clone()), Told(tell.clone())]), 2);
+        bio.free(Box::new(Untold(Box::new(Told(tell)))), 1);
         bio.drain(Lane::LazyFree);
         assert_eq!((bio.unfreed_items(), bio.pending(Lane::LazyFree)), (0, 0));
         assert_eq!((bio.take_freed_items(), bio.take_freed_items()), (5, 0));
         let threads: Vec<_> = told.iter().collect();
-        assert_eq!(threads, vec![Some("bio_lazy_free".to_string()); 3]);
+        assert_eq!(threads, vec![Some("bio_lazy_free".to_string()); 4]);
     }
 
     #[test]
