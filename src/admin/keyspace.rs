@@ -10,7 +10,7 @@ use crate::cmd::spec::{Acl, Arg, Flags, Group, Spec};
 use crate::cmd::unit::Logging;
 use crate::cmd::{Args, CmdResult, DONE, Row, is_word};
 use crate::db::keyspace::Contents;
-use crate::exec::server::Server;
+use crate::exec::server::{Server, Untold};
 use crate::exec::{Call, ServerFn};
 
 const DBSIZE: Row<ServerFn> = Spec::new("dbsize", 1, Group::Server)
@@ -51,9 +51,9 @@ const FLUSHALL: Row<ServerFn> = Spec::new("flushall", -1, Group::Server)
 
 /// FLUSHALL [ASYNC | SYNC]
 fn flushall(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
-    check_mode(&args)?;
-    call.server
-        .flush_databases(0..call.server.dbs.count() as u32);
+    let lazily = flush_mode(call, &args)?;
+    let all = 0..call.server.dbs.count() as u32;
+    call.server.flush_databases(all, lazily);
     call.server.save_emptied(call.io);
     call.server.unit.logging = Logging::Forced;
     call.reply().ok();
@@ -72,27 +72,28 @@ const FLUSHDB: Row<ServerFn> = Spec::new("flushdb", -1, Group::Server)
 
 /// FLUSHDB [ASYNC | SYNC]
 fn flushdb(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
-    check_mode(&args)?;
+    let lazily = flush_mode(call, &args)?;
     let db = call.session().db;
-    call.server.flush_databases(db..db + 1);
+    call.server.flush_databases(db..db + 1, lazily);
     call.server.unit.logging = Logging::Forced;
     call.reply().ok();
     DONE
 }
 
-/// Who frees the keys is the same in either mode, so that the word only has to be right.
-fn check_mode(args: &Args<'_>) -> Result<(), Fault> {
+/// Whether the keys count as freed lazily. (Who frees them is the same in either mode.)
+fn flush_mode(call: &Call<'_>, args: &Args<'_>) -> Result<bool, Fault> {
     match args.argv() {
-        [_] => Ok(()),
-        [_, mode] if is_word(mode, "sync") || is_word(mode, "async") => Ok(()),
+        [_] => Ok(call.server.config.lazyfree_lazy_user_flush),
+        [_, mode] if is_word(mode, "async") => Ok(true),
+        [_, mode] if is_word(mode, "sync") => Ok(false),
         _ => Err(SYNTAX),
     }
 }
 
 impl Server {
     /// Empties these databases. Counts the keys as changes, tells those who watch or wait for them, and hands the
-    /// contents to the freeing thread.
-    pub fn flush_databases(&mut self, which: std::ops::Range<u32>) {
+    /// contents to the freeing thread, as what Redis would leave to its own (`lazily`) or not.
+    pub fn flush_databases(&mut self, which: std::ops::Range<u32>, lazily: bool) {
         let mut contents: Vec<Contents> = Vec::new();
         for db in which {
             self.watch.touch_flushed(db, &self.dbs);
@@ -102,8 +103,10 @@ impl Server {
         contents.retain(|c| !c.is_empty());
         let keys: usize = contents.iter().map(Contents::len).sum();
         self.unit.dirty += keys as u64;
-        if keys > 0 {
-            self.free_later(Box::new(contents), keys);
+        match lazily {
+            _ if keys == 0 => {}
+            true => self.free_later(Box::new(contents), keys),
+            false => self.free_later(Box::new(Untold(Box::new(contents))), keys),
         }
     }
 

@@ -227,13 +227,10 @@ fn expire_in(cx: &mut Ctx<'_>, mut args: Args<'_>, form: Form, command: &str) ->
     // Not even a time before 1970 is none.
     let end_ms = u64::try_from(at_ms).unwrap_or(0);
     if cx.keys.ends_at_once(end_ms) {
-        cx.keys.remove(key);
+        let lazily = cx.config().lazyfree_lazy_expire;
+        cx.keys.remove_told(key, lazily);
         cx.event(NotifyFlags::GENERIC, "del", key);
-        let name: &[u8] = if cx.config().lazyfree_lazy_expire {
-            b"UNLINK"
-        } else {
-            b"DEL"
-        };
+        let name: &[u8] = if lazily { b"UNLINK" } else { b"DEL" };
         cx.log_instead(&[name, key]);
     } else {
         cx.keys.set_expiry(key, Some(end_ms));

@@ -47,14 +47,25 @@ const UNLINK: Row<DataFn> = Spec::new("unlink", -2, Group::Generic)
     .tips(SUM_OF_SHARDS)
     .keys(REMOVED)
     .args(&[Arg::key("key", 0).multiple()])
-    .run(del);
+    .run(unlink);
 
-/// DEL key..., UNLINK key...: deletes keys and replies how many there were. Both are one: what is dear to free is freed
-/// in the background in any case, whatever `lazyfree-lazy-user-del` says.
+/// DEL key...
 fn del(cx: &mut Ctx<'_>, args: Args<'_>) -> CmdResult {
+    let lazily = cx.config().lazyfree_lazy_user_del;
+    delete(cx, args, lazily)
+}
+
+/// UNLINK key...
+fn unlink(cx: &mut Ctx<'_>, args: Args<'_>) -> CmdResult {
+    delete(cx, args, true)
+}
+
+/// Deletes keys and replies how many there were. What is dear to free is freed in the background in any case; `lazily`
+/// only says whether that counts as such.
+fn delete(cx: &mut Ctx<'_>, args: Args<'_>, lazily: bool) -> CmdResult {
     let mut deleted = 0;
     for key in args.rest() {
-        if cx.keys.remove(key) {
+        if cx.keys.remove_told(key, lazily) {
             cx.changed(key, 1);
             cx.event(NotifyFlags::GENERIC, "del", key);
             deleted += 1;
@@ -255,7 +266,7 @@ fn copy(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
     if index == cx.keys.index && from == to {
         return Err(SAME_OBJECT);
     }
-    let copy = cx.keys.read(from).map(|entry| entry.with_key(to));
+    let copy = cx.keys.read(from).map(|entry| entry.copied(to));
     let copied = match copy {
         Some(copy) if replace || cx.keys.write_in(index, to).is_none() => {
             cx.keys.remove_in(index, to);

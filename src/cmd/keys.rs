@@ -43,6 +43,14 @@ pub struct KeyStats {
 /// From this effort on, freeing a value is the freeing thread's work.
 pub const FREE_EFFORT_MAX: usize = 64;
 
+/// What is left to the freeing thread.
+#[derive(Debug)]
+pub struct Leftover {
+    pub entry: Entry,
+    /// Redis would leave it to its own as well, and count it (`lazyfreed_objects`).
+    pub lazily: bool,
+}
+
 /// Who waits for a key.
 #[derive(Debug, Default)]
 pub struct Queue {
@@ -76,7 +84,7 @@ pub struct Keys<'a> {
     /// Who waits for which key.
     pub waiting: &'a Waiting,
     /// Entries that are dear to free end here.
-    pub free: &'a mut Vec<Entry>,
+    pub free: &'a mut Vec<Leftover>,
     /// Keys that were given a time to live here and not by the master; `None` where all are the same.
     pub own_ttls: Option<&'a mut OwnTtls>,
     /// Hashes known beforehand, in the order of the arguments.
@@ -197,7 +205,7 @@ impl Keys<'_> {
                     index,
                     &entry,
                 );
-                discard(self.free, entry);
+                discard(self.free, entry, self.config.lazyfree_lazy_expire);
             }
             Live::Missing => {}
         }
@@ -308,7 +316,10 @@ impl Keys<'_> {
     pub fn dispose<C: Container>(&mut self, part: C) {
         if part.free_effort() > FREE_EFFORT_MAX {
             let value = Value::Heap(part.into_heap());
-            self.free.push(Entry::new(b"", value, None, 0));
+            let entry = Entry::new(b"", value, None, 0);
+            // Redis frees it where it is cut off.
+            let lazily = false;
+            self.free.push(Leftover { entry, lazily });
         }
     }
 
@@ -430,7 +441,7 @@ impl Keys<'_> {
                 self.index,
                 &entry,
             );
-            self.discard(entry);
+            discard(self.free, entry, self.config.lazyfree_lazy_expire);
         }
         if let Some(old) = stored.displaced {
             self.discard(old);
@@ -506,7 +517,7 @@ impl Keys<'_> {
                 index,
                 &entry,
             );
-            self.discard(entry);
+            discard(self.free, entry, self.config.lazyfree_lazy_expire);
             return None;
         }
         self.signal_gone(index, key, entry.type_of());
@@ -522,6 +533,14 @@ impl Keys<'_> {
     pub fn remove_in(&mut self, index: u32, key: &[u8]) -> bool {
         let entry = self.take_from(index, key);
         entry.map(|entry| self.discard(entry)).is_some()
+    }
+
+    /// The same; `lazily`: Redis would leave a dear value to its freeing thread as well.
+    pub fn remove_told(&mut self, key: &[u8], lazily: bool) -> bool {
+        let entry = self.take(key);
+        entry
+            .map(|entry| discard(self.free, entry, lazily))
+            .is_some()
     }
 
     /// The name of some key, each with the same chance. Those whose time is over are deleted on the way; where they
@@ -564,7 +583,7 @@ impl Keys<'_> {
 
     /// Drops an entry here, or leaves it to the freeing thread if that is dear.
     pub fn discard(&mut self, entry: Entry) {
-        discard(self.free, entry);
+        discard(self.free, entry, self.config.lazyfree_lazy_server_del);
     }
 
     /// The key has changed: whoever watches it will know.
@@ -641,9 +660,11 @@ impl Look {
     };
 }
 
-fn discard(free: &mut Vec<Entry>, entry: Entry) {
+/// Drops an entry here, or leaves it to the freeing thread if that is dear. (A string is never dear to Redis.)
+pub fn discard(free: &mut Vec<Leftover>, entry: Entry, lazily: bool) {
     if entry.free_effort() > FREE_EFFORT_MAX {
-        free.push(entry);
+        let lazily = lazily && entry.type_of() != Type::String;
+        free.push(Leftover { entry, lazily });
     }
 }
 

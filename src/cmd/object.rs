@@ -5,7 +5,7 @@ use crate::cmd::fault::{CmdResult, DONE, Fault};
 use crate::cmd::spec::{Acl, Arg, Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::cmd::{Args, Ctx, DataFn, Row};
 use crate::config::Config;
-use crate::object::{Encoding, Entry, Str};
+use crate::object::Entry;
 
 pub static ROWS: &[Row<DataFn>] = &[
     OBJECT,
@@ -119,15 +119,13 @@ fn refcount(cx: &mut Ctx<'_>, args: Args<'_>) -> CmdResult {
 }
 
 /// What clients expect to see: 1, or the largest number for the small integers, of which Redis keeps one copy for all
-/// keys (unless eviction has to know each key's age). Here they lie in their entries.
+/// keys (unless eviction has to know each key's age), except for what COPY made. Here they lie in their entries.
 fn references(entry: &Entry, config: &Config) -> i64 {
     let policy = config.maxmemory_policy;
     let shares = config.maxmemory == 0 || !(policy.is_lru() || policy.is_lfu());
-    match entry.as_str() {
-        Ok(Str::Int(0..10_000)) if shares && entry.encoding() == Encoding::Int => {
-            i64::from(i32::MAX)
-        }
-        _ => 1,
+    match shares && entry.is_shared_int() {
+        true => i64::from(i32::MAX),
+        false => 1,
     }
 }
 

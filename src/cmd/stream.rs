@@ -16,12 +16,9 @@ pub mod read;
 mod tests;
 
 use crate::cmd::fault::{Fault, quoted};
-use crate::cmd::keys::FREE_EFFORT_MAX;
 use crate::cmd::{Args, Ctx};
 use crate::ds::listpack::Elem;
 use crate::ds::stream::{Entry, Nack, NodeLimits, StreamId};
-use crate::object::entry::Entry as KeyEntry;
-use crate::object::{Container, Stream, Value};
 use crate::resp::reply::Reply;
 
 const INVALID_ID: Fault = Fault::new("ERR Invalid stream ID specified as stream command argument");
@@ -122,14 +119,6 @@ fn reply_entry(reply: &mut Reply, entry: &Entry<'_>) {
     for (field, value) in entry.pairs() {
         reply_elem(reply, field);
         reply_elem(reply, value);
-    }
-}
-
-/// What was cut off a stream goes: elsewhere, if that takes its time.
-fn let_go(cx: &mut Ctx<'_>, removed: Stream) {
-    if removed.free_effort() > FREE_EFFORT_MAX {
-        let value = Value::Heap(removed.into_heap());
-        cx.keys.discard(KeyEntry::new(b"", value, None, 0));
     }
 }
 

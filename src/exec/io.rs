@@ -111,6 +111,8 @@ pub trait Io {
         lines: usize,
         timeout_ms: u64,
     ) -> Exchange;
+    /// Tells systemd, if it supervises the process, what has become of that: a line of sd_notify(3).
+    fn tell_supervisor(&mut self, _state: &str) {}
     /// Holds the loop (DEBUG SLEEP).
     fn sleep_us(&mut self, us: u64);
     /// Bytes in transparent huge pages (LATENCY DOCTOR). The kernel walks all pages for it.

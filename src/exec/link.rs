@@ -120,8 +120,15 @@ impl Server {
 
     /// The network calls an address for a link.
     pub fn link_called(&mut self, token: Token) {
-        if let Some(link) = self.conns.get_mut(token).and_then(|c| c.link.as_mut()) {
-            link.is_called = true;
+        let Some(link) = self.conns.get_mut(token).and_then(|c| c.link.as_mut()) else {
+            return;
+        };
+        link.is_called = true;
+        if link.owner == Owner::Master
+            && let Some(following) = &mut self.repl.following
+            && following.token == Some(token)
+        {
+            following.link.called();
         }
     }
 

@@ -1,11 +1,11 @@
 //! Staying within `maxmemory`: what counts, and what goes when it is too much.
 
-use crate::cmd::keys::access_clock;
+use crate::cmd::keys::{access_clock, discard};
 use crate::cmd::unit::Event;
 use crate::config::NotifyFlags;
 use crate::db::evict;
 use crate::exec::io::Io;
-use crate::exec::server::Server;
+use crate::exec::server::{Server, Untold};
 
 /// So many choices may fall on keys that are held.
 const HELD_TRIES: usize = 32;
@@ -86,9 +86,7 @@ impl Server {
         let Some(entry) = self.dbs.db_mut(db).remove(hash, &key) else {
             return true;
         };
-        if entry.free_effort() > crate::cmd::keys::FREE_EFFORT_MAX {
-            self.to_free.push(entry);
-        }
+        discard(&mut self.to_free, entry, self.config.lazyfree_lazy_eviction);
         self.latency_sample("eviction-del", (io.mono_ns() - start_ns) / 1_000_000);
         self.stats.evicted_keys += 1;
         self.watch.touch_deleted(db, &key);
@@ -130,8 +128,11 @@ impl Server {
 
     /// Hands what was displaced and is dear to free to the freeing thread.
     pub fn free_displaced(&mut self) {
-        for entry in std::mem::take(&mut self.to_free) {
-            self.free_later(Box::new(entry), 1);
+        for left in std::mem::take(&mut self.to_free) {
+            match left.lazily {
+                true => self.free_later(Box::new(left.entry), 1),
+                false => self.free_later(Box::new(Untold(Box::new(left.entry))), 1),
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use std::any::Any;
 use std::rc::Rc;
 
 use crate::base::rng::Rng;
+use crate::cmd::keys::Leftover;
 use crate::cmd::session::Marks;
 use crate::cmd::unit::Unit;
 use crate::config::{Config, ShutdownFlags};
@@ -26,7 +27,6 @@ use crate::exec::running::RunningArgs;
 use crate::exec::slowlog::SlowLog;
 use crate::exec::stats::{ClientPeaks, Stats};
 use crate::exec::table::Table;
-use crate::object::Entry;
 use crate::repl::backlog::SIZE_MIN;
 
 /// How long the peak of a client's output counts, in ms.
@@ -42,7 +42,7 @@ pub enum Effect {
         serial: u64,
         target: Target,
     },
-    /// Drop this on the freeing thread; `items` is its effort, for INFO.
+    /// Drop this on the freeing thread; `items` is what INFO counts for it, unless it is [`Untold`].
     Free {
         what: Box<dyn Any + Send>,
         items: usize,
@@ -54,6 +54,10 @@ pub enum Effect {
     /// Accept no more connections and end the process with this status.
     Exit(i32),
 }
+
+/// What is freed in the background because it is dear, where Redis would free it at once: `lazyfreed_objects` does not
+/// tell of it.
+pub struct Untold(pub Box<dyn Any + Send>);
 
 impl std::fmt::Debug for Effect {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -209,7 +213,7 @@ pub struct Server {
     /// The limit on it that was in force at the last look.
     pub clients_limit: usize,
     /// Entries that were replaced or removed and are dear to free.
-    pub to_free: Vec<Entry>,
+    pub to_free: Vec<Leftover>,
     pub batch: Option<Box<crate::exec::pipeline::Scratch>>,
     pub evict_pool: crate::db::evict::Pool,
     pub expire_cycle: crate::db::expire::Cycle,

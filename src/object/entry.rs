@@ -9,6 +9,7 @@
 //!            | expiry (2 bits): none, 6 bytes, 8 bytes
 //! expiry   = Unix time in milliseconds, little-endian; 6 bytes reach the year 10889, what lies beyond takes 8
 //! value    = integer: two's complement, little-endian, in as few bytes as it needs (zero: none)
+//!            (one of Redis's shared integers, 0 to 9999, takes one byte more than it ever needs where it is not shared)
 //!          | string:  length, bytes; likewise the listpack or intset of a small container
 //!          | heap:    padding to 8, pointer
 //! ```
@@ -56,6 +57,11 @@ pub const EMBED_MAX: usize = 4 * 1024;
 
 const ACCESS_SHIFT: u32 = 8;
 
+/// The integers that Redis makes once, at its start.
+const SHARED_INTS: std::ops::Range<i64> = 0..10_000;
+/// One byte more than any of them needs.
+const UNSHARED_INT_BYTES: u8 = 3;
+
 #[repr(C)]
 struct Head {
     count: Count,
@@ -77,7 +83,8 @@ unsafe impl Sync for Entry {}
 
 /// A value in the form that an entry stores.
 enum Packed<'a> {
-    Int(i64),
+    /// In so many bytes.
+    Int(i64, u8),
     /// `text`, cut to `len` bytes or continued with zeros.
     Text {
         tag: u8,
@@ -90,7 +97,7 @@ enum Packed<'a> {
 impl<'a> Packed<'a> {
     fn new(value: Value<'a>) -> Packed<'a> {
         match value {
-            Value::Int(v) => Packed::Int(v),
+            Value::Int(v) => Packed::Int(v, int_bytes(v) as u8),
             Value::Bytes(text) | Value::Raw(text) if text.len() > EMBED_MAX => {
                 Packed::Heap(Heap::Str(Shared::new(BigStr::copy_from(text))))
             }
@@ -107,7 +114,7 @@ impl<'a> Packed<'a> {
     /// The shape of an entry with this value.
     fn shape(&self, key_len: usize, expiry_ms: Option<u64>) -> Shape {
         let (tag, text_len) = match self {
-            Packed::Int(v) => (int_bytes(*v) as u8, 0),
+            Packed::Int(_, bytes) => (*bytes, 0),
             Packed::Text { tag, len, .. } => (*tag, *len),
             Packed::Heap(heap) => (heap_tag(heap), 0),
         };
@@ -380,6 +387,23 @@ impl Entry {
         Entry::build(key, self.packed(), self.expiry_ms(), self.access())
     }
 
+    /// A copy under another key as COPY makes it: a small integer is then one of its own.
+    pub fn copied(&self, key: &[u8]) -> Entry {
+        let packed = match self.packed() {
+            Packed::Int(v, bytes) if SHARED_INTS.contains(&v) => {
+                Packed::Int(v, bytes.max(UNSHARED_INT_BYTES))
+            }
+            packed => packed,
+        };
+        Entry::build(key, packed, self.expiry_ms(), self.access())
+    }
+
+    /// True of an integer that Redis would keep once for all keys. (Here it lies in its entry all the same.)
+    pub fn is_shared_int(&self) -> bool {
+        let shared = matches!(self.value(), ValueRef::Str(Str::Int(v)) if SHARED_INTS.contains(&v));
+        shared && self.tag() < UNSHARED_INT_BYTES
+    }
+
     /// A copy with another expiry. A heap value is shared, not copied.
     pub fn with_expiry(&self, expiry_ms: Option<u64>) -> Entry {
         Entry::build(self.key(), self.packed(), expiry_ms, self.access())
@@ -525,7 +549,7 @@ impl Entry {
     /// The value in stored form; a heap value with one more owner.
     fn packed(&self) -> Packed<'_> {
         match self.value() {
-            ValueRef::Str(Str::Int(v)) => Packed::Int(v),
+            ValueRef::Str(Str::Int(v)) => Packed::Int(v, self.tag()),
             ValueRef::Str(Str::Text(text)) => Packed::text(self.tag(), text),
             ValueRef::Hash(HashRef::Listpack(pack)) if self.tag() < TAG_HEAP => {
                 Packed::text(self.tag(), pack.bytes())
@@ -639,7 +663,7 @@ impl Entry {
         // SAFETY: by the shape, so many bytes belong to the value; the place of a heap pointer is aligned.
         unsafe {
             match value {
-                Packed::Int(v) => {
+                Packed::Int(v, _) => {
                     ptr::copy_nonoverlapping(v.to_le_bytes().as_ptr(), at, shape.tag as usize);
                 }
                 Packed::Text { text, len, .. } => {

@@ -114,7 +114,10 @@ struct FullSync {
 enum State {
     /// Tries again at the next tick.
     Waiting,
-    Connecting,
+    /// `called`: it is known where the master is, and it was called.
+    Connecting {
+        called: bool,
+    },
     /// These answers are awaited; the rest of the greeting is said when the first has come.
     Greeting(Vec<Answer>),
     /// PSYNC was sent.
@@ -194,7 +197,7 @@ impl Replica {
     pub fn state_name(&self) -> &'static str {
         match self.state {
             State::Waiting => "connect",
-            State::Connecting => "connecting",
+            State::Connecting { .. } => "connecting",
             State::Greeting(_) | State::Asking => "handshake",
             State::Receiving(_) | State::Loading(_) | State::Stopping => "sync",
             State::Online => "connected",
@@ -260,12 +263,19 @@ impl Replica {
     }
 
     fn start(&mut self, now_ms: u64, out: &mut Vec<Action>) {
-        self.state = State::Connecting;
+        self.state = State::Connecting { called: false };
         self.heard_ms = now_ms;
         self.held = false;
         self.line.clear();
-        log::info!("MASTER <-> REPLICA sync started");
         out.push(Action::Connect);
+    }
+
+    /// The master's address is known, and the connection begins.
+    pub fn called(&mut self) {
+        if matches!(self.state, State::Connecting { called: false }) {
+            log::info!("MASTER <-> REPLICA sync started");
+            self.state = State::Connecting { called: true };
+        }
     }
 
     /// Tries again at once: it was not the master's refusal.
@@ -282,7 +292,7 @@ impl Replica {
 
     /// The connection is there.
     pub fn connected(&mut self, now_ms: u64, out: &mut Vec<Action>) {
-        if !matches!(self.state, State::Connecting) {
+        if !matches!(self.state, State::Connecting { .. }) {
             return;
         }
         log::info!("Non blocking connect for SYNC fired the event.");
@@ -327,7 +337,9 @@ impl Replica {
                     }
                 }
                 State::Online | State::Loading(_) => break,
-                State::Waiting | State::Connecting | State::Stopping => return data.len(),
+                State::Waiting | State::Connecting { .. } | State::Stopping => {
+                    return data.len();
+                }
             }
         }
         used
@@ -615,8 +627,11 @@ impl Replica {
     ) {
         let reason = why.unwrap_or("Success");
         match &self.state {
-            State::Connecting => {
-                log::warn!("Error condition on socket for SYNC: {reason}");
+            State::Connecting { called } => {
+                match called {
+                    true => log::warn!("Error condition on socket for SYNC: {reason}"),
+                    false => log::warn!("Unable to connect to MASTER: {reason}"),
+                }
                 self.state = State::Waiting;
             }
             State::Greeting(_) => {
@@ -668,7 +683,7 @@ impl Replica {
         let silent = (now_ms / 1000).saturating_sub(self.heard_ms / 1000) > facts.timeout_s;
         match &self.state {
             State::Waiting => self.connect(now_ms, facts, out),
-            State::Connecting | State::Greeting(_) | State::Asking if silent => {
+            State::Connecting { .. } | State::Greeting(_) | State::Asking if silent => {
                 log::warn!("Timeout connecting to the MASTER...");
                 out.push(Action::Close);
                 self.restart(now_ms, facts, " after failure", out);

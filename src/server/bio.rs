@@ -22,6 +22,7 @@ use super::{crash, process, watchdog};
 use crate::ae::Waker;
 use crate::base::{alloc, errno};
 use crate::exec::persistence::Errand;
+use crate::exec::server::Untold;
 
 /// What a lane does, and so what may wait for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,8 +39,6 @@ pub enum Lane {
     Rewrite,
     /// Decoding a file into a keyspace.
     Load,
-    /// Looking up names.
-    Resolve,
     /// Taking in what a master sends.
     Receive,
     /// Reading a file for a replica, a piece at a time.
@@ -49,14 +48,13 @@ pub enum Lane {
 }
 
 /// All lanes, in the order of their numbers.
-pub const LANES: [Lane; 10] = [
+pub const LANES: [Lane; 9] = [
     Lane::CloseFile,
     Lane::Aof,
     Lane::LazyFree,
     Lane::Save,
     Lane::Rewrite,
     Lane::Load,
-    Lane::Resolve,
     Lane::Receive,
     Lane::ReadFile,
     Lane::Pack,
@@ -88,7 +86,7 @@ impl Lane {
             Lane::Aof => Some(Errand::Log),
             Lane::Rewrite => Some(Errand::Rewrite),
             Lane::CloseFile => Some(Errand::Unlink),
-            Lane::LazyFree | Lane::Resolve => None,
+            Lane::LazyFree => None,
         }
     }
 
@@ -100,7 +98,6 @@ impl Lane {
             Lane::Save => "bio_save",
             Lane::Rewrite => "bio_rewrite",
             Lane::Load => "bio_load",
-            Lane::Resolve => "bio_resolve",
             Lane::Receive => "bio_receive",
             Lane::ReadFile => "bio_read_file",
             Lane::Pack => "bio_pack",
@@ -111,7 +108,7 @@ impl Lane {
     /// it still gets a quarter of a core that the loop keeps busy.
     fn niceness(self) -> i32 {
         match self {
-            Lane::Aof | Lane::Load | Lane::Resolve | Lane::Receive | Lane::Pack => 0,
+            Lane::Aof | Lane::Load | Lane::Receive | Lane::Pack => 0,
             Lane::CloseFile | Lane::LazyFree | Lane::Save | Lane::Rewrite | Lane::ReadFile => 5,
         }
     }
@@ -170,7 +167,7 @@ pub trait Jobs {
     fn start(&mut self, lane: Lane, job: Job) -> JobId;
 
     /// Drops a value on the freeing lane. `items` is what INFO counts for it: 1 for a value, the number of
-    /// keys for a database.
+    /// keys for a database. An [`Untold`] one does not count among those that were freed.
     fn free(&mut self, what: Box<dyn Any + Send>, items: usize);
 
     /// A job that is over, the earliest first.
@@ -291,12 +288,14 @@ impl Bio {
         let slot = &mut self.lanes[lane as usize];
         if slot.is_none() {
             let (sender, messages) = mpsc::channel();
-            match spawn(
-                lane,
-                messages,
-                self.worker.clone(),
-                self.cpus.of(lane).to_string(),
-            ) {
+            let (worker, cpus) = (self.worker.clone(), self.cpus.of(lane).to_string());
+            let started = spawn(lane.thread_name(), lane.niceness(), cpus, move || {
+                // Ends when the executor is dropped.
+                for message in messages {
+                    worker.handle(lane, message);
+                }
+            });
+            match started {
                 Ok(()) => *slot = Some(sender),
                 Err(e) => log::warn!(
                     "Can't start the thread {}: {}",
@@ -345,20 +344,22 @@ impl Jobs for Bio {
     }
 }
 
-fn spawn(lane: Lane, messages: Receiver<Message>, worker: Worker, cpus: String) -> io::Result<()> {
-    std::thread::Builder::new()
-        .name(lane.thread_name().into())
-        .spawn(move || {
-            watchdog::ignore_on_this_thread();
-            crash::protect_thread();
-            process::set_cpu_affinity(&cpus);
-            be_nice(lane.niceness());
-            // Ends when the executor is dropped.
-            for message in messages {
-                worker.handle(lane, message);
-            }
-            alloc::flush_thread();
-        })?;
+/// Starts a thread beside the loop's: so nice to it, bound to these CPUs (empty: not bound).
+pub fn spawn(
+    name: &str,
+    niceness: i32,
+    cpus: String,
+    work: impl FnOnce() + Send + 'static,
+) -> io::Result<()> {
+    let builder = std::thread::Builder::new().name(name.into());
+    builder.spawn(move || {
+        watchdog::ignore_on_this_thread();
+        crash::protect_thread();
+        process::set_cpu_affinity(&cpus);
+        be_nice(niceness);
+        work();
+        alloc::flush_thread();
+    })?;
     Ok(())
 }
 
@@ -377,10 +378,11 @@ impl Worker {
             }
             Message::Free(what, items) => {
                 // A destructor that panics has logged it; what it left is lost.
+                let told = told_items(&*what, items);
                 let _ = catch_unwind(AssertUnwindSafe(|| drop(what)));
                 alloc::flush_thread();
                 counts.unfreed.fetch_sub(items, Ordering::Relaxed);
-                counts.freed.fetch_add(items, Ordering::Relaxed);
+                counts.freed.fetch_add(told, Ordering::Relaxed);
                 if counts.pending[lane as usize].fetch_sub(1, Ordering::Relaxed) == 1 {
                     self.waker.wake();
                 }
@@ -391,6 +393,11 @@ impl Worker {
             }
         }
     }
+}
+
+/// How many of the items INFO tells of once they are freed.
+fn told_items(what: &(dyn Any + Send), items: usize) -> usize {
+    if what.is::<Untold>() { 0 } else { items }
 }
 
 /// Runs a job; its panic is its outcome.
@@ -460,9 +467,9 @@ impl InlineJobs {
                 });
             }
             Some(Message::Free(what, items)) => {
-                drop(what);
                 self.unfreed -= items;
-                self.freed += items;
+                self.freed += told_items(&*what, items);
+                drop(what);
             }
             Some(Message::Reached(_)) | None => {}
         }
@@ -580,12 +587,13 @@ mod tests {
         let mut bio = Bio::new(reactor.waker(), CpuLists::default());
         let (tell, told) = mpsc::channel();
         bio.free(Box::new(Told(tell.clone())), 3);
-        bio.free(Box::new(vec![Told(tell.clone()), Told(tell)]), 2);
+        bio.free(Box::new(vec![Told(tell.clone()), Told(tell.clone())]), 2);
+        bio.free(Box::new(Untold(Box::new(Told(tell)))), 1);
         bio.drain(Lane::LazyFree);
         assert_eq!((bio.unfreed_items(), bio.pending(Lane::LazyFree)), (0, 0));
         assert_eq!((bio.take_freed_items(), bio.take_freed_items()), (5, 0));
         let threads: Vec<_> = told.iter().collect();
-        assert_eq!(threads, vec![Some("bio_lazy_free".to_string()); 3]);
+        assert_eq!(threads, vec![Some("bio_lazy_free".to_string()); 4]);
     }
 
     #[test]

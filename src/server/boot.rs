@@ -27,7 +27,7 @@ use crate::server::bio::{Bio, CpuLists};
 use crate::server::drive::{self, Os};
 
 use crate::server::log::{self as server_log, Banner, Role};
-use crate::server::net::Doors;
+use crate::server::net::{Doors, Resolver};
 use crate::server::os::{self, Launch};
 use crate::server::proc_title::ProcTitle;
 use crate::server::process::{self, Supervised, Supervisor};
@@ -288,6 +288,7 @@ fn open_outside(config: &mut Config, launch: Launch, supervisor: Supervisor) -> 
     let mut os = Os {
         watch: Stopwatch::new(Clock::system(), crate::server::procfs::counter_is_steady()),
         doors: Doors::new(reactor),
+        resolver: Resolver::new(waker.clone(), cpus.bio.clone()),
         bio: Bio::new(waker, cpus),
         signals: Some(signals),
         title,
@@ -374,7 +375,12 @@ pub fn say_ready(config: &Config, os: &Os) {
     if !config.unixsocket.is_empty() {
         log::info!("Ready to accept connections unix");
     }
-    os.supervisor.ready("Ready to accept connections");
+    os.supervisor.ready(match config.replicaof {
+        None => "Ready to accept connections",
+        Some(_) => {
+            "Ready to accept connections in read-only mode. Waiting for MASTER <-> REPLICA sync"
+        }
+    });
     if (1..1024 * 1024).contains(&config.maxmemory) {
         log::warn!(
             "WARNING: You specified a maxmemory value that is less than 1MB (current value is {} bytes). Are you \

@@ -257,8 +257,7 @@ impl Server {
             db,
             &entry,
         );
-        if entry.free_effort() > crate::cmd::keys::FREE_EFFORT_MAX {
-            self.to_free.push(entry);
-        }
+        let lazily = self.config.lazyfree_lazy_expire;
+        crate::cmd::keys::discard(&mut self.to_free, entry, lazily);
     }
 }

@@ -18,7 +18,7 @@ use crate::exec::server::Server;
 use crate::server::before_sleep::{Outside, before_sleep};
 use crate::server::bio::{Bio, JobResult, Jobs, Lane};
 use crate::server::boot::say_ready;
-use crate::server::net::{Dialled, Doors, Net, look_up};
+use crate::server::net::{Dialled, Doors, Net, Resolver};
 
 /// CPU time is read from the kernel at most this often; turns in between are bounded by it.
 const CPU_CHECK_NS: u64 = 50_000;
@@ -29,6 +29,7 @@ pub struct Os {
     pub doors: Doors,
     pub signals: Option<Signals>,
     pub bio: Bio,
+    pub resolver: Resolver,
     pub title: Option<crate::server::proc_title::ProcTitle>,
     pub oom: crate::server::process::OomScore,
     pub supervisor: crate::server::process::Supervisor,
@@ -66,10 +67,7 @@ impl Outside for World<'_> {
     fn connect(&mut self, server: &mut Server, token: Token, serial: u64, target: Target) {
         match Dialled::literally(token, serial, &target) {
             Some(dialled) => self.net.dial(server, self.os, dialled),
-            None => {
-                let look_up = move || -> JobResult { Box::new(look_up(token, serial, &target)) };
-                self.os.bio.start(Lane::Resolve, Box::new(look_up));
-            }
+            None => self.os.resolver.ask(token, serial, &target),
         }
     }
 
@@ -237,20 +235,14 @@ fn sleep_for(server: &Server, now_ns: u64, next_cron_ns: u64) -> Duration {
 
 fn finished_jobs(server: &mut Server, os: &mut Os, net: &mut Net) {
     while let Some(finished) = os.bio.next_finished() {
-        if finished.lane == Lane::Resolve {
-            // A look-up that panicked leaves a link that waits until its owner gives it up.
-            if let Ok(found) = finished.outcome.into_result()
-                && let Ok(dialled) = found.downcast()
-            {
-                net.dial(server, os, *dialled);
-            }
-            continue;
-        }
         // (Purging gives nothing back that anybody waits for.)
         if let Some(errand) = finished.lane.errand() {
             let outcome = finished.outcome.into_result();
             server.errand_done(os, errand, outcome);
         }
+    }
+    while let Some(dialled) = os.resolver.next_found() {
+        net.dial(server, os, dialled);
     }
     server.stats.lazyfreed += os.bio.take_freed_items() as u64;
     server.lazyfree_pending = os.bio.unfreed_items();

@@ -91,7 +91,7 @@ impl Server {
                 Action::Data(bytes) => self.pass_on(bytes),
                 Action::Whole => self.all_received(io),
                 Action::GiveUp => self.give_sync_up(io),
-                Action::Continue(id) => self.go_on_with_master(id),
+                Action::Continue(id) => self.go_on_with_master(io, id),
                 Action::HandedOver(true) => self.end_failover(),
                 Action::HandedOver(false) => {
                     self.abort_failover(io, "Failover target rejected psync request");
@@ -221,7 +221,10 @@ impl Server {
     }
 
     /// The master has what we lack of its stream.
-    fn go_on_with_master(&mut self, id: Option<String>) {
+    fn go_on_with_master(&mut self, io: &mut dyn Io, id: Option<String>) {
+        io.tell_supervisor(
+            "STATUS=MASTER <-> REPLICA sync: Partial Resynchronization accepted. Ready to accept connections in read-write mode.",
+        );
         if let Some(id) = id {
             self.repl.history.rename(&id);
             // They have to hear of the new ID.
@@ -520,6 +523,9 @@ impl Server {
         self.with_link(|link, now, _, _| unmarked = !link.loaded(now, db));
         self.take_over_history(&id, offset);
         log::info!("MASTER <-> REPLICA sync: Finished with success");
+        io.tell_supervisor(
+            "STATUS=MASTER <-> REPLICA sync: Finished with success. Ready to accept connections in read-write mode.",
+        );
         self.restart_log(io);
         let Some(token) = self.repl.following.as_ref().and_then(|f| f.token) else {
             // It was lost meanwhile.

@@ -20,7 +20,7 @@ use crate::db::keyspace::Databases;
 use crate::ds::dict::Filling;
 use crate::exec::io::Io;
 use crate::exec::persistence::{Errand, LoadProgress, Loading};
-use crate::exec::server::{Effect, Server};
+use crate::exec::server::{Effect, Server, Untold};
 use crate::object::{AccessClock, Entry};
 use crate::rdb::{Checksum, Decoder, Item, Key, Reason, Rules};
 use crate::repl::history::{ID_LEN, OFFSET_MAX};
@@ -577,7 +577,7 @@ impl Server {
                 }
                 let old = std::mem::replace(&mut self.dbs, dbs);
                 let keys = old.len();
-                self.free_later(Box::new(old), keys);
+                self.free_later(Box::new(Untold(Box::new(old))), keys);
             }
             loaded
         } else {

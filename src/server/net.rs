@@ -9,6 +9,7 @@
 mod dial;
 mod doors;
 mod exchange;
+mod resolve;
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
@@ -30,9 +31,10 @@ use crate::exec::io::Io;
 use crate::exec::server::Server;
 use crate::resp::reply::Reply;
 
-pub use dial::{Dialled, look_up};
+pub use dial::Dialled;
 pub use doors::Doors;
 pub use exchange::exchange;
+pub use resolve::Resolver;
 
 /// Tokens below this are listeners, the others connections.
 const LISTENERS_MAX: usize = 64;

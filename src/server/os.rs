@@ -182,6 +182,10 @@ impl Io for Os {
         self.bio.drain(Lane::Aof);
     }
 
+    fn tell_supervisor(&mut self, state: &str) {
+        self.supervisor.notify(&format!("{state}\n"));
+    }
+
     fn sleep_us(&mut self, us: u64) {
         std::thread::sleep(Duration::from_micros(us));
     }

@@ -144,7 +144,7 @@ impl Supervisor {
         self.upstart || self.systemd.is_some()
     }
 
-    /// Tells systemd a state, as in `READY=1` or `STATUS=...` (see sd_notify(3)); nothing without it.
+    /// Tells systemd a state, a line as in `READY=1` or `STATUS=...` (see sd_notify(3)); nothing without it.
     /// False if systemd could not be told.
     pub fn notify(&self, state: &str) -> bool {
         let Some(address) = &self.systemd else {
@@ -173,11 +173,6 @@ impl Supervisor {
     pub fn ready(&self, status: &str) {
         self.notify(&format!("STATUS={status}\n"));
         self.notify("READY=1\n");
-    }
-
-    /// The server is going down.
-    pub fn stopping(&self) {
-        self.notify("STOPPING=1\n");
     }
 }
 

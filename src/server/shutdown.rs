@@ -31,6 +31,7 @@ impl Server {
             return Ok(Ending::WhenReplicasHaveAll);
         }
         log::info!("User requested shutdown...");
+        io.tell_supervisor("STOPPING=1");
         let waits = !flags.contains(ShutdownFlags::NOW) && self.config.shutdown_timeout > 0;
         if waits && !self.repl.master.all_have(self.repl.history.offset()) {
             if !self.paused_for(true) {
@@ -113,6 +114,7 @@ impl Server {
         let may_save = !self.loading && !has(ShutdownFlags::NOSAVE);
         if may_save && (has(ShutdownFlags::SAVE) || !self.config.save.is_empty()) {
             log::info!("Saving the final RDB snapshot before exiting.");
+            io.tell_supervisor("STATUS=Saving the final RDB snapshot");
             // Whoever insists on the end does not wait for the save.
             let temp = self.config.dir.as_path().join(self.temp_file());
             io.note_unfinished(Some(&temp));
@@ -121,6 +123,7 @@ impl Server {
             if !saved {
                 if !has(ShutdownFlags::FORCE) {
                     log::warn!("Error trying to save the DB, can't exit.");
+                    io.tell_supervisor("STATUS=Error trying to save the DB, can't exit.");
                     return Err(NOT_NOW.into());
                 }
                 log::warn!("Error trying to save the DB. Exit anyway.");
@@ -165,6 +168,7 @@ impl Server {
             if self.aof.state == State::WaitRewrite {
                 if !force {
                     log::warn!("Writing initial AOF, can't exit.");
+                    io.tell_supervisor("STATUS=Writing initial AOF, can't exit.");
                     return Err(NOT_NOW.into());
                 }
                 log::warn!("Writing initial AOF. Exit anyway.");
@@ -188,7 +192,6 @@ impl Server {
 
 /// What is left to do when the loop has ended.
 pub fn leave(os: &mut Os) {
-    os.supervisor.stopping();
     if let Some(path) = &os.launch.pid_file {
         process::remove_pid_file(path);
     }

@@ -50,6 +50,8 @@ pub struct TestIo {
     pub applied: Vec<Setting>,
     pub refuses: fn(Setting, &Config) -> bool,
     pub crashes: Vec<Crash>,
+    /// What systemd was told.
+    pub told: Vec<String>,
     pub purges: usize,
     /// A signal asks for the end.
     pub signalled: bool,
@@ -69,6 +71,7 @@ impl Default for TestIo {
             applied: Vec::new(),
             refuses: |_, _| false,
             crashes: Vec::new(),
+            told: Vec::new(),
             purges: 0,
             signalled: false,
             said: Vec::new(),
@@ -165,6 +168,10 @@ impl Io for TestIo {
             broken: Some(Stage::Connecting),
             ..Exchange::default()
         })
+    }
+
+    fn tell_supervisor(&mut self, state: &str) {
+        self.told.push(state.into());
     }
 
     fn sleep_us(&mut self, us: u64) {

@@ -271,6 +271,34 @@ fn a_flush_gives_the_keys_to_the_freeing_thread_and_tells_who_watches() {
 }
 
 #[test]
+fn what_counts_as_freed_lazily_is_what_redis_would_leave_to_its_thread() {
+    let mut world = TestServer::new(Config::default());
+    let client = world.connect();
+    let numbers: Vec<String> = (0..1000).map(|n| n.to_string()).collect();
+    for (words, counted) in [
+        (vec!["LTRIM", "list", "0", "9"], 0),
+        (vec!["DEL", "set"], 0),
+        (vec!["UNLINK", "zset", "list"], 1),
+        (vec!["FLUSHALL", "SYNC"], 0),
+        (vec!["CONFIG", "SET", "lazyfree-lazy-user-del", "yes"], 0),
+        (vec!["DEL", "set", "zset"], 2),
+        (vec!["SET", "zset", "x"], 0),
+        (vec!["CONFIG", "SET", "lazyfree-lazy-server-del", "yes"], 0),
+        (vec!["SET", "set", "x"], 1),
+    ] {
+        let numbers: Vec<&str> = numbers.iter().map(String::as_str).collect();
+        let pairs: Vec<&str> = numbers.iter().flat_map(|n| [*n, *n]).collect();
+        world.call(client, &[&["RPUSH", "list"], &numbers[..]].concat());
+        world.call(client, &[&["SADD", "set", "a"], &numbers[..]].concat());
+        world.call(client, &[&["ZADD", "zset"], &pairs[..]].concat());
+        world.call(client, &["CONFIG", "RESETSTAT"]);
+        world.call(client, &words);
+        assert_eq!(world.server.stats.lazyfreed, counted, "{words:?}");
+        world.call(client, &["DEL", "set", "zset", "list"]);
+    }
+}
+
+#[test]
 fn exchanged_databases_serve_those_who_wait() {
     let mut world = world();
     let [client, waiting] = [(); 2].map(|()| world.connect());

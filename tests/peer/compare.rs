@@ -96,7 +96,6 @@ impl Judge {
             // Help pages are in our own words.
             name if name.ends_with("|help") => same_kind(ours, theirs),
             // Who else holds a value is the server's own affair; whether there is one is not.
-            "object|refcount" => same_kind(ours, theirs),
             "debug" => same_debug(request, ours, theirs),
             "memory|stats" => self.peer < Version::V72 || names_of(ours) == names_of(theirs),
             "latency|latest" | "latency|history" => {

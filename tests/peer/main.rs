@@ -12,11 +12,15 @@ mod generate;
 mod limits;
 mod masters;
 mod migrate;
+#[allow(dead_code, reason = "each test program uses a part of it")]
+#[path = "../wire/node.rs"]
 mod node;
 mod numbers;
 mod pair;
 mod propagate;
 mod protocol;
+#[allow(dead_code, reason = "likewise")]
+#[path = "../wire/proxy.rs"]
 mod proxy;
 mod random;
 mod rdb;

@@ -7,10 +7,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use redstart::resp::value::Value;
 
 use crate::generate::Generator;
-use crate::node::{Conn, Node, encode, our_program, peer_program};
+use crate::node::{Conn, Node, digest, encode, info, ok, our_program, peer_program, wait_until};
 use crate::proxy::Proxy;
 use crate::random::seed;
-use crate::replicas::{COMMANDS, digest, info, ok, rows, wait_until, write};
+use crate::replicas::{COMMANDS, rows, write};
 
 /// Keys that are asked for together.
 const BATCH: usize = 500;

@@ -1,18 +1,16 @@
 //! The real server as a replica of ours: it gets all data, straight and through a file, follows every kind of command,
-//! and goes on where it was after its link was cut.
+//! goes on where it was after its link was cut, and takes our place in the end.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use redstart::cmd::spec::{Flags, Group, Spec};
 use redstart::exec::table::Table;
 use redstart::resp::value::Value;
 
 use crate::generate::Generator;
-use crate::node::{Conn, Node, encode, our_program, peer_program};
+use crate::node::{Conn, Node, digest, encode, info, ok, our_program, peer_program, wait_until};
 use crate::random::seed;
 
-/// What takes longer will never come.
-const PATIENCE: Duration = Duration::from_secs(60);
 pub const COMMANDS: usize = 3000;
 const PIPELINE: usize = 50;
 
@@ -30,40 +28,17 @@ pub fn rows() -> Vec<Spec> {
     table.iter().map(|(_, c)| c.spec).filter(drawn).collect()
 }
 
-/// The value of a field of INFO.
-pub fn info(conn: &mut Conn, field: &str) -> String {
-    let text = conn.call(&["INFO", "everything"]);
-    let text = String::from_utf8_lossy(text.as_bytes().unwrap()).into_owned();
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    line.unwrap_or_default().to_string()
-}
-
-/// Waits until it is so.
-pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !so() {
-        assert!(start.elapsed() < PATIENCE, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-pub fn digest(conn: &mut Conn) -> Vec<u8> {
-    conn.call(&["DEBUG", "DIGEST"]).as_bytes().unwrap().to_vec()
-}
-
 /// Waits until the replica has everything, and holds the data of both against each other.
-fn compare(ours: &mut Conn, replica: &mut Conn, context: &str) {
+fn compare(master: &mut Conn, replica: &mut Conn, context: &str) {
     wait_until("the replica catches up", || {
-        let offset = info(ours, "master_repl_offset");
+        let offset = info(master, "master_repl_offset");
         info(replica, "master_link_status") == "up"
             && info(replica, "slave_repl_offset") == offset
-            && info(ours, "master_repl_offset") == offset
+            && info(master, "master_repl_offset") == offset
     });
-    if digest(ours) != digest(replica) {
+    if digest(master) != digest(replica) {
         // 7.0 writes doubles in another way, and so they are in its digest.
-        let found = differences(ours, replica);
+        let found = differences(master, replica);
         assert!(found.is_empty(), "{context}: {}", found.join("\n"));
     }
 }
@@ -142,10 +117,6 @@ pub fn write(ours: &mut Conn, generator: &mut Generator, commands: usize) {
     }
 }
 
-pub fn ok(reply: &Value) {
-    assert_eq!(reply, &Value::Status("OK".into()));
-}
-
 fn replica_follows(diskless: &str) {
     let seed = seed();
     let now_s = SystemTime::now()
@@ -156,6 +127,8 @@ fn replica_follows(diskless: &str) {
         ["--repl-diskless-sync", diskless],
         ["--repl-diskless-sync-delay", "0"],
         ["--repl-backlog-size", "50mb"],
+        // Nothing is said to a replica unasked while the two change places.
+        ["--repl-ping-replica-period", "1000"],
         // What Redis 7.0 can read.
         ["--rdb-version", "10"],
     ];
@@ -193,6 +166,16 @@ fn replica_follows(diskless: &str) {
     assert!(line.starts_with(&expected), "{line}");
     ours.call(&["SET", "last", "one"]);
     assert_eq!(ours.call(&["WAIT", "1", "0"]), Value::Int(1));
+
+    ok(&theirs.call(&["REPLICAOF", "NO", "ONE"]));
+    theirs.call(&["DEBUG", "SET-ACTIVE-EXPIRE", "0"]);
+    let port = peer.port.to_string();
+    ok(&ours.call(&["REPLICAOF", "127.0.0.1", &port]));
+    write(&mut theirs, &mut generator, COMMANDS);
+    let context = format!("seed {seed}: after the promotion");
+    compare(&mut theirs, &mut ours, &context);
+    let syncs = ["sync_full", "sync_partial_ok"].map(|field| info(&mut theirs, field));
+    assert_eq!(syncs, ["0", "1"]);
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! The program from outside: what it takes, what it says, how it starts and how it ends.
 
+#[allow(dead_code, reason = "each test program uses a part of it")]
+mod node;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,6 +14,8 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+use node::free_port;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_redis-server");
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -38,15 +43,6 @@ fn run(args: &[&str]) -> (Option<i32>, String, String) {
     } = command(dir.path(), args).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (status.code(), text(stdout), text(stderr))
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
 }
 
 /// A server in a directory of its own, ended with the test.

@@ -1,6 +1,6 @@
 //! XADD, XTRIM, XDEL, XLEN, XSETID: what comes into a stream and what goes out.
 
-use super::{let_go, node_limits, reply_id, strict_id};
+use super::{node_limits, reply_id, strict_id};
 use crate::base::number::parse_i64;
 use crate::cmd::fault::{CmdResult, DONE, Fault, NO_SUCH_KEY, NOT_INTEGER, SYNTAX, quoted};
 use crate::cmd::session::Marks;
@@ -257,7 +257,7 @@ fn xadd(cx: &mut Ctx<'_>, args: Args<'_>) -> CmdResult {
         log_xadd(cx, &args, &options, id, trimmed.as_ref());
     }
     if let Some(trimmed) = trimmed {
-        let_go(cx, trimmed.removed);
+        cx.keys.dispose(trimmed.removed);
     }
     if !cx.keys.waiting.is_empty() {
         cx.keys.signal_ready(cx.keys.index, key);
@@ -359,7 +359,7 @@ fn xtrim(cx: &mut Ctx<'_>, args: Args<'_>) -> CmdResult {
         cx.changed(key, trimmed.deleted);
     }
     cx.reply.int(trimmed.deleted as i64);
-    let_go(cx, trimmed.removed);
+    cx.keys.dispose(trimmed.removed);
     DONE
 }
 

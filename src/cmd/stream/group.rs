@@ -216,7 +216,7 @@ fn destroy(cx: &mut Ctx<'_>, args: Args<'_>) -> CmdResult {
     cx.event(NotifyFlags::STREAM, "xgroup-destroy", key);
     cx.keys.signal_ready(cx.keys.index, key);
     if let Some((Some(removed), _)) = done {
-        super::let_go(cx, removed);
+        cx.keys.dispose(removed);
     }
     DONE
 }

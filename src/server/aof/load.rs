@@ -169,7 +169,7 @@ impl Server {
     /// DEBUG LOADAOF: the data is that of the log, and everybody waits. False if it could not be loaded.
     pub fn reload_log(&mut self, io: &mut dyn Io) -> bool {
         self.settle_log(io);
-        self.flush_databases(0..self.dbs.count() as u32);
+        self.flush_databases(0..self.dbs.count() as u32, false);
         self.aof.manifest = Manifest::default();
         let begun = self.read_manifest(io).map_err(|_| Unloadable);
         self.remove_history(io);

@@ -1,11 +1,11 @@
 //! Connecting links: from a name to a socket that is up.
 //!
-//! An address needs no look-up. A name does, which may take seconds: that is done on another thread, and what it found
-//! comes back as a value, a [`Dialled`]. Its addresses are tried one after the other until one answers. Connecting does
+//! An address needs no look-up. A name does, which may take seconds: that is done on another thread (`resolve.rs`), and what
+//! it found comes back as a value, a [`Dialled`]. Its addresses are tried one after the other until one answers. Connecting does
 //! not wait: the reactor reports the socket writable once it is known how it went.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 
 use mio::net::TcpStream;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -19,13 +19,13 @@ use crate::exec::server::Server;
 
 /// Where a link may lead, as far as is known.
 pub struct Dialled {
-    token: Token,
+    pub(super) token: Token,
     /// Which link of that token it is for.
-    serial: u64,
+    pub(super) serial: u64,
     /// The addresses of the name, or the resolver's words.
-    found: Result<Vec<SocketAddr>, String>,
+    pub(super) found: Result<Vec<SocketAddr>, String>,
     /// Where it is to come from.
-    source: Option<IpAddr>,
+    pub(super) source: Option<IpAddr>,
 }
 
 impl Dialled {
@@ -43,33 +43,6 @@ impl Dialled {
             source,
         })
     }
-}
-
-/// Looks up where a link leads; it may take as long as the resolver does.
-pub fn look_up(token: Token, serial: u64, target: &Target) -> Dialled {
-    let source = match target.source.as_str() {
-        "" => None,
-        source => addresses(source, 0)
-            .ok()
-            .and_then(|found| found.first().map(SocketAddr::ip)),
-    };
-    Dialled {
-        token,
-        serial,
-        found: addresses(&target.host, target.port),
-        source,
-    }
-}
-
-fn addresses(name: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
-    let found = (name, port).to_socket_addrs().map(Vec::from_iter);
-    found.map_err(|e| resolver_words(&e))
-}
-
-/// What the resolver says of a name that it does not know: its own words come last.
-pub(super) fn resolver_words(e: &io::Error) -> String {
-    let text = errno::text(e);
-    text.rsplit(": ").next().unwrap_or(&text).to_string()
 }
 
 /// A link whose addresses are being tried.

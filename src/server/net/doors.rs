@@ -13,7 +13,7 @@ use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Token as MioToken};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::dial::resolver_words;
+use super::resolve::resolver_words;
 use super::{LISTENERS_MAX, Sock};
 use crate::ae::Reactor;
 use crate::base::errno;

@@ -1,9 +1,10 @@
 //! A talk with another server while the loop waits: MIGRATE inside a transaction or a script.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::TcpStream;
 use std::time::Duration;
 
+use super::resolve::addresses_within;
 use crate::exec::io::{Exchange, Stage};
 use crate::exec::link::Target;
 use crate::resp::reply::Reply;
@@ -43,9 +44,10 @@ pub fn exchange(target: &Target, request: &Reply, lines: usize, timeout_ms: u64)
 /// Redis notices that a call was refused when it writes.
 fn connect(target: &Target, timeout: Duration) -> Result<TcpStream, (Stage, io::Error)> {
     let unknown = |e| (Stage::Connecting, e);
-    let addrs = (target.host.as_str(), target.port).to_socket_addrs();
+    let addrs = addresses_within(&target.host, timeout).map_err(unknown)?;
     let mut why = unknown(io::ErrorKind::NotFound.into());
-    for addr in addrs.map_err(unknown)? {
+    for mut addr in addrs {
+        addr.set_port(target.port);
         match TcpStream::connect_timeout(&addr, timeout) {
             Ok(stream) => {
                 let set = stream

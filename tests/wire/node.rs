@@ -1,11 +1,13 @@
-//! A server process of its own: started on a free port in a temporary directory, ended with the test;
-//! and connections to it.
+//! A server process of its own: started on a free port in a directory that is temporary, ended with the test; and
+//! connections to it. Every test program that talks to servers has this file, and uses what it needs of it.
 
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use redstart::resp::value::{Decoder, Value};
 use tempfile::TempDir;
@@ -19,14 +21,31 @@ pub enum Version {
 
 /// A reply that takes longer will never come.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Nor will what many of them have to bring about.
+pub const LONG_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running server.
 pub struct Node {
     child: Child,
     program: String,
     pub port: u16,
-    /// Its directory, removed with it.
-    pub dir: TempDir,
+    /// Its directory, removed with the last who has it.
+    pub dir: Arc<TempDir>,
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn log_of(dir: &TempDir, port: u16) -> PathBuf {
+    dir.path().join(format!("{port}.log"))
+}
+
+/// A directory that is gone after its last user.
+pub fn directory() -> Arc<TempDir> {
+    Arc::new(tempfile::tempdir().unwrap())
 }
 
 /// The server under test: ours, built by cargo, or the one that `REDSTART_SUBJECT` names, to see how two
@@ -48,51 +67,70 @@ pub fn both(options: &[&str]) -> [Node; 2] {
 impl Node {
     /// Starts `program` with these further options.
     pub fn start(program: &str, options: &[&str]) -> Node {
-        // Another test may take the port between the look and the start: try again then.
-        for _ in 0..20 {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            let port = listener.local_addr().unwrap().port();
-            drop(listener);
-            let dir = tempfile::tempdir().unwrap();
-            let log = File::create(dir.path().join("log")).unwrap();
-            // Empty, so that CONFIG REWRITE has a file to write.
-            let config = dir.path().join("redis.conf");
-            File::create(&config).unwrap();
-            let mut child = Command::new(program)
+        Node::start_in(directory(), program, options)
+    }
+
+    /// The same on a directory where another may have been before.
+    pub fn start_in(dir: Arc<TempDir>, program: &str, options: &[&str]) -> Node {
+        // Empty, so that CONFIG REWRITE has a file to write.
+        let config = dir.path().join("redis.conf");
+        File::create(&config).unwrap();
+        let path = dir.path().to_path_buf();
+        Node::launch(dir, program, |port, command| {
+            command
                 .arg(&config)
                 .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
                 .args(["--save", "", "--enable-debug-command", "yes"])
-                .args(["--dir", dir.path().to_str().unwrap()])
-                .args(options)
+                .args(["--dir", path.to_str().unwrap()])
+                .args(options);
+        })
+    }
+
+    /// Starts `program` with the arguments that `arguments` adds for a port, and waits until it can be reached there.
+    pub fn launch(dir: Arc<TempDir>, program: &str, arguments: impl Fn(u16, &mut Command)) -> Node {
+        // Another test may take the port between the look and the start: try again then.
+        for _ in 0..20 {
+            let port = free_port();
+            let log = File::create(log_of(&dir, port)).unwrap();
+            let mut command = Command::new(program);
+            arguments(port, &mut command);
+            let child = command
+                .current_dir(dir.path())
                 .stdin(Stdio::null())
                 .stdout(log)
                 .spawn()
                 .unwrap_or_else(|e| {
                     panic!("can't start {program}: {e} (.ci/run installs the peer)")
                 });
+            let mut node = Node {
+                child,
+                program: program.to_string(),
+                port,
+                dir: dir.clone(),
+            };
             for _ in 0..1000 {
-                if child.try_wait().unwrap().is_some() {
+                if node.child.try_wait().unwrap().is_some() {
                     break;
                 }
                 if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                    let program = program.to_string();
-                    return Node {
-                        child,
-                        program,
-                        port,
-                        dir,
-                    };
+                    return node;
                 }
                 std::thread::sleep(Duration::from_millis(10));
             }
-            let _ = child.kill();
-            let _ = child.wait();
-            eprintln!(
-                "{}",
-                std::fs::read_to_string(dir.path().join("log")).unwrap_or_default()
-            );
+            eprintln!("{}", node.log());
         }
         panic!("{program} does not start");
+    }
+
+    /// What it has said on standard output.
+    pub fn log(&self) -> String {
+        text_of(&log_of(&self.dir, self.port))
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// A new connection.
@@ -135,7 +173,7 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+            let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
             let tail = &lines[lines.len().saturating_sub(40)..];
             eprintln!(
@@ -147,6 +185,12 @@ impl Drop for Node {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What is in a file, as far as it is there.
+pub fn text_of(path: &Path) -> String {
+    let bytes = std::fs::read(path).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// A client connection.
@@ -250,4 +294,32 @@ pub fn encode<A: AsRef<[u8]>>(args: &[A], out: &mut Vec<u8>) {
         out.extend_from_slice(arg);
         out.extend_from_slice(b"\r\n");
     }
+}
+
+/// The value of a field of INFO.
+pub fn info(conn: &mut Conn, field: &str) -> String {
+    let text = conn.call(&["INFO", "everything"]);
+    let text = String::from_utf8_lossy(text.as_bytes().unwrap()).into_owned();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    line.unwrap_or_default().to_string()
+}
+
+/// Waits until it is so.
+pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !so() {
+        assert!(start.elapsed() < LONG_PATIENCE, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+pub fn digest(conn: &mut Conn) -> Vec<u8> {
+    conn.call(&["DEBUG", "DIGEST"]).as_bytes().unwrap().to_vec()
+}
+
+/// The reply is OK.
+pub fn ok(reply: &Value) {
+    assert_eq!(reply, &Value::Status("OK".into()));
 }
