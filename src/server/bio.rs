@@ -528,7 +528,7 @@ mod tests {
             if let Some(finished) = bio.next_finished() {
                 return finished;
             }
-            reactor.wait(None, &mut Vec::new()).unwrap();
+            reactor.wait(None).unwrap();
         }
     }
 
