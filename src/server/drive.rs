@@ -19,9 +19,13 @@ use crate::server::before_sleep::{Outside, before_sleep};
 use crate::server::bio::{Bio, JobResult, Jobs, Lane};
 use crate::server::boot::say_ready;
 use crate::server::net::{Dialled, Doors, Net, look_up};
+use crate::server::process;
 
 /// CPU time is read from the kernel at most this often; turns in between are bounded by it.
 const CPU_CHECK_NS: u64 = 50_000;
+
+/// A server with less than this in it has its start's code given back: with more that is not worth the while it takes.
+const SMALL_BYTES: usize = 64 * 1024 * 1024;
 
 /// See the head of the file.
 pub struct Os {
@@ -145,6 +149,9 @@ pub fn run(server: &mut Server, os: &mut Os) -> i32 {
         }
         if std::mem::take(&mut server.persistence.ready) {
             say_ready(&server.config, os);
+            if os.used_memory() < SMALL_BYTES {
+                process::let_go_of_code();
+            }
         }
         let now_ns = os.watch.mono_ns();
         meter.end(server, now_ns, os.watch.clock());
