@@ -8,6 +8,10 @@
 //! with both reports merged. A connection with a 100 MB pipeline therefore gets one share a turn,
 //! after everyone else had theirs.
 //!
+//! [`Reactor::next`] hands the reports out one by one, and a turn may end before the last: thousands of
+//! connections can be ready at once, and a turn is to be short. Who was not reached keeps the place and
+//! comes first in the next turn, before anybody who is reported then, so that nobody is passed over.
+//!
 //! Tokens are small integers (the index of a connection in the server's slab): the reactor keeps one
 //! byte for each. A connection is registered once, for reading and writing; with edges there is
 //! nothing to switch on and off later, and a request costs no system call besides its read and write.
@@ -94,9 +98,11 @@ pub struct Reactor {
     poll: Poll,
     events: Events,
     waker: Waker,
-    /// Tokens that are to be reported without the kernel's word, oldest first.
-    queue: VecDeque<Token>,
-    /// A byte per token: whether it is queued and what is to be reported with it. A queue entry
+    /// Tokens that are to be reported now, oldest first.
+    ready: VecDeque<Token>,
+    /// Tokens that are to be reported next turn without the kernel's word, oldest first.
+    queue: Vec<Token>,
+    /// A byte per token: whether it is in one of the two and what is to be reported with it. An entry
     /// whose byte says otherwise is left over from a source that is gone.
     state: Vec<u8>,
 }
@@ -113,7 +119,8 @@ impl Reactor {
             poll,
             events: Events::with_capacity(EVENTS_PER_WAIT),
             waker,
-            queue: VecDeque::new(),
+            ready: VecDeque::new(),
+            queue: Vec::new(),
             state: Vec::new(),
         })
     }
@@ -174,28 +181,53 @@ impl Reactor {
         let queued = *state & QUEUED != 0;
         *state |= QUEUED | flags;
         if !queued {
-            self.queue.push_back(token);
+            self.queue.push(token);
+        }
+    }
+
+    /// `token` was handed out as readable, but the turn ended before what it sent could run: it comes
+    /// first in the next.
+    pub fn put_back(&mut self, token: Token) {
+        let state = slot(&mut self.state, token);
+        let queued = *state & QUEUED != 0;
+        *state |= QUEUED | READABLE;
+        if !queued {
+            self.ready.push_front(token);
         }
     }
 
     /// True when the next wait will not block.
     pub fn has_queued(&self) -> bool {
-        !self.queue.is_empty()
+        !self.queue.is_empty() || !self.ready.is_empty()
+    }
+
+    /// True when [`Reactor::next`] has a report to hand out.
+    pub fn has_reports(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// The oldest report that was not handed out yet.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> Option<ReadyEvent> {
+        loop {
+            let token = self.ready.pop_front()?;
+            let state = slot(&mut self.state, token);
+            let flags = *state;
+            *state &= ENDED;
+            if flags & QUEUED != 0 {
+                return Some(ReadyEvent::new(token, flags));
+            }
+        }
     }
 
     /// Waits until a source is ready, the waker is called, or `timeout` is over (`None`: for ever; it is
-    /// rounded up to a millisecond), and puts this turn's reports in `ready`, which is cleared first.
-    /// A signal ends the wait early, which is no error.
-    pub fn wait(
-        &mut self,
-        timeout: Option<Duration>,
-        ready: &mut Vec<ReadyEvent>,
-    ) -> io::Result<()> {
-        ready.clear();
-        let timeout = if self.queue.is_empty() {
-            timeout
-        } else {
+    /// rounded up to a millisecond). What is ready is then handed out by [`Reactor::next`], after what
+    /// was left of earlier turns. A signal ends the wait early, which is no error.
+    pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let timeout = if self.has_queued() {
             Some(Duration::ZERO)
+        } else {
+            timeout
         };
         match self.poll.poll(&mut self.events, timeout) {
             Ok(()) => {}
@@ -223,19 +255,12 @@ impl Reactor {
             if flags & (READ_CLOSED | ERROR) != 0 {
                 *state |= ENDED;
             }
-            match *state & QUEUED {
-                0 => ready.push(ReadyEvent::new(token, flags)),
-                _ => *state |= flags,
+            if *state & QUEUED == 0 {
+                self.ready.push_back(token);
             }
+            *state |= QUEUED | flags;
         }
-        for token in self.queue.drain(..) {
-            let state = &mut self.state[token.0];
-            let flags = *state;
-            *state &= ENDED;
-            if flags & QUEUED != 0 {
-                ready.push(ReadyEvent::new(token, flags));
-            }
-        }
+        self.ready.extend(self.queue.drain(..));
         Ok(())
     }
 }
@@ -258,9 +283,16 @@ mod tests {
     const B: Token = Token(7);
 
     fn now(reactor: &mut Reactor) -> Vec<ReadyEvent> {
-        let mut ready = Vec::new();
-        reactor.wait(Some(Duration::ZERO), &mut ready).unwrap();
-        ready
+        reactor.wait(Some(Duration::ZERO)).unwrap();
+        all(reactor)
+    }
+
+    fn all(reactor: &mut Reactor) -> Vec<ReadyEvent> {
+        std::iter::from_fn(|| reactor.next()).collect()
+    }
+
+    fn tokens(ready: &[ReadyEvent]) -> Vec<Token> {
+        ready.iter().map(|e| e.token).collect()
     }
 
     fn pair(reactor: &mut Reactor, token: Token) -> (UnixStream, UnixStream) {
@@ -290,12 +322,45 @@ mod tests {
         assert!(r.has_queued());
         b_peer.write_all(b"z").unwrap();
         // `None` would block for ever if the queue were not looked at.
-        let mut ready = Vec::new();
-        r.wait(None, &mut ready).unwrap();
-        let tokens: Vec<_> = ready.iter().map(|e| e.token).collect();
-        assert_eq!(tokens, [B, A], "the queued one comes last, and once");
+        r.wait(None).unwrap();
+        let ready = all(&mut r);
+        assert_eq!(
+            tokens(&ready),
+            [B, A],
+            "the queued one comes last, and once"
+        );
         assert!(ready[1].readable && !ready[1].writable);
         assert!(!r.has_queued());
+    }
+
+    #[test]
+    fn who_was_not_reached_comes_first_in_the_next_turn() {
+        let mut r = Reactor::new().unwrap();
+        const C: Token = Token(2);
+        let (mut a, mut a_peer) = pair(&mut r, A);
+        let (_b, mut b_peer) = pair(&mut r, B);
+        let (_c, mut c_peer) = pair(&mut r, C);
+        now(&mut r);
+        for peer in [&mut a_peer, &mut b_peer] {
+            peer.write_all(b"xy").unwrap();
+        }
+        r.wait(None).unwrap();
+        assert_eq!(r.next().map(|e| e.token), Some(A));
+        // A had its share and wants more, B was not reached; a report of C comes in between.
+        r.again(A);
+        c_peer.write_all(b"z").unwrap();
+        b_peer.write_all(b"z").unwrap();
+        r.wait(None).unwrap();
+        let first = r.next().unwrap();
+        assert!(first.token == B && first.readable);
+        r.put_back(B);
+        a_peer.write_all(b"z").unwrap();
+        assert_eq!(tokens(&now(&mut r)), [B, C, A], "each once");
+        // What is gone is not reported, though it had its place.
+        a_peer.write_all(b"z").unwrap();
+        r.wait(None).unwrap();
+        r.deregister(&mut a, A).unwrap();
+        assert!(all(&mut r).is_empty() && !r.has_queued());
     }
 
     #[test]
@@ -358,14 +423,13 @@ mod tests {
                     std::thread::spawn(move || waker.wake())
                 })
                 .collect();
-            let mut ready = Vec::new();
-            r.wait(None, &mut ready).unwrap(); // hangs if a wake is lost
-            assert!(ready.is_empty());
+            r.wait(None).unwrap(); // hangs if a wake is lost
+            assert!(all(&mut r).is_empty());
             threads.into_iter().for_each(|t| t.join().unwrap());
             now(&mut r);
         }
         r.waker().wake();
         r.waker().wake();
-        r.wait(None, &mut Vec::new()).unwrap();
+        r.wait(None).unwrap();
     }
 }

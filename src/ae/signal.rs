@@ -163,7 +163,7 @@ mod tests {
         let signals = Signals::install(&reactor.waker(), |_| ()).unwrap();
         assert_eq!(signals.stop_requested(), None);
         low_level::raise(SIGTERM).unwrap();
-        reactor.wait(None, &mut Vec::new()).unwrap(); // hangs if the loop is not woken
+        reactor.wait(None).unwrap(); // hangs if the loop is not woken
         assert_eq!(signals.stop_requested(), Some(SIGTERM));
         assert!(signals.forget());
         assert_eq!(signals.stop_requested(), None);

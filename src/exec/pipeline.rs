@@ -29,9 +29,9 @@ use crate::resp::request::{Batch, Limits, Parser, ProtocolError, Step};
 /// few enough for their cache lines to stay in the first-level cache.
 const BATCH_MAX: usize = 32;
 /// Commands that a connection may run in one turn before the others have theirs, and how long they may take together: five
-/// hundred GETs take less; five hundred ZADDs, or SETs that each copy a segment for a snapshot, would hold the others up.
-const TURN_MAX: usize = 512;
-const TURN_NS: u64 = 400_000;
+/// hundred GETs take as long; five hundred ZADDs, or SETs that each copy a segment for a snapshot, would hold the others up.
+const SHARE_MAX: usize = 512;
+const SHARE_NS: u64 = 200_000;
 /// Connections that sent more than this are fetched ahead batch by batch, when they run.
 const AHEAD_MAX: usize = 4096;
 /// Keys of a single command that are fetched ahead.
@@ -80,6 +80,21 @@ impl Server {
         }
         conn.input.extend_from_slice(data);
         self.run_own(io, token)
+    }
+
+    /// Bytes have arrived on a connection, but this turn has no time for them: they wait in its input buffer. `true` as
+    /// with [`Server::feed`].
+    pub fn keep(&mut self, io: &mut dyn Io, token: Token, data: &[u8]) -> bool {
+        if self.conns.get(token).is_some_and(Conn::is_link) {
+            return self.feed(io, token, data);
+        }
+        self.note_input(token, data.len());
+        let Some(conn) = self.conns.get_mut(token) else {
+            return false;
+        };
+        conn.input.extend_from_slice(data);
+        self.mark_pending(token, true);
+        self.after_input(token)
     }
 
     /// A big argument has arrived whole in the buffer that was made for it.
@@ -184,13 +199,13 @@ impl Server {
         let mut scratch = self.batch.take().unwrap_or_default();
         let (mut used, mut end) = (0, buf.len());
         let mut ran = 0;
-        let until_ns = self.now.mono_ns + TURN_NS;
+        let until_ns = self.now.mono_ns + SHARE_NS;
         self.mark_pending(token, false);
         while let Some(conn) = self.conns.get_mut(token) {
             if !conn.may_run() || self.exiting.is_some() {
                 break;
             }
-            if ran >= TURN_MAX {
+            if ran >= SHARE_MAX {
                 self.mark_pending(token, true);
                 break;
             }

@@ -8,6 +8,11 @@ use crate::exec::link::Target;
 use crate::exec::persistence::{Errand, Work};
 use crate::exec::server::{Effect, Server};
 
+/// So long a turn goes on with clients whose wait is over; those that are left come first in the next.
+const RESUMING_NS: u64 = 200_000;
+/// So long it closes sockets, which takes the kernel longer than a request.
+const CLOSING_NS: u64 = 200_000;
+
 /// The world as the phases act on it: sockets and threads in the process, values in tests.
 pub trait Outside {
     /// The second door.
@@ -74,11 +79,17 @@ fn give_up_waiting(server: &mut Server, io: &mut dyn Io) {
 
 /// Input that arrived behind a command that had to wait runs once the wait is over.
 fn resume_input(server: &mut Server, world: &mut dyn Outside) {
-    for token in std::mem::take(&mut server.resumable) {
+    let until_ns = world.io().mono_ns() + RESUMING_NS;
+    let mut waiting = std::mem::take(&mut server.resumable).into_iter();
+    for token in waiting.by_ref() {
         if server.resume(world.io(), token) {
             world.again(token);
         }
+        if world.io().mono_ns() >= until_ns {
+            break;
+        }
     }
+    server.resumable.splice(..0, waiting);
     for token in std::mem::take(&mut server.reread) {
         world.again(token);
     }
@@ -110,8 +121,13 @@ fn close_doomed(server: &mut Server) {
 }
 
 fn carry_out(server: &mut Server, world: &mut dyn Outside) {
+    if server.effects.is_empty() {
+        return;
+    }
+    let until_ns = world.io().mono_ns() + CLOSING_NS;
     for effect in std::mem::take(&mut server.effects) {
         match effect {
+            Effect::Close(_) if world.io().mono_ns() >= until_ns => server.effects.push(effect),
             Effect::Close(token) => {
                 world.close(token);
                 server.conns.remove(token);

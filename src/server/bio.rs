@@ -535,7 +535,7 @@ mod tests {
             if let Some(finished) = bio.next_finished() {
                 return finished;
             }
-            reactor.wait(None, &mut Vec::new()).unwrap();
+            reactor.wait(None).unwrap();
         }
     }
 

@@ -19,9 +19,13 @@ use crate::server::before_sleep::{Outside, before_sleep};
 use crate::server::bio::{Bio, JobResult, Jobs, Lane};
 use crate::server::boot::say_ready;
 use crate::server::net::{Dialled, Doors, Net, Resolver};
+use crate::server::process;
 
 /// CPU time is read from the kernel at most this often; turns in between are bounded by it.
 const CPU_CHECK_NS: u64 = 50_000;
+
+/// A server with less than this in it has its start's code given back: with more that is not worth the while it takes.
+const SMALL_BYTES: usize = 64 * 1024 * 1024;
 
 /// See the head of the file.
 pub struct Os {
@@ -128,7 +132,6 @@ impl TurnMeter {
 /// Runs until the server is told to exit; the status to exit with.
 pub fn run(server: &mut Server, os: &mut Os) -> i32 {
     let mut net = Net::default();
-    let mut ready = Vec::new();
     let mut meter = TurnMeter::default();
     let mut quiet = Quiet::default();
     let mut next_cron_ns = os.watch.mono_ns();
@@ -137,23 +140,28 @@ pub fn run(server: &mut Server, os: &mut Os) -> i32 {
         before_sleep(server, &mut World { os, net: &mut net });
         if let Some(code) = server.exiting {
             finished_jobs(server, os, &mut net);
-            net.flush(server, os);
+            while !server.pending_writes.is_empty() {
+                net.flush(server, os);
+            }
             return code;
         }
         if std::mem::take(&mut server.persistence.ready) {
             say_ready(&server.config, os);
+            if os.used_memory() < SMALL_BYTES {
+                process::let_go_of_code();
+            }
         }
         let now_ns = os.watch.mono_ns();
         meter.end(server, now_ns, os.watch.clock());
         let timeout = sleep_for(server, now_ns, next_cron_ns);
-        if let Err(e) = os.doors.reactor.wait(Some(timeout), &mut ready) {
+        if let Err(e) = os.doors.reactor.wait(Some(timeout)) {
             log::warn!("The event loop can't wait: {e}");
             return 1;
         }
         os.watch.sync();
         server.sync_clock(os);
         meter.begin(server.now.mono_ns);
-        net.ready(server, os, &ready);
+        net.ready(server, os);
         finished_jobs(server, os, &mut net);
         stop_if_asked(server, os);
         if server.now.mono_ns >= next_cron_ns {
@@ -210,7 +218,8 @@ const PURGE_FROM: u64 = 512 * 1024;
 fn sleep_for(server: &Server, now_ns: u64, next_cron_ns: u64) -> Duration {
     let due = !server.resumable.is_empty()
         || !server.reread.is_empty()
-        || !server.pending_writes.is_empty();
+        || !server.pending_writes.is_empty()
+        || !server.effects.is_empty();
     if due || server.evict_more || server.links.have_news() {
         return Duration::ZERO;
     }

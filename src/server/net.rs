@@ -4,7 +4,8 @@
 //! in its own. A read that fills less than the buffer has emptied the socket, so a request costs
 //! one read and one write. Big arguments are read straight into the buffer that will be the value.
 //! Each connection gets a bounded share of a turn; who has more goes to the back of the reactor's
-//! ready queue.
+//! ready queue. The turn is bounded too, whoever is ready: who was not reached comes first in the next,
+//! and so do replies that were not written.
 
 mod dial;
 mod doors;
@@ -42,14 +43,18 @@ const LISTENERS_MAX: usize = 64;
 const READ_SHARE: usize = 32 * 1024;
 /// Connections that are read before the first of them runs.
 const GROUP: usize = 16;
+/// After so long in a turn no other connection begins its share; nor after so many, for each has to be answered yet, which
+/// takes longer than reading and running a short command.
+const TURN_NS: u64 = 300_000;
+const TURN_CONNS: usize = 4 * GROUP;
+/// So long a turn writes.
+const WRITING_NS: u64 = 250_000;
 /// What one connection sent begins on a cache line of its own.
 const CACHE_LINE: usize = 64;
 /// Bytes of a big argument read before the others have their turn.
-const BIG_SHARE: usize = 1024 * 1024;
+const BIG_SHARE: usize = 256 * 1024;
 /// Bytes written to a connection before the others have their turn.
-const WRITE_SHARE: usize = 1024 * 1024;
-/// The same for a replica: there may be several that are all behind.
-const REPLICA_SHARE: usize = 256 * 1024;
+const WRITE_SHARE: usize = 256 * 1024;
 /// Pieces of the stream given to one writev, blocks of mostly 16 KB.
 const REPLICA_PIECES: usize = 16;
 /// Pieces given to one writev.
@@ -143,6 +148,8 @@ pub struct Net {
     /// Room for a share of each connection of a group; pages that are never used are never resident. What was read lies
     /// close together, so that small requests of many connections stay in the first-level cache.
     buf: Box<[u8]>,
+    /// When the turn's time is over.
+    until_ns: u64,
     /// Links on their way.
     calls: dial::Calls,
 }
@@ -152,46 +159,77 @@ impl Default for Net {
         Net {
             socks: Vec::new(),
             buf: vec![0; GROUP * READ_SHARE].into(),
+            until_ns: 0,
             calls: dial::Calls::default(),
         }
     }
 }
 
 impl Net {
-    /// Acts on the reports of a turn. `os` lends the reactor and stands behind commands.
+    /// Acts on the reports of a turn, as far as its time goes. `os` lends the reactor and stands behind commands.
     ///
     /// Connections are read a group at a time before any of their commands runs, so that the memory
     /// which the commands of one group will look up can be fetched together.
-    pub fn ready<O: Io + AsMut<Doors>>(
-        &mut self,
-        server: &mut Server,
-        os: &mut O,
-        events: &[ReadyEvent],
-    ) {
-        for group in events.chunks(GROUP) {
-            let mut inputs: SmallVec<[Input; GROUP]> = SmallVec::new();
-            let mut free_at = 0;
-            for event in group {
-                if let Some(input) = self.take_in(server, os, event, free_at) {
-                    free_at = (input.at + input.bytes).next_multiple_of(CACHE_LINE);
-                    inputs.push(input);
-                }
-            }
+    pub fn ready<O: Io + AsMut<Doors>>(&mut self, server: &mut Server, os: &mut O) {
+        self.until_ns = server.now.mono_ns + TURN_NS;
+        for _ in 0..TURN_CONNS / GROUP {
+            let inputs = self.take_in_group(server, os);
             if inputs.len() > 1 {
                 let filled = |input: &Input| &self.buf[input.at..][..input.bytes];
                 server.fetch_ahead(inputs.iter().map(|input| (input.token, filled(input))));
             }
-            for input in inputs {
+            // Each command looks at the clock when it ends: there is no need to look again for each connection.
+            server.tick(os);
+            let in_time = |server: &Server| server.now.mono_ns < self.until_ns;
+            let mut ran = 0;
+            while ran < inputs.len() && in_time(server) {
+                self.run(server, os, &inputs[ran]);
+                ran += 1;
+            }
+            // (When their turn comes again, they go on without being read first.)
+            for input in inputs[ran..].iter().rev() {
                 let data = &self.buf[input.at..][..input.bytes];
-                let more = server.feed(os, input.token, data);
-                let filling = server
-                    .conns
-                    .get(input.token)
-                    .is_some_and(|c| c.big.is_some());
-                if more || input.more || filling {
-                    self.again(os.as_mut(), input.token);
+                if server.keep(os, input.token, data) || input.more {
+                    let token = MioToken(input.token.0 + LISTENERS_MAX);
+                    os.as_mut().reactor.put_back(token);
                 }
             }
+            if !in_time(server) || !os.as_mut().reactor.has_reports() {
+                return;
+            }
+        }
+    }
+
+    /// Reads a group of connections. Those who acted at once, such as a listener, may have used up the time.
+    fn take_in_group<O: Io + AsMut<Doors>>(
+        &mut self,
+        server: &mut Server,
+        os: &mut O,
+    ) -> SmallVec<[Input; GROUP]> {
+        let mut inputs: SmallVec<[Input; GROUP]> = SmallVec::new();
+        let mut free_at = 0;
+        for _ in 0..GROUP {
+            let Some(event) = os.as_mut().reactor.next() else {
+                break;
+            };
+            if let Some(input) = self.take_in(server, os, &event, free_at) {
+                free_at = (input.at + input.bytes).next_multiple_of(CACHE_LINE);
+                inputs.push(input);
+            } else if os.mono_ns() >= self.until_ns {
+                break;
+            }
+        }
+        inputs
+    }
+
+    /// Runs what a connection sent.
+    fn run<O: Io + AsMut<Doors>>(&self, server: &mut Server, os: &mut O, input: &Input) {
+        let data = &self.buf[input.at..][..input.bytes];
+        let more = server.feed(os, input.token, data);
+        let conn = server.conns.get(input.token);
+        let filling = conn.is_some_and(|c| c.big.is_some());
+        if more || input.more || filling {
+            self.again(os.as_mut(), input.token);
         }
     }
 
@@ -254,6 +292,9 @@ impl Net {
                     os.as_mut().stall(listener);
                     return;
                 }
+            }
+            if os.mono_ns() >= self.until_ns {
+                break;
             }
         }
         os.as_mut().reactor.again(listener);
@@ -374,16 +415,23 @@ impl Net {
         }
     }
 
-    /// Writes what connections have to say, each up to its share.
+    /// Writes what connections have to say, each up to its share, as far as the time goes: who was not reached comes
+    /// first in the next turn.
     pub fn flush<O: Io + AsMut<Doors>>(&mut self, server: &mut Server, os: &mut O) {
         let mut pending = std::mem::take(&mut server.pending_writes);
-        for token in pending.drain(..) {
+        let until_ns = os.mono_ns() + WRITING_NS;
+        let mut written = 0;
+        for &token in &pending {
             self.write(server, os, token);
+            written += 1;
+            if os.mono_ns() >= until_ns {
+                break;
+            }
         }
-        // Nothing is queued while writing, so the list can be used again.
-        if server.pending_writes.is_empty() {
-            server.pending_writes = pending;
-        }
+        pending.drain(..written);
+        // (Nothing is queued while writing.)
+        pending.append(&mut server.pending_writes);
+        server.pending_writes = pending;
     }
 
     fn write<O: Io + AsMut<Doors>>(&mut self, server: &mut Server, os: &mut O, token: Token) {
@@ -474,7 +522,7 @@ impl Net {
             if n == 0 {
                 break None;
             }
-            if written >= REPLICA_SHARE {
+            if written >= WRITE_SHARE {
                 os.as_mut()
                     .reactor
                     .again_write(MioToken(token.0 + LISTENERS_MAX));

@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
+use std::ops::Range;
 
 /// A page, in bytes.
 pub fn page_size() -> u64 {
@@ -68,6 +69,35 @@ fn sum_kb(lines: impl BufRead, field: &str) -> u64 {
         .sum()
 }
 
+/// Where the code of the program and its libraries lies, as far as it is what the files hold: a debugger writes its
+/// breakpoints into it. The kernel walks all pages for it.
+pub fn unwritten_code() -> Vec<Range<usize>> {
+    File::open("/proc/self/smaps").map_or(Vec::new(), |f| code_of(BufReader::new(f)))
+}
+
+fn code_of(smaps: impl BufRead) -> Vec<Range<usize>> {
+    let mut code = Vec::new();
+    let mut mapped = None;
+    for line in smaps.lines().map_while(Result::ok) {
+        match line.split_once(':') {
+            Some(("Anonymous", amount)) if amount.trim() == "0 kB" => code.extend(mapped.take()),
+            Some((field, _)) if !field.contains(' ') => {}
+            // No field: the head of the next mapping.
+            _ => mapped = code_mapping(&line),
+        }
+    }
+    code
+}
+
+/// The addresses of a mapping, by its head in smaps, if it is a file's code.
+fn code_mapping(head: &str) -> Option<Range<usize>> {
+    let mut words = head.split_whitespace();
+    let (from, to) = words.next()?.split_once('-')?;
+    let is_code = words.next()? == "r-xp" && words.nth(3)?.starts_with('/');
+    let address = |text| usize::from_str_radix(text, 16).ok();
+    is_code.then_some(address(from)?..address(to)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,5 +110,27 @@ mod tests {
         assert_eq!(sum_kb(smaps.as_bytes(), "Private_Dirty:"), 42);
         assert!(rss() > 1 << 20 && rss() < total_memory());
         assert!(private_dirty() > 0);
+    }
+
+    #[test]
+    fn code_is_what_a_file_holds_and_nobody_wrote_to() {
+        let smaps = "\
+1000-2000 r--p 00000000 fe:00 12   /usr/bin/a
+Anonymous:             0 kB
+2000-5000 r-xp 00001000 fe:00 12   /usr/bin/a b: c
+Rss:                  12 kB
+Anonymous:             0 kB
+ProtectionKey:         0
+6000-8000 r-xp 00001000 fe:00 13   /usr/lib/with-a-breakpoint
+Anonymous:             4 kB
+9000-a000 rw-p 00000000 00:00 0 
+Anonymous:             0 kB
+b000-c000 r-xp 00000000 00:00 0    [vdso]
+Anonymous:             0 kB
+";
+        let code: Vec<usize> = code_of(smaps.as_bytes()).into_iter().flatten().collect();
+        assert_eq!(code, (0x2000..0x5000).collect::<Vec<_>>());
+        let here = code_mapping as *const () as usize;
+        assert!(unwritten_code().iter().any(|code| code.contains(&here)));
     }
 }

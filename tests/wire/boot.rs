@@ -320,6 +320,35 @@ fn listeners_move_and_stay_when_they_cannot() {
 }
 
 #[test]
+fn a_turn_is_short_whoever_is_ready() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &["--enable-debug-command", "yes"]);
+    let connect = || TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+    let mut clients: Vec<TcpStream> = (0..40).map(|_| connect()).collect();
+    // They all send while one holds the server; then each needs longer than a turn takes.
+    let holder = b"DEBUG SLEEP 0.2\r\n".as_slice();
+    clients[0].write_all(holder).unwrap();
+    for client in &mut clients {
+        client.write_all(b"DEBUG SLEEP 0.001\r\n").unwrap();
+    }
+    for (i, client) in clients.iter_mut().enumerate() {
+        let expected = match i {
+            0 => "+OK\r\n+OK\r\n",
+            _ => "+OK\r\n",
+        };
+        let mut reply = vec![0; expected.len()];
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.read_exact(&mut reply).unwrap();
+        assert_eq!(String::from_utf8_lossy(&reply), expected);
+    }
+    let mut info = String::new();
+    clients[1].write_all(b"INFO debug\r\nQUIT\r\n").unwrap();
+    clients[1].read_to_string(&mut info).unwrap();
+    let (_, most) = info.split_once("eventloop_cmd_per_cycle_max:").unwrap();
+    assert_eq!(most.lines().next(), Some("1"), "commands in a turn");
+}
+
+#[test]
 fn systemd_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let socket = UnixDatagram::bind(path(&dir, "notify")).unwrap();

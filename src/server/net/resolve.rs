@@ -258,7 +258,7 @@ mod tests {
                 {
                     return (serial, format!("{found:?} {source:?}"));
                 }
-                self.reactor.wait(None, &mut Vec::new()).unwrap();
+                self.reactor.wait(None).unwrap();
             }
         }
     }
