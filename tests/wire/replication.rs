@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 use redstart::resp::value::Value;
 
 use node::{
-    Conn, LONG_PATIENCE, Node, digest, directory, encode, info, ok, our_program, text_of,
+    Conn, Dice, LONG_PATIENCE, Node, digest, directory, encode, info, ok, our_program, text_of,
     wait_until,
 };
 use proxy::Proxy;
@@ -27,18 +27,6 @@ use proxy::Proxy;
 const PIPELINE: u64 = 16;
 const WRITERS: u64 = 2;
 const CUTS: u64 = 200;
-
-/// Numbers that look random, the same in each run.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = (self.0)
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % n
-    }
-}
 
 /// Adds one change to a batch.
 fn draw(dice: &mut Dice, batch: &mut Vec<u8>) {
