@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use redstart::base::rng::Rng;
 use redstart::resp::value::Value;
 use tempfile::TempDir;
 
@@ -41,28 +42,15 @@ fn number(conn: &mut Conn, client: usize) -> u64 {
     }
 }
 
-/// Numbers that look random, the same in each run.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (self.0 >> 33) % n
-    }
-}
-
 /// What was answered to a client, and when.
 type Answered = Mutex<Vec<(u64, Instant)>>;
 
 /// Counts up from `from` until the server is gone.
 fn count(mut conn: Conn, client: usize, from: u64, answered: &Answered, over: &AtomicBool) {
-    let mut dice = Dice(from + client as u64);
+    let mut rng = Rng::new(from + client as u64);
     let mut n = from;
     while !over.load(Ordering::Relaxed) {
-        let several = 1 + dice.below(8);
+        let several = 1 + rng.below(8);
         let mut batch = Vec::new();
         for i in 1..=several {
             encode(
@@ -128,10 +116,10 @@ fn round(dir: &Arc<TempDir>, policy: &str, life: Duration, rewrite_after: Durati
 
 fn rounds(policy: &str, times: u64, life_ms: u64) {
     let dir = directory();
-    let mut dice = Dice(times);
+    let mut rng = Rng::new(times);
     for _ in 0..times {
-        let life = Duration::from_millis(life_ms + dice.below(300));
-        let rewrite_after = Duration::from_millis(dice.below(200));
+        let life = Duration::from_millis(life_ms + rng.below(300));
+        let rewrite_after = Duration::from_millis(rng.below(200));
         round(&dir, policy, life, rewrite_after);
     }
 }
