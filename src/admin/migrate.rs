@@ -54,7 +54,7 @@ const MIGRATE: Row<ServerFn> = Spec::new("migrate", -6, Group::Generic)
         Arg::int("port"),
         Arg::one_of(
             "key-selector",
-            &[Arg::key("key", 0), Arg::word("empty-string", "\"\"")],
+            &[Arg::key("key", 0), Arg::word("empty-string", "")],
         ),
         Arg::int("destination-db"),
         Arg::int("timeout"),

@@ -93,10 +93,15 @@ impl Judge {
             | "latency|doctor"
             | "latency|graph"
             | "command|count" => same_kind(ours, theirs),
+            // Who else holds it is the server's own affair, unless it is one of the shared integers.
+            "object|refcount" => {
+                let is_shared = |v: &Value| *v == Value::Int(i32::MAX.into());
+                same_kind(ours, theirs) && is_shared(ours) == is_shared(theirs)
+            }
+            // In whatever order a table has its elements, and compressed as each can.
+            "dump" => same_kind(ours, theirs),
             // Help pages are in our own words.
             name if name.ends_with("|help") => same_kind(ours, theirs),
-            // The queue of a transaction still holds the arguments of what has run: theirs is one of two then.
-            "object|refcount" if *theirs == Value::Int(2) => *ours == Value::Int(1),
             "debug" => same_debug(request, ours, theirs),
             "memory|stats" => self.peer < Version::V72 || names_of(ours) == names_of(theirs),
             "latency|latest" | "latency|history" => {

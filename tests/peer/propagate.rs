@@ -191,7 +191,12 @@ fn typed_rows() -> Vec<Spec> {
     let rows = table.iter().filter(|(_, c)| c.subs.is_empty());
     rows.map(|(_, c)| c.spec)
         .filter(|s| crate::typed::is_typed(s) && !s.flags.has(Flags::BLOCKING))
-        .filter(|s| !matches!(s.name, "spop" | "scan" | "sort" | "memory|usage"))
+        .filter(|s| {
+            !matches!(
+                s.name,
+                "spop" | "scan" | "sort" | "memory|usage" | "restore" | "restore-asking"
+            )
+        })
         .collect()
 }
 

@@ -57,6 +57,16 @@ pub fn is_type(key: &str, name: &[u8]) -> bool {
     name == own
 }
 
+/// True of a key whose members all have the same score.
+pub fn is_even(key: &[u8]) -> bool {
+    EVEN.iter().any(|even| even.as_bytes() == key)
+}
+
+/// True if both keys are meant to hold the same.
+pub fn are_alike(a: &str, b: &str) -> bool {
+    a.as_bytes().first() == b.as_bytes().first()
+}
+
 /// The rows of the data types and the generic ones that work on them.
 pub fn is_typed(row: &Spec) -> bool {
     // The self-test takes seconds, and needs nobody beside it.
@@ -107,7 +117,8 @@ pub fn is_own(row: &Spec) -> bool {
             | Group::Hyperloglog
             | Group::Geo
     );
-    group || matches!(row.name, "sort" | "sort_ro")
+    let named = ["sort", "sort_ro", "dump", "restore", "restore-asking"];
+    group || named.contains(&row.name)
 }
 
 /// How often a row is drawn.
@@ -229,6 +240,9 @@ pub fn integer(row: &Spec, arg: &str) -> Option<&'static [&'static str]> {
     Some(match (row.group, row.name, arg) {
         (_, _, "cursor") => &["0", "0", "0", "0", "0", "7", "x"],
         (_, "hscan" | "sscan" | "zscan" | "scan", "count") => &["1", "3", "1000", "1000", "0", "x"],
+        (_, "restore" | "restore-asking", "ttl") => {
+            &["0", "0", "0", "1000000000", "4102444800000", "-1"]
+        }
         (_, "lpos", "rank") => &["1", "2", "-1", "-2", "3", "0", "x"],
         (Group::Stream, _, "milliseconds") => &["1", "2", "-1", "x"],
         (Group::Stream, _, "ms") => &["0", "5000000", "-1", "x"],

@@ -10,7 +10,7 @@ use redstart::resp::value::Value;
 
 use crate::coverage::ENOUGH;
 use crate::generate::Request;
-use crate::node::{Node, both};
+use crate::node::{Node, Version, both};
 use crate::pair::{Names, Pair};
 use crate::random::{self, DIFFERENCES_MAX, Run};
 use crate::typed;
@@ -32,6 +32,8 @@ const LOW: &[&str] = &[
     "zset-max-listpack-entries", "4", "zset-max-listpack-value", "16", "list-max-listpack-size", "3",
     "list-compress-depth", "1", "stream-node-max-entries", "4", "hll-sparse-max-bytes", "60",
 ];
+/// Payloads of DUMP that are there to be restored.
+const PAYLOADS: usize = 100;
 /// What changes within a round.
 const SETTINGS: &[(&str, &[&str])] = &[
     ("hash-max-listpack-entries", &["0", "4", "128"]),
@@ -61,6 +63,10 @@ fn random_commands_on_every_type_get_the_same_replies() {
         .filter(typed::is_typed)
         .collect();
     let mut run = Run::typed(&nodes, peer, rows, seed);
+    if peer < Version::V72 {
+        // So that it can read what we dump.
+        run.main.conns[0].call(&["CONFIG", "SET", "rdb-version", "10"]);
+    }
     for (resp, settings) in ROUNDS {
         round(&mut run, resp, settings);
     }
@@ -76,6 +82,7 @@ fn random_commands_on_every_type_get_the_same_replies() {
 
 fn round(run: &mut Run<'_>, resp: &str, settings: &[&str]) {
     run.begin(resp, "noeviction");
+    run.generator.payloads.clear();
     // As they are by default, then as the round wants them.
     for (name, values) in SETTINGS {
         let default = values.last().copied().unwrap_or_default();
@@ -116,6 +123,7 @@ fn round(run: &mut Run<'_>, resp: &str, settings: &[&str]) {
             let value = values[run.generator.rng.index(values.len())];
             probe.settle(&["CONFIG", "SET", name, value]);
         }
+        dump_some(run, &mut probe);
         run.batch();
         rival_writes(run);
         compare_state(run, &mut probe);
@@ -138,6 +146,22 @@ fn note(run: &mut Run<'_>, pair: &mut Pair, requests: &[Request]) -> Vec<Value> 
         pair.judge(request, &run.judge, &context, &mut run.found)
     };
     requests.iter().map(one).collect()
+}
+
+/// What some keys look like in the words of each server, for RESTORE in both.
+fn dump_some(run: &mut Run<'_>, probe: &mut Pair) {
+    let keys: Vec<&'static str> = typed::keys().collect();
+    let generator = &mut run.generator;
+    for _ in 0..3 {
+        let key = keys[generator.rng.index(keys.len())];
+        let dumped = probe.conns.each_mut().map(|conn| conn.call(&["DUMP", key]));
+        let dumped = dumped
+            .iter()
+            .filter_map(|reply| Some((key, reply.as_bytes()?.to_vec())));
+        generator.payloads.extend(dumped);
+    }
+    let surplus = generator.payloads.len().saturating_sub(PAYLOADS);
+    generator.payloads.drain(..surplus);
 }
 
 /// Writes of another client, so that watched keys change.

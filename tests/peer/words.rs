@@ -176,7 +176,12 @@ pub const SUBSCRIBING: &[&str] = &[
 
 /// False for commands that could do harm when made wrong.
 pub fn may_break(name: &str) -> bool {
-    forms(name).is_none() && !matches!(name, "shutdown" | "monitor" | "client|reply")
+    // (A payload's time to live must not be near.)
+    let never = matches!(
+        name,
+        "shutdown" | "monitor" | "client|reply" | "restore" | "restore-asking"
+    );
+    forms(name).is_none() && !never
 }
 
 /// Commands whose rows say too little about their arguments, written out. Words in angle brackets stand for

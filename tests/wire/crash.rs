@@ -12,10 +12,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use redstart::base::rng::Rng;
 use redstart::resp::value::Value;
 use tempfile::TempDir;
 
-use node::{Conn, Dice, Node, directory, encode, info, ok, our_program, wait_until};
+use node::{Conn, Node, directory, encode, info, ok, our_program, wait_until};
 
 const CLIENTS: usize = 4;
 /// In place of a policy: nothing is logged.
@@ -55,10 +56,10 @@ type Answered = Mutex<Vec<(u64, Instant)>>;
 
 /// Counts up from `from` until the server is gone.
 fn count(mut conn: Conn, client: usize, from: u64, answered: &Answered, over: &AtomicBool) {
-    let mut dice = Dice(from + client as u64);
+    let mut rng = Rng::new(from + client as u64);
     let mut n = from;
     while !over.load(Ordering::Relaxed) {
-        let several = 1 + dice.below(8);
+        let several = 1 + rng.below(8);
         let mut batch = Vec::new();
         for i in 1..=several {
             encode(
@@ -143,10 +144,10 @@ fn rounds(policy: &str, times: u64, life_ms: u64) {
     const ALL: u64 = 40;
     let kills = std::env::var("REDSTART_KILLS").map_or(ALL, |n| n.parse().unwrap());
     let dir = directory();
-    let mut dice = Dice(times);
+    let mut rng = Rng::new(times);
     for _ in 0..(times * kills).div_ceil(ALL) {
-        let life = Duration::from_millis(life_ms + dice.below(300));
-        let rewrite_after = Duration::from_millis(dice.below(200));
+        let life = Duration::from_millis(life_ms + rng.below(300));
+        let rewrite_after = Duration::from_millis(rng.below(200));
         round(&dir, policy, life, rewrite_after);
     }
 }

@@ -323,15 +323,3 @@ pub fn digest(conn: &mut Conn) -> Vec<u8> {
 pub fn ok(reply: &Value) {
     assert_eq!(reply, &Value::Status("OK".into()));
 }
-
-/// Numbers that look random, the same in each run.
-pub struct Dice(pub u64);
-
-impl Dice {
-    pub fn below(&mut self, n: u64) -> u64 {
-        self.0 = (self.0)
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % n
-    }
-}

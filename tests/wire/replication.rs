@@ -15,10 +15,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
+use redstart::base::rng::Rng;
 use redstart::resp::value::Value;
 
 use node::{
-    Conn, Dice, LONG_PATIENCE, Node, digest, directory, encode, info, ok, our_program, text_of,
+    Conn, LONG_PATIENCE, Node, digest, directory, encode, info, ok, our_program, text_of,
     wait_until,
 };
 use proxy::Proxy;
@@ -29,10 +30,10 @@ const WRITERS: u64 = 2;
 const CUTS: u64 = 200;
 
 /// Adds one change to a batch.
-fn draw(dice: &mut Dice, batch: &mut Vec<u8>) {
-    let n = dice.below(50).to_string();
+fn draw(rng: &mut Rng, batch: &mut Vec<u8>) {
+    let n = rng.below(50).to_string();
     let key = |kind: &str| format!("{kind}{}", &n);
-    let words: &[&str] = match dice.below(14) {
+    let words: &[&str] = match rng.below(14) {
         0 => &["INCR", &key("counter")],
         1 => &["APPEND", &key("text"), "some more "],
         2 => &["SET", &key("text"), &n, "EX", "1000"],
@@ -46,19 +47,19 @@ fn draw(dice: &mut Dice, batch: &mut Vec<u8>) {
         10 => &["XADD", &key("stream"), "MAXLEN", "100", "*", "f", &n],
         11 => &["EXPIRE", &key("hash"), "2000"],
         12 => &["PFADD", &key("seen"), &n],
-        _ => &["SELECT", if dice.below(4) == 0 { "1" } else { "0" }],
+        _ => &["SELECT", if rng.below(4) == 0 { "1" } else { "0" }],
     };
     encode(words, batch);
 }
 
 /// Adds a batch of [`PIPELINE`] changes, some of them in a transaction; how many replies it has.
-fn draw_batch(dice: &mut Dice, batch: &mut Vec<u8>) -> u64 {
-    let transaction = dice.below(4) == 0;
+fn draw_batch(rng: &mut Rng, batch: &mut Vec<u8>) -> u64 {
+    let transaction = rng.below(4) == 0;
     if transaction {
         encode(&["MULTI"], batch);
     }
     for _ in 0..PIPELINE {
-        draw(dice, batch);
+        draw(rng, batch);
     }
     if transaction {
         encode(&["EXEC"], batch);
@@ -67,10 +68,10 @@ fn draw_batch(dice: &mut Dice, batch: &mut Vec<u8>) -> u64 {
 }
 
 /// Writes batch after batch as long as somebody takes them and `goes_on`.
-fn write(conn: &mut Conn, dice: &mut Dice, goes_on: impl Fn() -> bool) {
+fn write(conn: &mut Conn, rng: &mut Rng, goes_on: impl Fn() -> bool) {
     while goes_on() {
         let mut batch = Vec::new();
-        let replies = draw_batch(dice, &mut batch);
+        let replies = draw_batch(rng, &mut batch);
         conn.send_raw(&batch);
         for _ in 0..replies {
             match conn.try_reply() {
@@ -94,7 +95,9 @@ impl Load {
         let writer = |n| {
             let (mut conn, over) = (node.connect(), over.clone());
             std::thread::spawn(move || {
-                write(&mut conn, &mut Dice(n), || !over.load(Ordering::Relaxed))
+                write(&mut conn, &mut Rng::new(n), || {
+                    !over.load(Ordering::Relaxed)
+                })
             })
         };
         let writers = (0..WRITERS).map(writer).collect();
@@ -113,7 +116,7 @@ impl Load {
 fn write_some(conn: &mut Conn, seed: u64, batches: u64) {
     let left = std::cell::Cell::new(batches);
     let goes_on = || left.replace(left.get().saturating_sub(1)) > 0;
-    write(conn, &mut Dice(seed), goes_on);
+    write(conn, &mut Rng::new(seed), goes_on);
     conn.call(&["SELECT", "0"]);
 }
 
@@ -441,7 +444,7 @@ fn two_hundred_cuts_cost_no_full_sync() {
     let link = Proxy::to(master.port);
     ok(&below.call(&["REPLICAOF", "127.0.0.1", &link.port.to_string()]));
     let load = Load::on(&master);
-    let mut dice = Dice(CUTS);
+    let mut rng = Rng::new(CUTS);
     for cut in 0..CUTS {
         let context = format!("after {cut} cuts");
         wait_until(&context, || {
@@ -449,7 +452,7 @@ fn two_hundred_cuts_cost_no_full_sync() {
                 && number(&mut top, "sync_partial_ok") == cut
         });
         // Wherever it comes: within a command, within a transaction.
-        link.cut_after(dice.below(20_000) as u32);
+        link.cut_after(rng.below(20_000) as u32);
     }
     wait_until("the last", || number(&mut top, "sync_partial_ok") == CUTS);
     load.stop();
