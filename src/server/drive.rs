@@ -24,9 +24,6 @@ use crate::server::process;
 /// CPU time is read from the kernel at most this often; turns in between are bounded by it.
 const CPU_CHECK_NS: u64 = 50_000;
 
-/// A server with less than this in it has its start's code given back: with more that is not worth the while it takes.
-const SMALL_BYTES: usize = 64 * 1024 * 1024;
-
 /// See the head of the file.
 pub struct Os {
     pub watch: Stopwatch,
@@ -147,9 +144,6 @@ pub fn run(server: &mut Server, os: &mut Os) -> i32 {
         }
         if std::mem::take(&mut server.persistence.ready) {
             say_ready(&server.config, os);
-            if os.used_memory() < SMALL_BYTES {
-                process::let_go_of_code();
-            }
         }
         let now_ns = os.watch.mono_ns();
         meter.end(server, now_ns, os.watch.clock());
@@ -180,6 +174,8 @@ pub fn run(server: &mut Server, os: &mut Os) -> i32 {
 /// Gives memory back to the kernel once nobody asks anything. While a table of keys grows, all its
 /// segments leave one size class for the next at about the same time, and what they leave behind is
 /// ten bytes a key: worth giving back, but not while the loop is busy.
+///
+/// A server that rests for the first time also lets go of the code that its start ran.
 #[derive(Default)]
 struct Quiet {
     /// Commands run when cron last looked, and how often it has seen no more since.
@@ -187,6 +183,8 @@ struct Quiet {
     rounds: u32,
     /// There were commands since memory was last given back.
     due: bool,
+    /// It has rested already.
+    rested: bool,
 }
 
 impl Quiet {
@@ -198,6 +196,12 @@ impl Quiet {
             return;
         }
         self.rounds += 1;
+        if !self.rested && self.rounds >= server.hz * REST_S {
+            self.rested = true;
+            if os.used_memory() < SMALL_BYTES {
+                process::let_go_of_code();
+            }
+        }
         if self.due && self.rounds >= (server.hz / QUIET_PER_SECOND).max(1) {
             self.due = false;
             let stats = alloc::stats();
@@ -211,6 +215,10 @@ impl Quiet {
 
 /// Quiet for this part of a second is quiet.
 const QUIET_PER_SECOND: u32 = 5;
+/// Quiet for so many seconds is rest.
+const REST_S: u32 = 2;
+/// A server with more than this in it keeps its start's code: the kernel would look at all pages for a small part of them.
+const SMALL_BYTES: usize = 64 * 1024 * 1024;
 /// Unused bytes that are worth giving back.
 const PURGE_FROM: u64 = 512 * 1024;
 
