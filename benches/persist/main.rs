@@ -2,14 +2,16 @@
 //!
 //!     cargo bench --bench persist [-- --peer redis-server] [--only turns,price] [--millions 10,30] [--dir DIR]
 //!
-//! - `turns`: the loop's longest turn, in CPU time of its thread, during a background save of so many million keys, nobody
-//!   asking and under 20,000 writes a second; and what memory the snapshot held. It must not grow with the data.
+//! - `turns`: the loop's longest turn, in CPU time of its thread, during a background save of so many million keys beside a
+//!   hash of a million fields and a sorted set of a million members, during a rewrite of the log, while the file is loaded,
+//!   and while a replica gets everything: nobody asking, and under 20,000 writes a second; and what memory the snapshot
+//!   held. It must not grow with the data.
 //! - `price`: what a background save costs all in all: CPU time of every thread and child for two million SETs of keys
 //!   drawn from ten million, less what the same SETs cost with no save beside them.
 //! - `evict`: evictions for each key that is added at the limit of memory, with a save under way and without.
-//! - `limited`: a save under writes in a box that has a quarter more memory than the data take (a control group, where
-//!   we may make one), and one with `snapshot-memory-limit`.
-//! - `readers`: with `appendfsync always`, what GETs wait while others write. Only on demand.
+//! - `limited`: a save, a rewrite and a reload under writes in a box of 512 MB that holds 400 MB of data (a control group,
+//!   where we may make one), and a save with `snapshot-memory-limit`.
+//! - `readers`: what GETs wait while others write, with `appendfsync always` and without a log. Only on demand.
 //!
 //! A `--peer` is measured beside ours where the figure means something for it.
 
@@ -82,10 +84,17 @@ impl Plan {
     }
 }
 
-/// Begins a save, runs `beside` until it is over, and gives how many seconds it took.
-fn save(node: &mut Node, mut beside: impl FnMut(&mut Node) -> io::Result<()>) -> io::Result<f64> {
+const BGSAVE: &str = "BGSAVE";
+const BGREWRITEAOF: &str = "BGREWRITEAOF";
+
+/// Begins a save or a rewrite, runs `beside` until it is over, and gives how many seconds it took.
+fn save(
+    node: &mut Node,
+    command: &str,
+    mut beside: impl FnMut(&mut Node) -> io::Result<()>,
+) -> io::Result<f64> {
     let start = Instant::now();
-    let reply = node.conn.call(&["BGSAVE"])?;
+    let reply = node.conn.call(&[command])?;
     assert!(reply.starts_with('+'), "{reply}");
     while node.is_saving()? {
         beside(node)?;
@@ -104,32 +113,75 @@ fn turns(plan: &Plan) -> io::Result<()> {
         let mut node = plan.start(&plan.ours, &[])?;
         let keys = millions * MILLION;
         node.populate(keys)?;
-        // The first save ever also takes what the allocator needs for it.
-        save(&mut node, wait)?;
-        let mut figures = Vec::new();
-        for writes in [false, true] {
-            node.conn.call(&["CONFIG", "RESETSTAT"])?;
-            let (mut sent, start, mut held) = (0, Instant::now(), 0);
-            let took_s = save(&mut node, |node| {
-                let due = (start.elapsed().as_secs_f64() * WRITES_PER_S as f64) as usize;
-                while writes && sent < due {
-                    node.conn.set_some(keys)?;
-                    sent += BATCH;
-                }
-                held = held.max(node.info("current_cow_size")?);
-                wait(node)
-            })?;
-            assert!(node.saved()?, "the save failed");
-            let longest = node.info("eventloop_duration_max_cpu_usec")?;
-            figures.push((longest, took_s, held as f64 / MB));
+        node.populate_big(MILLION)?;
+        for command in [BGSAVE, BGREWRITEAOF] {
+            // The first one ever also takes what the allocator needs for it.
+            save(&mut node, command, wait)?;
+            for writes in [false, true] {
+                node.conn.call(&["CONFIG", "RESETSTAT"])?;
+                let (mut sent, start, mut held) = (0, Instant::now(), 0);
+                let took_s = save(&mut node, command, |node| {
+                    let due = (start.elapsed().as_secs_f64() * WRITES_PER_S as f64) as usize;
+                    while writes && sent < due {
+                        node.conn.write_some(keys, MILLION)?;
+                        sent += BATCH;
+                    }
+                    held = held.max(node.info("current_cow_size")?);
+                    wait(node)
+                })?;
+                assert!(node.saved()?, "it failed");
+                let longest = node.info("eventloop_duration_max_cpu_usec")?;
+                let (held, with) = (
+                    held as f64 / MB,
+                    if writes { "with writes" } else { "alone" },
+                );
+                println!(
+                    "  {millions:>3} M keys, {command} {with}: {longest} ({took_s:.2} s, {held:.1} MB held)"
+                );
+            }
         }
-        let [(alone, s, _), (beside, s_beside, held)] = figures[..] else {
-            unreachable!("two saves");
-        };
-        println!(
-            "  {millions:>3} M keys: {alone:>6} during a save of {s:.2} s; {beside:>6} under writes ({s_beside:.2} s, {held:.1} MB held)"
+        save(&mut node, BGSAVE, wait)?;
+        let start = Instant::now();
+        node.restart()?;
+        while node.info("loading")? == 1 {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let (took_s, longest) = (
+            start.elapsed().as_secs_f64(),
+            node.info("eventloop_duration_max_cpu_usec")?,
         );
+        println!("  {millions:>3} M keys, load: {longest} ({took_s:.2} s)");
+        full_sync(plan, &mut node, millions)?;
     }
+    Ok(())
+}
+
+/// The same at the master of a replica that gets everything.
+fn full_sync(plan: &Plan, node: &mut Node, millions: usize) -> io::Result<()> {
+    node.conn
+        .call(&["CONFIG", "SET", "repl-diskless-sync-delay", "0"])?;
+    node.conn.call(&["CONFIG", "RESETSTAT"])?;
+    let follows = format!("127.0.0.1 {}", node.port);
+    let start = Instant::now();
+    let mut replica = plan.start(&plan.ours, &["--replicaof", &follows])?;
+    let mut sent = 0;
+    loop {
+        let text = replica.conn.call(&["INFO", "replication"])?;
+        if text.contains("master_link_status:up") {
+            break;
+        }
+        let due = (start.elapsed().as_secs_f64() * WRITES_PER_S as f64) as usize;
+        while sent < due {
+            node.conn.write_some(millions * MILLION, MILLION)?;
+            sent += BATCH;
+        }
+        wait(node)?;
+    }
+    let (took_s, longest) = (
+        start.elapsed().as_secs_f64(),
+        node.info("eventloop_duration_max_cpu_usec")?,
+    );
+    println!("  {millions:>3} M keys, full sync with writes: {longest} ({took_s:.2} s)");
     Ok(())
 }
 
@@ -174,7 +226,7 @@ fn price(plan: &Plan) -> io::Result<()> {
 fn evict(plan: &Plan) -> io::Result<()> {
     println!("evict: evictions for each key added");
     for (name, program) in plan.programs() {
-        let mut node = plan.start(program, &["--maxmemory-policy", "allkeys-random"])?;
+        let mut node = plan.start(program, &["--maxmemory-policy", "allkeys-lru"])?;
         node.populate(5 * MILLION)?;
         let used = node.info("used_memory")?;
         node.conn
@@ -197,7 +249,7 @@ fn evict(plan: &Plan) -> io::Result<()> {
                 (0..10).try_for_each(|_| add(node))
             };
             match saves {
-                true => drop(save(&mut node, &mut step)?),
+                true => drop(save(&mut node, BGSAVE, &mut step)?),
                 false => (0..500).try_for_each(|_| step(&mut node))?,
             }
             let evicted = node.info("evicted_keys")? - before;
@@ -212,29 +264,51 @@ fn evict(plan: &Plan) -> io::Result<()> {
 }
 
 fn limited(plan: &Plan) -> io::Result<()> {
-    const KEYS: usize = 5 * MILLION;
-    println!("limited: a save under writes in a box with a quarter more memory than the data");
+    const BOX: u64 = 512 << 20;
+    const DATA: u64 = 400 << 20;
+    println!("limited: under writes, in a box of 512 MB with 400 MB of data");
     for (name, program) in plan.programs() {
         let mut node = plan.start(program, &[])?;
         // Into the box before there is anything, so that all of it counts.
         let boxed = node.confine();
-        node.populate(KEYS)?;
-        let rss = node.rss()?;
-        if let Err(why) = boxed.and_then(|()| node.narrow(rss / 4 * 5)) {
+        let mut keys = 0;
+        while node.rss()? < DATA {
+            keys += MILLION / 10;
+            node.populate(keys)?;
+        }
+        if let Err(why) = boxed.and_then(|()| node.narrow(BOX)) {
             println!("  {name}: there is no box for it here: {why}");
             continue;
         }
-        let mut conn = node.connect()?;
-        let end = save(&mut node, |_| {
-            (0..50).try_for_each(|_| conn.set_some(KEYS).map(drop))
-        });
-        std::thread::sleep(Duration::from_millis(300));
-        match (node.lives(), end) {
-            (true, Ok(s)) if node.saved()? => println!("  {name}: saved in {s:.2} s"),
-            (true, _) => println!("  {name}: lives, but the save failed"),
-            (false, _) => println!("  {name}: killed"),
+        for command in [BGSAVE, BGREWRITEAOF, "RELOAD"] {
+            let end = match command {
+                "RELOAD" => node
+                    .conn
+                    .call(&["DEBUG", "RELOAD"])
+                    .map(|reply| match &reply[..] {
+                        "+OK" => {}
+                        error => println!("  {name}: {error}"),
+                    }),
+                command => node.connect().and_then(|mut conn| {
+                    let some =
+                        |_: &mut Node| (0..50).try_for_each(|_| conn.set_some(keys).map(drop));
+                    save(&mut node, command, some).map(drop)
+                }),
+            };
+            std::thread::sleep(Duration::from_millis(300));
+            match (node.lives(), end) {
+                (true, Ok(())) if node.saved()? => {
+                    println!("  {name}, {keys} keys, {command}: done")
+                }
+                (true, _) => println!("  {name}, {keys} keys, {command}: lives, but it failed"),
+                (false, _) => {
+                    println!("  {name}, {keys} keys, {command}: killed");
+                    break;
+                }
+            }
         }
     }
+    const KEYS: usize = 5 * MILLION;
     let mut node = plan.start(&plan.ours, &["--snapshot-memory-limit", "20mb"])?;
     node.populate(KEYS)?;
     // A thousand seconds, unless somebody gives it up.
@@ -242,7 +316,7 @@ fn limited(plan: &Plan) -> io::Result<()> {
         .call(&["CONFIG", "SET", "rdb-key-save-delay", "200"])?;
     let start = Instant::now();
     let mut peak = 0;
-    save(&mut node, |node| {
+    save(&mut node, BGSAVE, |node| {
         (0..20).try_for_each(|_| node.conn.set_some(KEYS).map(drop))?;
         peak = peak.max(node.info("current_cow_size")?);
         Ok(())
@@ -257,49 +331,54 @@ fn limited(plan: &Plan) -> io::Result<()> {
     Ok(())
 }
 
-/// GETs of some connections while others write durably.
+/// GETs of 25 connections while 25 others write.
 fn readers(plan: &Plan) -> io::Result<()> {
     const KEYS: usize = 100_000;
     const LASTS: Duration = Duration::from_secs(5);
-    println!("readers: GETs beside SETs with appendfsync always, µs");
+    const CLIENTS: usize = 50;
+    println!("readers: {CLIENTS} connections, half of them SETs, µs");
     for (name, program) in plan.programs() {
-        let mut node = plan.start(program, &["--appendonly", "yes", "--appendfsync", "always"])?;
-        node.populate(KEYS)?;
-        let loops = (0..8).map(|i| {
-            let mut conn = node.connect()?;
-            let reads = i < 4;
-            Ok(std::thread::spawn(
-                move || -> io::Result<(bool, Vec<u64>)> {
-                    let (end, mut waits) = (Instant::now() + LASTS, Vec::new());
-                    while Instant::now() < end {
-                        let key = format!("key:{}", conn.below(KEYS));
-                        let start = Instant::now();
-                        match reads {
-                            true => conn.call(&["GET", &key])?,
-                            false => conn.call(&["SET", &key, "sixteen bytes ok"])?,
-                        };
-                        waits.push(start.elapsed().as_micros() as u64);
-                    }
-                    Ok((reads, waits))
-                },
-            ))
-        });
-        let loops: Vec<_> = loops.collect::<io::Result<_>>()?;
-        let mut all = [Vec::new(), Vec::new()];
-        for handle in loops {
-            let (reads, waits) = handle.join().expect("a loop ends")?;
-            all[usize::from(!reads)].extend(waits);
-        }
-        for (what, mut waits) in ["GET", "SET"].into_iter().zip(all) {
-            waits.sort_unstable();
-            let at = |share: f64| waits[((waits.len() - 1) as f64 * share) as usize];
-            println!(
-                "  {name} {what}: {:>8.0} a second, half within {}, 99 % within {}, all within {}",
-                waits.len() as f64 / LASTS.as_secs_f64(),
-                at(0.5),
-                at(0.99),
-                at(1.0)
-            );
+        for always in [false, true] {
+            let log = ["--appendonly", "yes", "--appendfsync", "always"];
+            let mut node = plan.start(program, if always { &log } else { &[] })?;
+            node.populate(KEYS)?;
+            let loops = (0..CLIENTS).map(|i| {
+                let mut conn = node.connect()?;
+                let reads = i < CLIENTS / 2;
+                Ok(std::thread::spawn(
+                    move || -> io::Result<(bool, Vec<u64>)> {
+                        let (end, mut waits) = (Instant::now() + LASTS, Vec::new());
+                        while Instant::now() < end {
+                            let key = format!("key:{}", conn.below(KEYS));
+                            let start = Instant::now();
+                            match reads {
+                                true => conn.call(&["GET", &key])?,
+                                false => conn.call(&["SET", &key, "sixteen bytes ok"])?,
+                            };
+                            waits.push(start.elapsed().as_micros() as u64);
+                        }
+                        Ok((reads, waits))
+                    },
+                ))
+            });
+            let loops: Vec<_> = loops.collect::<io::Result<_>>()?;
+            let mut all = [Vec::new(), Vec::new()];
+            for handle in loops {
+                let (reads, waits) = handle.join().expect("a loop ends")?;
+                all[usize::from(!reads)].extend(waits);
+            }
+            for (what, mut waits) in ["GET", "SET"].into_iter().zip(all) {
+                waits.sort_unstable();
+                let at = |share: f64| waits[((waits.len() - 1) as f64 * share) as usize];
+                println!(
+                    "  {name} {} {what}: {:>8.0} a second, half within {}, 99 % within {}, all within {}",
+                    if always { "always" } else { "no log" },
+                    waits.len() as f64 / LASTS.as_secs_f64(),
+                    at(0.5),
+                    at(0.99),
+                    at(1.0)
+                );
+            }
         }
     }
     Ok(())

@@ -17,9 +17,11 @@ const TICK_S: f64 = 0.01;
 
 /// A server under measurement.
 pub struct Node {
+    /// How it is started.
+    command: Command,
     child: Child,
     pub conn: Conn,
-    port: u16,
+    pub port: u16,
     /// Removed with it.
     _dir: TempDir,
     /// Likewise.
@@ -31,27 +33,31 @@ impl Node {
     pub fn start(program: &str, dir: &Path, options: &[&str]) -> io::Result<Node> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let dir = tempfile::tempdir_in(dir)?;
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .args(["--port", &port.to_string(), "--save", ""])
             .args(["--enable-debug-command", "yes", "--dir"])
             .arg(dir.path())
             .args(options)
             .stdin(Stdio::null())
-            .stdout(File::create(dir.path().join("log"))?)
-            .spawn()?;
-        let conn = loop {
-            match TcpStream::connect(("127.0.0.1", port)) {
-                Ok(stream) => break Conn::new(stream)?,
-                Err(_) => std::thread::sleep(Duration::from_millis(20)),
-            }
-        };
+            .stdout(File::create(dir.path().join("log"))?);
         Ok(Node {
-            child,
-            conn,
+            child: command.spawn()?,
+            command,
+            conn: connect(port)?,
             port,
             _dir: dir,
             group: None,
         })
+    }
+
+    /// Kills it and starts it again.
+    pub fn restart(&mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        self.child = self.command.spawn()?;
+        self.conn = connect(self.port)?;
+        Ok(())
     }
 
     /// One more connection.
@@ -68,6 +74,19 @@ impl Node {
         Ok(())
     }
 
+    /// A hash `hash` and a sorted set `zset` of so many elements.
+    pub fn populate_big(&mut self, elements: usize) -> io::Result<()> {
+        for from in (0..elements).step_by(BATCH) {
+            for i in from..from + BATCH {
+                let (field, score) = (format!("field:{i}"), (i * 7919 % elements).to_string());
+                self.conn.queue(&["HSET", "hash", &field, VALUE]);
+                self.conn.queue(&["ZADD", "zset", &score, &field]);
+            }
+            self.conn.exchange(2 * BATCH)?;
+        }
+        Ok(())
+    }
+
     /// A field of INFO as a number; 0 if there is none.
     pub fn info(&mut self, field: &str) -> io::Result<u64> {
         let text = self.conn.call(&["INFO", "everything"])?;
@@ -75,15 +94,16 @@ impl Node {
         Ok(text.lines().find_map(line).unwrap_or(0))
     }
 
-    /// True while a save is under way.
+    /// True while a save or a rewrite of the log is under way.
     pub fn is_saving(&mut self) -> io::Result<bool> {
-        Ok(self.info("rdb_bgsave_in_progress")? == 1)
+        Ok(self.info("rdb_bgsave_in_progress")? == 1 || self.info("aof_rewrite_in_progress")? == 1)
     }
 
-    /// Whether the last save succeeded.
+    /// Whether the last save and the last rewrite succeeded.
     pub fn saved(&mut self) -> io::Result<bool> {
         let text = self.conn.call(&["INFO", "persistence"])?;
-        Ok(text.contains("rdb_last_bgsave_status:ok"))
+        let done = ["rdb_last_bgsave_status:ok", "aof_last_bgrewrite_status:ok"];
+        Ok(done.iter().all(|line| text.contains(line)))
     }
 
     /// CPU seconds of all its threads, and of the children that have ended.
@@ -158,6 +178,15 @@ impl Drop for Node {
         let _ = self.child.wait();
         if let Some(group) = &self.group {
             let _ = fs::remove_dir(group);
+        }
+    }
+}
+
+fn connect(port: u16) -> io::Result<Conn> {
+    loop {
+        match TcpStream::connect(("127.0.0.1", port)) {
+            Ok(stream) => return Conn::new(stream),
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
         }
     }
 }
@@ -252,6 +281,20 @@ impl Conn {
         for _ in 0..BATCH {
             let key = format!("key:{}", self.below(keys));
             self.queue(&["SET", &key, VALUE]);
+        }
+        self.exchange(BATCH)
+    }
+
+    /// A batch of writes, of keys drawn from the first `keys` and of elements of the two big ones.
+    pub fn write_some(&mut self, keys: usize, elements: usize) -> io::Result<usize> {
+        for i in 0..BATCH {
+            let (n, element) = (self.below(keys), self.below(elements));
+            let (key, field) = (format!("key:{n}"), format!("field:{element}"));
+            match i % 3 {
+                0 => self.queue(&["SET", &key, VALUE]),
+                1 => self.queue(&["HSET", "hash", &field, VALUE]),
+                _ => self.queue(&["ZADD", "zset", &n.to_string(), &field]),
+            }
         }
         self.exchange(BATCH)
     }
