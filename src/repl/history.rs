@@ -27,6 +27,22 @@ pub enum Refusal {
     NotHeld,
 }
 
+/// What happened to a history, for a test that follows it.
+#[cfg(test)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// These bytes were appended to the stream of this ID, the first of them having this offset.
+    Appended {
+        id: String,
+        first: i64,
+        bytes: Vec<u8>,
+    },
+    /// All data is now that of this stream, up to this offset.
+    Adopted { id: String, offset: i64 },
+    /// It goes on by itself.
+    Parted,
+}
+
 /// See the head of the file.
 pub struct History {
     id: String,
@@ -38,6 +54,9 @@ pub struct History {
     backlog: Option<Backlog>,
     /// `repl-backlog-size`
     backlog_size: usize,
+    /// Noted if a test wants it.
+    #[cfg(test)]
+    pub steps: Option<Vec<Step>>,
 }
 
 impl History {
@@ -50,6 +69,16 @@ impl History {
             offset: 0,
             backlog: None,
             backlog_size,
+            #[cfg(test)]
+            steps: None,
+        }
+    }
+
+    #[cfg(test)]
+    fn note(&mut self, step: impl FnOnce(&History) -> Step) {
+        if self.steps.is_some() {
+            let step = step(self);
+            self.steps.get_or_insert_default().push(step);
         }
     }
 
@@ -105,11 +134,17 @@ impl History {
 
     /// Appends to the stream, if it is kept. True if readers that are behind should be looked at.
     pub fn append(&mut self, bytes: &[u8]) -> bool {
-        let Some(backlog) = &mut self.backlog else {
+        if self.backlog.is_none() {
             return false;
-        };
+        }
+        #[cfg(test)]
+        self.note(|history| Step::Appended {
+            id: history.id.clone(),
+            first: history.offset + 1,
+            bytes: bytes.into(),
+        });
         self.offset += bytes.len() as i64;
-        backlog.append(bytes)
+        self.backlog.as_mut().is_some_and(|b| b.append(bytes))
     }
 
     /// Something changed that nobody keeps. It is counted all the same: by the offset one tells what is on disk.
@@ -138,6 +173,8 @@ impl History {
             self.second_offset,
             self.id
         );
+        #[cfg(test)]
+        self.note(|_| Step::Parted);
     }
 
     /// We have all data of this stream up to this offset, and nothing of before (a full sync, the start).
@@ -149,6 +186,11 @@ impl History {
             self.backlog = None;
             self.keep_backlog();
         }
+        #[cfg(test)]
+        self.note(|history| Step::Adopted {
+            id: history.id.clone(),
+            offset,
+        });
     }
 
     /// The stream that we follow has a new ID, the one so far becomes the second (a partial sync with a promoted master).

@@ -136,21 +136,24 @@ impl Server {
         self.repl.master.replica(token).is_some_and(|r| r.flows())
     }
 
-    /// Takes out what a replica is to be given of the stream, for whoever has no socket.
-    pub fn take_stream(&mut self, token: Token, into: &mut Vec<u8>) {
+    /// Takes out what a replica is to be given of the stream, up to so many bytes, for whoever has no socket.
+    pub fn take_stream(&mut self, token: Token, into: &mut Vec<u8>, most: usize) {
         if !self.may_flow(token) {
             return;
         }
         let Some(backlog) = self.repl.history.backlog_mut() else {
             return;
         };
-        while backlog.has_for(token) {
-            let mut slices = [IoSlice::new(&[]); 16];
-            let n = backlog.io_slices(token, &mut slices);
-            let before = into.len();
-            slices[..n].iter().for_each(|s| into.extend_from_slice(s));
-            let taken = into.len() - before;
+        let mut left = most;
+        while left > 0 && backlog.has_for(token) {
+            let mut slices = [IoSlice::new(&[]); 1];
+            if backlog.io_slices(token, &mut slices) == 0 {
+                return;
+            }
+            let taken = slices[0].len().min(left);
+            into.extend_from_slice(&slices[0][..taken]);
             backlog.advance(token, taken);
+            left -= taken;
         }
     }
 
