@@ -37,8 +37,6 @@ pub enum Bug {
     OldBacklogKept,
     /// With `appendfsync always` a batch counts as durable when it is handed over.
     BatchDurableTooEarly,
-    /// A backlog that begins does not change the ID of a stream of which a part was not kept.
-    IdKeptByNewBacklog,
 }
 
 #[cfg(test)]

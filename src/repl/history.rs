@@ -8,6 +8,7 @@
 //! that followed that master may still go on with it from where both are one: that is what the second ID is for. Without a backlog
 //! nobody counts what happens, so that a stream whose backlog was dropped must not be known by its ID any more.
 
+use crate::base::planted::{self, Bug};
 use crate::base::rng::Rng;
 use crate::repl::backlog::Backlog;
 
@@ -165,7 +166,10 @@ impl History {
 
     /// We go on by ourselves (a promotion): a new ID, the one so far becomes the second.
     pub fn part(&mut self, rng: &mut Rng) {
-        self.id2 = std::mem::replace(&mut self.id, rng.hex(ID_LEN));
+        self.id2 = self.id.clone();
+        if !planted::on(Bug::IdKeptOnPromotion) {
+            self.id = rng.hex(ID_LEN);
+        }
         self.second_offset = self.offset + 1;
         log::info!(
             "Setting secondary replication ID to {}, valid up to offset: {}. New replication ID is {}",
@@ -182,7 +186,7 @@ impl History {
         self.id = id.to_string();
         self.offset = offset;
         self.forget_second();
-        if self.backlog.is_some() {
+        if self.backlog.is_some() && !planted::on(Bug::OldBacklogKept) {
             self.backlog = None;
             self.keep_backlog();
         }
@@ -213,10 +217,12 @@ impl History {
     pub fn can_continue(&self, id: &[u8], from: i64) -> Result<(), Refusal> {
         let first = id.eq_ignore_ascii_case(self.id.as_bytes());
         let second = id.eq_ignore_ascii_case(self.id2.as_bytes());
-        if !first && !second {
+        let compared = !planted::on(Bug::ReplIdNotCompared);
+        if !first && !second && compared {
             return Err(Refusal::OtherStream);
         }
-        if !first && from > self.second_offset {
+        let compared = compared && !planted::on(Bug::ForkNotCompared);
+        if !first && from > self.second_offset && compared {
             return Err(Refusal::BeyondFork);
         }
         match &self.backlog {

@@ -19,6 +19,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::base::planted::{self, Bug};
 use crate::base::rng::Rng;
 use crate::cmd::session::Token;
 use crate::config::Config;
@@ -201,6 +202,8 @@ pub enum UnderWay {
     Nothing,
     File,
     Stream,
+    /// One that is of no use to a replica: the log is rewritten.
+    Rewrite,
 }
 
 /// What holds back the second's work.
@@ -281,7 +284,11 @@ impl Master {
     /// How many have run the stream up to this offset.
     pub fn count_acked(&self, offset: i64) -> usize {
         let reached = |r: &&Replica| r.is_online() && r.acked >= offset;
-        self.replicas.iter().filter(reached).count()
+        let acked = self.replicas.iter().filter(reached).count();
+        match planted::on(Bug::AckCountedTwice) {
+            true => (2 * acked).min(self.replicas.len()),
+            false => acked,
+        }
     }
 
     /// How many have it on disk up to this offset.
@@ -440,6 +447,17 @@ impl Master {
                     return Vec::new();
                 }
                 vec![begin(&said, said.eof, config)]
+            }
+            UnderWay::Rewrite => {
+                let config = moment.config;
+                let delayed = config.repl_diskless_sync && said.eof;
+                match delayed && config.repl_diskless_sync_delay > 0 {
+                    true => log::info!("Delay next BGSAVE for diskless SYNC"),
+                    false => log::info!(
+                        "No BGSAVE in progress, but another BG operation is active. BGSAVE for replication delayed"
+                    ),
+                }
+                Vec::new()
             }
         }
     }

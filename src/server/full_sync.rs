@@ -18,6 +18,7 @@ use bytes::Bytes;
 
 use crate::admin::info::REDIS_VERSION;
 use crate::base::errno;
+use crate::base::planted::{self, Bug};
 use crate::cmd::keys::access_clock;
 use crate::db::keyspace::Databases;
 use crate::db::snapshot::Snapshot;
@@ -95,9 +96,11 @@ impl Server {
     pub(super) fn begin_full_sync(&mut self, io: &mut dyn Io, plan: Plan) {
         if plan.streamed {
             self.begin_transfer(io, plan);
-        } else {
+        } else if self.save_in_background(io) {
             self.repl.file_for_sync |= self.config.rdb_del_sync_files;
-            self.save_in_background(io);
+        } else {
+            // There is no snapshot that could be promised: they go on waiting for one.
+            return;
         }
         self.full_sync_begun(io, plan);
         if let Some(transfer) = &mut self.repl.transfer {
@@ -229,6 +232,11 @@ impl Server {
     /// A replica has all of its snapshot.
     fn snapshot_sent(&mut self, token: Token) {
         let now_s = self.now.s();
+        if let Some(backlog) = self.repl.history.backlog_mut()
+            && planted::on(Bug::StreamLostDuringFullSync)
+        {
+            backlog.read_from(token, backlog.end());
+        }
         if self.repl.master.sent(token, now_s, &self.config) {
             self.doom(token);
         }

@@ -44,6 +44,7 @@ impl Server {
 
     fn under_way(&self) -> UnderWay {
         match self.persistence.saving.as_ref().map(|s| s.target) {
+            None if self.aof.rewriting.is_some() => UnderWay::Rewrite,
             None => UnderWay::Nothing,
             Some(Target::File) => UnderWay::File,
             Some(Target::Replicas) => UnderWay::Stream,

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::admin::info::REDIS_VERSION;
 use crate::base::errno;
+use crate::base::planted::{self, Bug};
 use crate::cmd::keys::access_clock;
 use crate::db::snapshot::Snapshot;
 use crate::exec::io::{Disk, Io, NewFile};
@@ -161,6 +162,7 @@ impl Task {
             &self.progress,
         );
         match done {
+            Ok(_) if planted::on(Bug::RenameBeforeSync) => Ok(()),
             Ok((mut out, _)) => out.file.sync().map_err(|e| wrong("fsync", &e)),
             Err(SaveError::Cancelled) => Err(Failure::Cancelled),
             Err(SaveError::Io(e)) => Err(wrong("rdbSaveRio", &e)),

@@ -129,7 +129,8 @@ impl Checks {
     fn appended(&mut self, at: usize, id: &str, first: i64, bytes: &[u8]) -> Result<(), String> {
         let boot = self.nodes[at].boot;
         if !self.streams.contains_key(id) {
-            self.streams.insert(id.into(), Stream::new((at, boot), first));
+            self.streams
+                .insert(id.into(), Stream::new((at, boot), first));
         }
         let (mut offset, mut rest) = (first, bytes);
         while !rest.is_empty() {
@@ -187,7 +188,8 @@ impl Checks {
             return &bytes[..bytes.len().min(most)];
         }
         let skip = usize::try_from(offset - stream.first).ok();
-        skip.and_then(|skip| stream.bytes.get(skip..)).unwrap_or(&[])
+        skip.and_then(|skip| stream.bytes.get(skip..))
+            .unwrap_or(&[])
     }
 
     /// Is a place of one stream in the past of another's?
@@ -247,7 +249,11 @@ impl Stream {
         let to = usize::try_from(offset + 1 - self.first).ok()?;
         runner.run(self.bytes.get(from..to)?);
         runner.offset = offset;
-        if self.marks.last().is_some_and(|m| m.offset + MARK_BYTES <= offset) {
+        if self
+            .marks
+            .last()
+            .is_some_and(|m| m.offset + MARK_BYTES <= offset)
+        {
             self.marks.push(runner.mark());
         }
         Some(&mut runner.server)
@@ -281,7 +287,12 @@ impl Runner {
     }
 
     fn mark(&self) -> Mark {
-        let session = self.server.server.conns.get(self.client).map(|c| &c.session);
+        let session = self
+            .server
+            .server
+            .conns
+            .get(self.client)
+            .map(|c| &c.session);
         Mark {
             offset: self.offset,
             db: session.map_or(0, |s| s.db as i32),
@@ -323,7 +334,9 @@ fn has_number(dbs: &Databases, client: usize, number: u64) -> bool {
     let mut found = false;
     list.walk(0, ListEnd::Tail, |item| {
         let is_it = match item {
-            Item::Elem(elem) => elem.text(&mut itoa::Buffer::new()) == number.to_string().as_bytes(),
+            Item::Elem(elem) => {
+                elem.text(&mut itoa::Buffer::new()) == number.to_string().as_bytes()
+            }
             Item::Whole(text) => text == number.to_string().as_bytes(),
         };
         found |= is_it;
@@ -346,7 +359,11 @@ fn differences(a: &Databases, b: &Databases) -> String {
             let of = |dbs: &Databases| {
                 let entry = dbs.db(db).get(dbs.hash(key), key);
                 let expires = entry.and_then(|e| e.expiry_ms());
-                (entry.is_some(), digest::of_value(entry).to_string(), expires)
+                (
+                    entry.is_some(),
+                    digest::of_value(entry).to_string(),
+                    expires,
+                )
             };
             let (here, there) = (of(a), of(b));
             if here.0 != there.0 || here.1 != there.1 {
@@ -359,7 +376,11 @@ fn differences(a: &Databases, b: &Databases) -> String {
             }
         }
     }
-    let some: Vec<String> = keys.iter().take(6).map(|(k, v)| format!("{k}: {v}")).collect();
+    let some: Vec<String> = keys
+        .iter()
+        .take(6)
+        .map(|(k, v)| format!("{k}: {v}"))
+        .collect();
     format!("{} keys differ: {}", keys.len(), some.join("; "))
 }
 
@@ -479,7 +500,9 @@ impl World {
             return Some((place.id.clone(), place.offset));
         }
         let history = &server.repl.history;
-        history.backlog().map(|_| (history.id().into(), history.offset()))
+        history
+            .backlog()
+            .map(|_| (history.id().into(), history.offset()))
     }
 
     /// A node's data is what the stream makes that it says it is at.
@@ -528,7 +551,12 @@ impl World {
         let here = (at, known.boot, known.adoptions);
         let mut lost = None;
         let mut looks = 0;
-        for one in self.checks.confirmed.iter().filter(|c| c.with.contains(&here)) {
+        for one in self
+            .checks
+            .confirmed
+            .iter()
+            .filter(|c| c.with.contains(&here))
+        {
             looks += 1;
             let there = self.checks.contains(&id, fork, &one.id, one.offset)
                 && has_number(&server.server.dbs, one.client, one.number);
@@ -578,9 +606,16 @@ impl World {
         }
         let offset = server.server.conns.get(token).map_or(0, |c| c.written_to);
         // One whose old connection is still there counts twice, as it does with Redis.
-        let applied = |n: &usize| self.checks.nodes[*n].applied.get(&id).is_some_and(|a| *a >= offset);
+        let applied = |n: &usize| {
+            self.checks.nodes[*n]
+                .applied
+                .get(&id)
+                .is_some_and(|a| *a >= offset)
+        };
         let mut with: Vec<usize> = self.replicas_of(at).into_iter().filter(applied).collect();
-        self.note(&format!("client {client} hears WAIT {said} for {number} at n{at}"));
+        self.note(&format!(
+            "client {client} hears WAIT {said} for {number} at n{at}"
+        ));
         self.checks.looked("wait");
         if (with.len() as i64) < said {
             let why = format!(
@@ -630,8 +665,10 @@ impl World {
         }
         if replicas > 0 {
             let counted = self.replicas_of(at);
-            let with: Vec<usize> =
-                counted.into_iter().filter(|n| self.survives(*n, client, number)).collect();
+            let with: Vec<usize> = counted
+                .into_iter()
+                .filter(|n| self.survives(*n, client, number))
+                .collect();
             if (with.len() as i64) < replicas {
                 let why = format!(
                     "n{at} says that {replicas} replicas have {number} of client {client} on disk, and {with:?} do"

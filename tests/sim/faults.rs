@@ -71,7 +71,8 @@ impl Plan {
             if at == master {
                 continue;
             }
-            let keeps = rng.below(3) == 0 && self.is_below(at, master) && self.parents[at].is_some();
+            let keeps =
+                rng.below(3) == 0 && self.is_below(at, master) && self.parents[at].is_some();
             if !keeps {
                 self.parents[at] = Some(master);
             }
@@ -155,7 +156,10 @@ impl World {
     fn is_reachable(&self, at: usize) -> bool {
         let outside = self.outside();
         let open = !self.blocked[outside][at] && !self.blocked[at][outside];
-        open && self.nodes[at].server.as_ref().is_some_and(|s| !s.server.loading)
+        open && self.nodes[at]
+            .server
+            .as_ref()
+            .is_some_and(|s| !s.server.loading)
     }
 
     /// He looks whether all is as planned.
@@ -190,7 +194,10 @@ impl World {
     /// Whoever is a master now is the one that is wanted.
     fn failover_is_over(&mut self, since_ns: u64) -> bool {
         let old = self.plan.master;
-        let under_way = self.nodes[old].server.as_ref().is_some_and(|s| s.server.repl.failover.is_some());
+        let under_way = self.nodes[old]
+            .server
+            .as_ref()
+            .is_some_and(|s| s.server.repl.failover.is_some());
         if under_way && self.now_ns - since_ns < 6 * SECOND {
             return false;
         }
@@ -201,8 +208,12 @@ impl World {
             let server = node.server.as_ref();
             server.is_some_and(|s| s.server.config.replicaof.is_none())
         };
-        let masters: Vec<usize> =
-            self.nodes.iter().filter(|n| is_master(n)).map(|n| n.at).collect();
+        let masters: Vec<usize> = self
+            .nodes
+            .iter()
+            .filter(|n| is_master(n))
+            .map(|n| n.at)
+            .collect();
         let new = masters.iter().copied().find(|m| *m != old).unwrap_or(old);
         let World { plan, rng, .. } = self;
         plan.set_master(new, rng);
@@ -243,7 +254,11 @@ impl World {
                     && !server.server.loading
                 {
                     self.nodes[at].told_to_end = true;
-                    let save = if self.rng.below(2) == 0 { "SAVE" } else { "NOSAVE" };
+                    let save = if self.rng.below(2) == 0 {
+                        "SAVE"
+                    } else {
+                        "NOSAVE"
+                    };
                     self.tell(at, &["SHUTDOWN", save, "FORCE"]);
                 }
             }
@@ -292,8 +307,16 @@ impl World {
     fn part(&mut self, at: usize) {
         let how = self.rng.below(4);
         let also_outside = self.rng.below(2) == 0;
-        let words = ["hears and says nothing", "hears and says nothing", "says nothing", "hears nothing"];
-        self.note(&format!("n{at} {} (clients too: {also_outside})", words[how as usize]));
+        let words = [
+            "hears and says nothing",
+            "hears and says nothing",
+            "says nothing",
+            "hears nothing",
+        ];
+        self.note(&format!(
+            "n{at} {} (clients too: {also_outside})",
+            words[how as usize]
+        ));
         let sites = self.nodes.len() + usize::from(also_outside);
         for other in (0..sites).filter(|s| *s != at) {
             self.blocked[at][other] |= how != 3;
@@ -341,7 +364,10 @@ impl World {
         if candidates.is_empty() {
             return;
         }
-        let best = candidates.iter().copied().max_by_key(|n| self.digest_of(*n).map(|d| d.1));
+        let best = candidates
+            .iter()
+            .copied()
+            .max_by_key(|n| self.digest_of(*n).map(|d| d.1));
         let new = match (self.rng.below(2), best) {
             (0, Some(best)) => best,
             _ => candidates[self.rng.index(candidates.len())],

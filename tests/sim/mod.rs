@@ -90,7 +90,12 @@ fn play(world: &mut World) {
 }
 
 /// Runs seeds from `from` on, on all processors, and gives what came of them; it ends early once `enough` says so.
-fn run_many(from: u64, count: u64, bug: Option<Bug>, enough: impl Fn(&Run) -> bool + Sync) -> Vec<Run> {
+fn run_many(
+    from: u64,
+    count: u64,
+    bug: Option<Bug>,
+    enough: impl Fn(&Run) -> bool + Sync,
+) -> Vec<Run> {
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
     let next = AtomicU64::new(0);
     let runs = Mutex::new(Vec::new());

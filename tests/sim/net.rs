@@ -106,7 +106,8 @@ impl Conn {
 
     /// The end where a node is.
     fn end_of(&self, at: usize, token: Token) -> Option<usize> {
-        let is_it = |end: &End| matches!(end, End::Node { at: a, token: t, .. } if *a == at && *t == token);
+        let is_it =
+            |end: &End| matches!(end, End::Node { at: a, token: t, .. } if *a == at && *t == token);
         self.ends.iter().position(is_it)
     }
 }
@@ -337,13 +338,16 @@ impl World {
         let (from_site, to_site) = (conn.sites[1 - to], conn.sites[to]);
         let end = conn.ends[to];
         let now_ns = self.now_ns;
-        let due = conn.way(way).flying.front().is_some_and(|s| s.at_ns <= now_ns);
+        let due = conn
+            .way(way)
+            .flying
+            .front()
+            .is_some_and(|s| s.at_ns <= now_ns);
         if !due {
             return;
         }
-        let down = matches!(end, End::Gone)
-            && to_site < self.nodes.len()
-            && !self.nodes[to_site].powered;
+        let down =
+            matches!(end, End::Gone) && to_site < self.nodes.len() && !self.nodes[to_site].powered;
         if self.blocked[from_site][to_site] || down {
             // It is sent again and again.
             let delay = 100 * MS + self.rng.below(200 * MS);
@@ -353,7 +357,12 @@ impl World {
             return;
         };
         // What a partition has held up comes all at once.
-        if conn.way(way).flying.front().is_some_and(|s| s.at_ns <= now_ns) {
+        if conn
+            .way(way)
+            .flying
+            .front()
+            .is_some_and(|s| s.at_ns <= now_ns)
+        {
             self.after(0, Event::Arrive(id, way));
         }
         match end {
@@ -404,7 +413,10 @@ impl World {
 
     fn forget_if_over(&mut self, id: ConnId) {
         if let Some(conn) = self.conns.get(&id)
-            && conn.ends.iter().all(|end| matches!(end, End::Gone | End::Nobody))
+            && conn
+                .ends
+                .iter()
+                .all(|end| matches!(end, End::Gone | End::Nobody))
         {
             self.conns.remove(&id);
         }
@@ -450,7 +462,11 @@ impl World {
             return;
         };
         if !power {
-            let last = if self.rng.below(2) == 0 { Last::End } else { Last::Reset };
+            let last = if self.rng.below(2) == 0 {
+                Last::End
+            } else {
+                Last::Reset
+            };
             self.send(id, Conn::from(end), Vec::new(), Some(last));
         }
         self.leave(id, end);

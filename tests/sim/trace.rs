@@ -77,7 +77,10 @@ impl Trace {
 
     /// Notes what a server has logged.
     pub fn take_log(&mut self, now_ns: u64, who: &str) {
-        for line in LOGGED.with_borrow_mut(|logged| logged.replace(Vec::new())).unwrap_or_default() {
+        for line in LOGGED
+            .with_borrow_mut(|logged| logged.replace(Vec::new()))
+            .unwrap_or_default()
+        {
             self.note(now_ns, &format!("{who} # {line}"));
         }
     }

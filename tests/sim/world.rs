@@ -404,7 +404,9 @@ impl World {
             server.run_lane(lane);
             if !disk.heal() {
                 self.trace.drop_log();
-                self.note(&format!("n{at} loses power in the middle of a job: {lane:?}"));
+                self.note(&format!(
+                    "n{at} loses power in the middle of a job: {lane:?}"
+                ));
                 return self.crash(at, true);
             }
         } else {

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::errno;
+use crate::base::planted::{self, Bug};
 use crate::base::time::Clock;
 use crate::config::AppendFsync;
 use crate::exec::aof::{State, Trouble};
@@ -248,6 +249,9 @@ impl Server {
             clock: io.clock(),
         };
         self.note_appended(job.bytes.len());
+        if planted::on(Bug::BatchDurableTooEarly) {
+            self.note_synced_to(self.repl.history.offset());
+        }
         if sync {
             self.aof.synced = self.aof.written;
             self.aof.synced_s = self.now.s();

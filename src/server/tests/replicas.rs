@@ -160,6 +160,35 @@ fn a_snapshot_that_fails_makes_its_replicas_ask_again() {
     assert!(w.server.repl.master.replicas().is_empty());
 }
 
+/// A snapshot was promised that nobody took, and the file of a later save was sent in its place.
+#[test]
+fn who_asks_during_a_rewrite_of_the_log_waits_for_its_end() {
+    let mut w = master(Config {
+        appendonly: true,
+        repl_diskless_sync: false,
+        ..Config::default()
+    });
+    w.load().unwrap();
+    w.turn();
+    let client = w.connect();
+    w.call(client, &["SET", "a", "1"]);
+    w.hold_jobs();
+    assert!(w.call(client, &["BGREWRITEAOF"]).starts_with('+'));
+    let replica = greet(&mut w);
+    w.send(replica, b"PSYNC ? -1\r\n");
+    assert_eq!(text(&w.receive(replica)), "", "nothing is promised yet");
+    w.call(client, &["SET", "b", "1"]);
+    w.let_jobs_run();
+    w.advance(ms(1100));
+    let all = w.receive(replica);
+    let offset = w.server.repl.history.offset();
+    let promise = format!("+FULLRESYNC {} {offset}\r\n", w.server.repl.history.id());
+    let at = all.iter().position(|&b| b == b'+').unwrap();
+    assert!(text(&all[at..]).starts_with(&promise), "{}", text(&all));
+    let data = all.windows(5).position(|w| w == b"REDIS").unwrap();
+    assert_eq!(keys(&all[data..]), ["a", "b"]);
+}
+
 #[test]
 fn clients_wait_for_replicas() {
     let mut w = master(Config::default());
