@@ -535,15 +535,14 @@ impl Master {
         tokens
     }
 
-    /// There will be no snapshot: those who were promised it have to ask again.
-    pub fn failed(&mut self, streamed: bool) -> Vec<Action> {
+    /// There will be no snapshot: those who were promised it are to be closed, and have to ask again.
+    pub fn failed(&mut self, streamed: bool) -> Vec<Token> {
         let victims =
             self.at(|stage| matches!(stage, Stage::Snapshot { streamed: s, .. } if s == streamed));
-        let close = |token| {
+        for _ in &victims {
             log::warn!("SYNC failed. BGSAVE child returned an error");
-            Action::Close(token)
-        };
-        victims.into_iter().map(close).collect()
+        }
+        victims
     }
 
     /// A replica was sent all of its snapshot. True if it wanted no more, and is to be closed.
@@ -572,15 +571,13 @@ impl Master {
         false
     }
 
-    /// A replica takes what it is sent of a streamed snapshot, or does not.
-    pub fn is_stuck(&mut self, token: Token, stuck: bool, now_s: u64) {
+    /// Some of a streamed snapshot waits until a replica's socket takes it, which last took something at `moved_s`; `None`:
+    /// nothing waits.
+    pub fn is_stuck(&mut self, token: Token, moved_s: Option<u64>, now_s: u64) {
         if let Some(replica) = self.replica_mut(token)
             && let Stage::Snapshot { stuck_since_s, .. } = &mut replica.stage
         {
-            *stuck_since_s = match (stuck, *stuck_since_s) {
-                (true, since) => since.or(Some(now_s)),
-                (false, _) => None,
-            };
+            *stuck_since_s = moved_s.map(|moved_s| stuck_since_s.unwrap_or(now_s).max(moved_s));
         }
     }
 

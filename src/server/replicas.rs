@@ -167,9 +167,9 @@ impl Server {
         self.serve_acks();
     }
 
-    /// Asks all replicas how far they are.
+    /// Asks all replicas how far they are. A replica's stream is its master's, to which nothing may be added.
     pub(super) fn send_getack(&mut self) {
-        if !self.repl.master.replicas().is_empty() {
+        if self.config.replicaof.is_none() && !self.repl.master.replicas().is_empty() {
             self.append_to_stream(GETACK);
         }
     }

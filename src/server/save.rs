@@ -346,7 +346,7 @@ impl Server {
                     (result, _) => result,
                 };
                 match self.persistence.saving.as_ref().map(|s| s.target) {
-                    Some(Target::Replicas) => self.transfer_made(io, result),
+                    Some(Target::Replicas) => self.transfer_made(result),
                     _ => self.save_done(io, result),
                 }
             }
@@ -391,15 +391,20 @@ impl Server {
                 p.error = Some(why);
             }
         }
-        self.file_failed(io);
+        self.file_failed();
     }
 
     /// Gives up the save that is under way, if one is.
     pub fn cancel_save(&mut self) {
-        if let Some(saving) = &self.persistence.saving {
-            saving.cancel();
-            // Its job may be waiting for room in the pipe.
-            self.repl.transfer = None;
+        let Some(saving) = &self.persistence.saving else {
+            return;
+        };
+        saving.cancel();
+        // The job of a straight transfer may be waiting for room in the pipe, which it finds gone; or it is over already,
+        // and then nobody else will say that this is the end.
+        match &self.repl.transfer {
+            Some(transfer) if transfer.complete => self.transfer_over(false),
+            _ => self.repl.transfer = None,
         }
     }
 

@@ -277,6 +277,9 @@ impl Outside for World {
                 *room -= bytes.len();
             }
             conn.net_output += bytes.len() as u64;
+            if !bytes.is_empty() && !conn.session.marks.has(Marks::MASTER) {
+                conn.active_s = server.now.s();
+            }
             server.stats.net_output += bytes.len() as u64;
             self.sockets.entry(token).or_default().extend(bytes);
             if conn.session.marks.has(Marks::CLOSE_AFTER_REPLY) && conn.reply.is_empty() {

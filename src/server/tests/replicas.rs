@@ -189,6 +189,33 @@ fn who_asks_during_a_rewrite_of_the_log_waits_for_its_end() {
     assert_eq!(keys(&all[data..]), ["a", "b"]);
 }
 
+/// The end of a snapshot, too little to hold up the rest, lay there for ever: nobody got another one.
+#[test]
+fn who_does_not_take_the_end_of_a_snapshot_does_not_hold_up_the_next() {
+    let mut w = master(Config {
+        repl_timeout: 10,
+        ..Config::default()
+    });
+    let client = w.connect();
+    w.call(client, &["SET", "a", "1"]);
+    let gone = greet(&mut w);
+    w.give_room(gone, 80);
+    w.send(gone, b"PSYNC ? -1\r\n");
+    let next = greet(&mut w);
+    w.send(next, b"PSYNC ? -1\r\n");
+    // It takes a little now and then.
+    for _ in 0..2 {
+        w.advance(ms(8000));
+        assert!(w.is_open(gone));
+        w.give_room(gone, 2);
+        w.turn();
+    }
+    assert!(!text(&w.receive(next)).contains("FULLRESYNC"));
+    w.advance(ms(13_000));
+    assert!(!w.is_open(gone));
+    assert!(text(&w.receive(next)).contains("FULLRESYNC"));
+}
+
 #[test]
 fn clients_wait_for_replicas() {
     let mut w = master(Config::default());
