@@ -7,7 +7,7 @@
 /// What is to go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
-    /// A replica that goes on where it was is given the stream from one byte further on.
+    /// A replica that goes on where it was is given the last byte before that place once more.
     BacklogOffByOne,
     /// Whoever asks may go on, whatever stream it knows.
     ReplIdNotCompared,
@@ -35,8 +35,8 @@ pub enum Bug {
     OldPlaceKept,
     /// A replica that was given all data anew keeps the end of the old stream for those who follow it.
     OldBacklogKept,
-    /// With `appendfsync always` a batch counts as durable when it is handed over.
-    BatchDurableTooEarly,
+    /// What a sync of the log will make durable counts as durable when it begins.
+    SyncCountsTooEarly,
 }
 
 #[cfg(test)]

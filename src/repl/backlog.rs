@@ -164,8 +164,8 @@ impl Backlog {
     /// A reader begins at this offset, which is held. One that reads already moves there.
     pub fn read_from(&mut self, reader: Token, offset: i64) {
         debug_assert!(self.holds(offset), "{offset} is not in the backlog");
-        let wrong = i64::from(planted::on(Bug::BacklogOffByOne) && offset < self.end);
-        self.readers.insert(reader, offset + wrong);
+        let again = i64::from(planted::on(Bug::BacklogOffByOne) && offset > self.first());
+        self.readers.insert(reader, offset - again);
     }
 
     /// The reader is gone.

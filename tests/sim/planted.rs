@@ -21,8 +21,11 @@ const BUGS: &[(Bug, &[Check])] = &[
     (Bug::GetackNotCounted, &[Check::Bytes]),
     (Bug::StreamLostDuringFullSync, &[Check::Bytes]),
     (Bug::OldPlaceKept, &[Check::Bytes, Check::State]),
-    (Bug::OldBacklogKept, &[Check::Bytes, Check::State]),
-    (Bug::BatchDurableTooEarly, &[Check::WaitAof]),
+    (
+        Bug::OldBacklogKept,
+        &[Check::Bytes, Check::State, Check::Panic],
+    ),
+    (Bug::SyncCountsTooEarly, &[Check::WaitAof]),
 ];
 
 #[test]

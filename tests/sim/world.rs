@@ -418,7 +418,12 @@ impl World {
     /// The server has ended by itself.
     fn ended(&mut self, at: usize, code: i32) {
         if !self.nodes[at].told_to_end || code != 0 {
-            return self.fail(Check::Lives, format!("n{at} ends with status {code}"));
+            let starts = self.nodes[at]
+                .server
+                .as_ref()
+                .is_some_and(|s| s.server.loading);
+            let check = if starts { Check::Starts } else { Check::Lives };
+            return self.fail(check, format!("n{at} ends with status {code}"));
         }
         self.note(&format!("n{at} has shut down"));
         // Jobs of the log are waited for at the end.

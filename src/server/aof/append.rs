@@ -249,9 +249,6 @@ impl Server {
             clock: io.clock(),
         };
         self.note_appended(job.bytes.len());
-        if planted::on(Bug::BatchDurableTooEarly) {
-            self.note_synced_to(self.repl.history.offset());
-        }
         if sync {
             self.aof.synced = self.aof.written;
             self.aof.synced_s = self.now.s();
@@ -286,6 +283,9 @@ impl Server {
     fn start_sync(&mut self, file: Arc<dyn LogFile>) {
         self.aof.syncs += 1;
         let offset = self.repl.history.offset();
+        if planted::on(Bug::SyncCountsTooEarly) {
+            self.note_synced_to(offset);
+        }
         let mut files = std::mem::take(&mut self.aof.unsynced);
         files.push(file);
         self.start_log_job(move || {
