@@ -88,3 +88,7 @@ pub mod rdb;
 pub mod repl;
 pub mod resp;
 pub mod server;
+
+#[cfg(test)]
+#[path = "../tests/sim/mod.rs"]
+mod sim;

@@ -231,7 +231,7 @@ fn acked(call: &mut Call<'_>, words: &[&[u8]]) {
         .filter(|w| is_word(w, "fack"))
         .and_then(|_| offset(at + 3));
     // It may be the first word of one that has all since a moment ago.
-    call.server.feed_transfer(call.io);
+    call.server.feed_transfer();
     let now_s = call.server.now.s();
     call.server.repl.master.acked(call.token, acked, aof, now_s);
 }

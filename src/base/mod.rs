@@ -13,6 +13,7 @@ pub mod lzf;
 pub mod number;
 pub mod pace;
 pub mod partial_sort;
+pub mod planted;
 pub mod quoted;
 pub mod rng;
 pub mod time;

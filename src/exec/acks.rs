@@ -3,6 +3,7 @@
 //! A client remembers the offset of the stream behind its last change. It waits until enough replicas say that they
 //! are there (`REPLCONF ACK`), which they are asked for once before the loop sleeps.
 
+use crate::base::planted::{self, Bug};
 use crate::cmd::Args;
 use crate::cmd::args::OwnedArgs;
 use crate::exec::conn::{Parked, Token, Why};
@@ -48,12 +49,22 @@ impl Server {
         let master = &self.repl.master;
         let replicas = match acks.on_disk {
             Some(_) => master.count_acked_aof(acks.offset),
+            None if planted::on(Bug::SentCountsAsAcked) => self.count_sent(acks.offset),
             None => master.count_acked(acks.offset),
         };
         Reached {
             replicas: replicas as i64,
             local: self.repl.fsynced >= acks.offset,
         }
+    }
+
+    /// How many were sent the stream up to this offset.
+    #[cold]
+    fn count_sent(&self, offset: i64) -> usize {
+        let next = |token| self.repl.history.backlog().and_then(|b| b.place_of(token));
+        let replicas = self.repl.master.replicas().iter();
+        let sent = replicas.filter(|r| r.is_online() && next(r.token).is_some_and(|n| n > offset));
+        sent.count()
     }
 
     /// True if that is enough.

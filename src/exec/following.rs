@@ -13,12 +13,14 @@
 
 use std::sync::Arc;
 
+use crate::base::planted::{self, Bug};
 use crate::base::quoted;
 use crate::cmd::session::{Marks, Token};
 use crate::config::PropagationErrorBehavior;
 use crate::exec::inlet::Inlet;
 use crate::exec::io::{Crash, Io, NewFile};
 use crate::exec::server::Server;
+use crate::repl::master::GETACK;
 use crate::repl::replica::{Place, Replica, command};
 
 /// A buffer that grew beyond this is not kept.
@@ -136,6 +138,10 @@ impl Server {
             return;
         };
         let done = conn.parked.is_none() && conn.session.multi.is_none();
+        let done = done || planted::on(Bug::HalfMultiCounts);
+        if bytes == GETACK && planted::on(Bug::GetackNotCounted) {
+            return;
+        }
         if !done {
             following.raw.extend_from_slice(bytes);
             return;
@@ -191,7 +197,11 @@ impl Server {
         if !following.link.is_online() {
             return;
         }
-        let (offset, fsynced) = (place.offset.to_string(), self.repl.fsynced.to_string());
+        let fsynced = match planted::on(Bug::UnsyncedCountsAsSynced) {
+            true => place.offset,
+            false => self.repl.fsynced,
+        };
+        let (offset, fsynced) = (place.offset.to_string(), fsynced.to_string());
         let mut words: Vec<&[u8]> = vec![b"REPLCONF", b"ACK", offset.as_bytes()];
         if self.repl.fsynced != -1 {
             words.extend([&b"FACK"[..], fsynced.as_bytes()]);

@@ -16,6 +16,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
 
+use crate::base::planted::{self, Bug};
 use crate::cmd::session::Token;
 
 /// Less of a backlog than this, in bytes, helps no replica: a smaller size means this one.
@@ -163,7 +164,8 @@ impl Backlog {
     /// A reader begins at this offset, which is held. One that reads already moves there.
     pub fn read_from(&mut self, reader: Token, offset: i64) {
         debug_assert!(self.holds(offset), "{offset} is not in the backlog");
-        self.readers.insert(reader, offset);
+        let again = i64::from(planted::on(Bug::BacklogOffByOne) && offset > self.first());
+        self.readers.insert(reader, offset - again);
     }
 
     /// The reader is gone.

@@ -8,6 +8,7 @@
 //! that followed that master may still go on with it from where both are one: that is what the second ID is for. Without a backlog
 //! nobody counts what happens, so that a stream whose backlog was dropped must not be known by its ID any more.
 
+use crate::base::planted::{self, Bug};
 use crate::base::rng::Rng;
 use crate::repl::backlog::Backlog;
 
@@ -27,6 +28,22 @@ pub enum Refusal {
     NotHeld,
 }
 
+/// What happened to a history, for a test that follows it.
+#[cfg(test)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// These bytes were appended to the stream of this ID, the first of them having this offset.
+    Appended {
+        id: String,
+        first: i64,
+        bytes: Vec<u8>,
+    },
+    /// All data is now that of this stream, up to this offset.
+    Adopted { id: String, offset: i64 },
+    /// It goes on by itself.
+    Parted,
+}
+
 /// See the head of the file.
 pub struct History {
     id: String,
@@ -38,6 +55,9 @@ pub struct History {
     backlog: Option<Backlog>,
     /// `repl-backlog-size`
     backlog_size: usize,
+    /// Noted if a test wants it.
+    #[cfg(test)]
+    pub steps: Option<Vec<Step>>,
 }
 
 impl History {
@@ -50,6 +70,16 @@ impl History {
             offset: 0,
             backlog: None,
             backlog_size,
+            #[cfg(test)]
+            steps: None,
+        }
+    }
+
+    #[cfg(test)]
+    fn note(&mut self, step: impl FnOnce(&History) -> Step) {
+        if self.steps.is_some() {
+            let step = step(self);
+            self.steps.get_or_insert_default().push(step);
         }
     }
 
@@ -105,11 +135,17 @@ impl History {
 
     /// Appends to the stream, if it is kept. True if readers that are behind should be looked at.
     pub fn append(&mut self, bytes: &[u8]) -> bool {
-        let Some(backlog) = &mut self.backlog else {
+        if self.backlog.is_none() {
             return false;
-        };
+        }
+        #[cfg(test)]
+        self.note(|history| Step::Appended {
+            id: history.id.clone(),
+            first: history.offset + 1,
+            bytes: bytes.into(),
+        });
         self.offset += bytes.len() as i64;
-        backlog.append(bytes)
+        self.backlog.as_mut().is_some_and(|b| b.append(bytes))
     }
 
     /// Something changed that nobody keeps. It is counted all the same: by the offset one tells what is on disk.
@@ -130,7 +166,10 @@ impl History {
 
     /// We go on by ourselves (a promotion): a new ID, the one so far becomes the second.
     pub fn part(&mut self, rng: &mut Rng) {
-        self.id2 = std::mem::replace(&mut self.id, rng.hex(ID_LEN));
+        self.id2 = self.id.clone();
+        if !planted::on(Bug::IdKeptOnPromotion) {
+            self.id = rng.hex(ID_LEN);
+        }
         self.second_offset = self.offset + 1;
         log::info!(
             "Setting secondary replication ID to {}, valid up to offset: {}. New replication ID is {}",
@@ -138,6 +177,8 @@ impl History {
             self.second_offset,
             self.id
         );
+        #[cfg(test)]
+        self.note(|_| Step::Parted);
     }
 
     /// We have all data of this stream up to this offset, and nothing of before (a full sync, the start).
@@ -145,10 +186,15 @@ impl History {
         self.id = id.to_string();
         self.offset = offset;
         self.forget_second();
-        if self.backlog.is_some() {
+        if self.backlog.is_some() && !planted::on(Bug::OldBacklogKept) {
             self.backlog = None;
             self.keep_backlog();
         }
+        #[cfg(test)]
+        self.note(|history| Step::Adopted {
+            id: history.id.clone(),
+            offset,
+        });
     }
 
     /// The stream that we follow has a new ID, the one so far becomes the second (a partial sync with a promoted master).
@@ -171,10 +217,12 @@ impl History {
     pub fn can_continue(&self, id: &[u8], from: i64) -> Result<(), Refusal> {
         let first = id.eq_ignore_ascii_case(self.id.as_bytes());
         let second = id.eq_ignore_ascii_case(self.id2.as_bytes());
-        if !first && !second {
+        let compared = !planted::on(Bug::ReplIdNotCompared);
+        if !first && !second && compared {
             return Err(Refusal::OtherStream);
         }
-        if !first && from > self.second_offset {
+        let compared = compared && !planted::on(Bug::ForkNotCompared);
+        if !first && from > self.second_offset && compared {
             return Err(Refusal::BeyondFork);
         }
         match &self.backlog {

@@ -18,6 +18,7 @@
 use bytes::Bytes;
 use memchr::memmem;
 
+use crate::base::planted::{self, Bug};
 use crate::repl::history::{ID_LEN, OFFSET_MAX};
 
 /// An answer that is longer than this is none.
@@ -589,11 +590,13 @@ impl Replica {
             return false;
         };
         self.heard_ms = now_ms;
-        self.place = Some(Place {
-            id: full.id,
-            offset: full.offset,
-            db,
-        });
+        if self.place.is_none() || !planted::on(Bug::OldPlaceKept) {
+            self.place = Some(Place {
+                id: full.id,
+                offset: full.offset,
+                db,
+            });
+        }
         self.set_online();
         matches!(full.extent, Extent::Marked { .. })
     }

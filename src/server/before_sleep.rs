@@ -54,7 +54,7 @@ pub fn before_sleep(server: &mut Server, world: &mut dyn Outside) {
     server.flow();
     world.flush(server);
     // What is written makes room for more of what is under way.
-    server.feed_transfer(world.io());
+    server.feed_transfer();
     server.feed_bulks();
     server.trim_backlog();
     // Output is out: those that are to be closed can go, and their effects with them.

@@ -457,14 +457,16 @@ impl InlineJobs {
         if busy.is_empty() {
             return false;
         }
-        let lane = busy[pick(busy.len())];
-        match self.lanes[lane].pop_front() {
+        self.run_lane(LANES[busy[pick(busy.len())]]);
+        true
+    }
+
+    /// Does the next job of a lane, if there is one.
+    pub fn run_lane(&mut self, lane: Lane) {
+        match self.lanes[lane as usize].pop_front() {
             Some(Message::Run(id, job)) => {
-                self.results.push_back(Finished {
-                    id,
-                    lane: LANES[lane],
-                    outcome: run(job),
-                });
+                let outcome = run(job);
+                self.results.push_back(Finished { id, lane, outcome });
             }
             Some(Message::Free(what, items)) => {
                 self.unfreed -= items;
@@ -473,7 +475,6 @@ impl InlineJobs {
             }
             Some(Message::Reached(_)) | None => {}
         }
-        true
     }
 
     /// Does all jobs, lane by lane.

@@ -13,6 +13,7 @@ use std::any::Any;
 
 use bytes::Bytes;
 
+use crate::base::planted::{self, Bug};
 use crate::cmd::session::{Marks, Token};
 use crate::cmd::unit::Selected;
 use crate::config::{ReplDisklessLoad, ReplicaOf};
@@ -390,10 +391,15 @@ impl Server {
 
     /// The data will be another master's: nobody can go on from what was.
     fn leave_old_master(&mut self) {
-        if let Some(following) = &mut self.repl.following {
+        if let Some(following) = &mut self.repl.following
+            && !planted::on(Bug::OldPlaceKept)
+        {
             following.link.forget_place();
         }
         self.disconnect_replicas();
+        if planted::on(Bug::OldBacklogKept) {
+            return;
+        }
         if let Some(backlog) = self.repl.history.drop_backlog() {
             self.free_later(Box::new(backlog), 1);
         }

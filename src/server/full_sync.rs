@@ -18,6 +18,7 @@ use bytes::Bytes;
 
 use crate::admin::info::REDIS_VERSION;
 use crate::base::errno;
+use crate::base::planted::{self, Bug};
 use crate::cmd::keys::access_clock;
 use crate::db::keyspace::Databases;
 use crate::db::snapshot::Snapshot;
@@ -95,9 +96,11 @@ impl Server {
     pub(super) fn begin_full_sync(&mut self, io: &mut dyn Io, plan: Plan) {
         if plan.streamed {
             self.begin_transfer(io, plan);
-        } else {
+        } else if self.save_in_background(io) {
             self.repl.file_for_sync |= self.config.rdb_del_sync_files;
-            self.save_in_background(io);
+        } else {
+            // There is no snapshot that could be promised: they go on waiting for one.
+            return;
         }
         self.full_sync_begun(io, plan);
         if let Some(transfer) = &mut self.repl.transfer {
@@ -154,24 +157,24 @@ impl Server {
     }
 
     /// The job of a straight transfer is over.
-    pub(super) fn transfer_made(&mut self, io: &mut dyn Io, result: Result<(), Failure>) {
+    pub(super) fn transfer_made(&mut self, result: Result<(), Failure>) {
         match (result, &mut self.repl.transfer) {
             (Ok(()), Some(transfer)) => {
                 transfer.complete = true;
-                self.feed_transfer(io);
+                self.feed_transfer();
             }
             (result, _) => {
                 match result {
                     Err(Failure::Failed(why)) => log::warn!("Background transfer error: {why}"),
                     _ => log::warn!("Background transfer cancelled"),
                 }
-                self.transfer_over(io, false);
+                self.transfer_over(false);
             }
         }
     }
 
     /// Hands on pieces of a straight transfer as long as all who get them have room.
-    pub fn feed_transfer(&mut self, io: &mut dyn Io) {
+    pub fn feed_transfer(&mut self) {
         let now_s = self.now.s();
         let Some(transfer) = &mut self.repl.transfer else {
             return;
@@ -179,10 +182,11 @@ impl Server {
         loop {
             let mut full = false;
             for &token in &transfer.to {
-                let waiting = self.conns.get(token).map_or(0, |c| c.reply.len());
-                let stuck = waiting >= WINDOW_BYTES;
-                self.repl.master.is_stuck(token, stuck, now_s);
-                full |= stuck;
+                let conn = self.conns.get(token);
+                let waiting = conn.map_or(0, |c| c.reply.len());
+                let moved_s = conn.filter(|_| waiting > 0).map(|c| c.active_s);
+                self.repl.master.is_stuck(token, moved_s, now_s);
+                full |= waiting >= WINDOW_BYTES;
             }
             if full {
                 return;
@@ -205,21 +209,23 @@ impl Server {
             let up = transfer.to.len();
             log::info!("Diskless rdb transfer, done reading from pipe, {up} replicas still up.");
             log::info!("Background RDB transfer terminated with success");
-            self.transfer_over(io, true);
+            self.transfer_over(true);
         }
     }
 
-    fn transfer_over(&mut self, io: &mut dyn Io, success: bool) {
+    pub(super) fn transfer_over(&mut self, success: bool) {
         let transfer = self.repl.transfer.take();
         if let Some(saving) = self.persistence.saving.take() {
             saving.progress.cancel();
-            let took_s = (io.unix_us() / 1_000_000).saturating_sub(saving.started_s);
+            let took_s = self.now.s().saturating_sub(saving.started_s);
             self.persistence.took_s = Some(took_s);
             self.persistence.copied_bytes = self.dbs.copied_for_snapshots();
         }
         if !success {
-            let actions = self.repl.master.failed(true);
-            return self.carry_out(io, actions);
+            for token in self.repl.master.failed(true) {
+                self.doom(token);
+            }
+            return;
         }
         for token in transfer.map(|t| t.to).unwrap_or_default() {
             self.snapshot_sent(token);
@@ -229,6 +235,11 @@ impl Server {
     /// A replica has all of its snapshot.
     fn snapshot_sent(&mut self, token: Token) {
         let now_s = self.now.s();
+        if let Some(backlog) = self.repl.history.backlog_mut()
+            && planted::on(Bug::StreamLostDuringFullSync)
+        {
+            backlog.read_from(token, backlog.end());
+        }
         if self.repl.master.sent(token, now_s, &self.config) {
             self.doom(token);
         }
@@ -270,9 +281,10 @@ impl Server {
     }
 
     /// There will be no file.
-    pub(super) fn file_failed(&mut self, io: &mut dyn Io) {
-        let actions = self.repl.master.failed(false);
-        self.carry_out(io, actions);
+    pub(super) fn file_failed(&mut self) {
+        for token in self.repl.master.failed(false) {
+            self.doom(token);
+        }
     }
 
     /// A piece of a file was read.

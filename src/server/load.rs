@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::base::pace::Pace;
+use crate::base::planted::{self, Bug};
 use crate::base::{errno, number};
 use crate::cmd::keys::access_clock;
 use crate::cmd::unit::{Audience, Ops};
@@ -331,6 +332,7 @@ impl Into<'_> {
             "repl-stream-db" => self.mark.db = u32::try_from(number).ok(),
             "repl-id" if value.len() == ID_LEN => self.mark.id = Some(shown.into_owned()),
             "repl-offset" => {
+                let number = number + 40 * i64::from(planted::on(Bug::RestoredTooFar));
                 self.mark.offset = Some(number).filter(|n| (0..OFFSET_MAX).contains(n))
             }
             "repl-id" | "lua" | "redis-bits" | "aof-preamble" | "aof-base" => {}

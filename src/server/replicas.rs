@@ -44,6 +44,7 @@ impl Server {
 
     fn under_way(&self) -> UnderWay {
         match self.persistence.saving.as_ref().map(|s| s.target) {
+            None if self.aof.rewriting.is_some() => UnderWay::Rewrite,
             None => UnderWay::Nothing,
             Some(Target::File) => UnderWay::File,
             Some(Target::Replicas) => UnderWay::Stream,
@@ -136,21 +137,24 @@ impl Server {
         self.repl.master.replica(token).is_some_and(|r| r.flows())
     }
 
-    /// Takes out what a replica is to be given of the stream, for whoever has no socket.
-    pub fn take_stream(&mut self, token: Token, into: &mut Vec<u8>) {
+    /// Takes out what a replica is to be given of the stream, up to so many bytes, for whoever has no socket.
+    pub fn take_stream(&mut self, token: Token, into: &mut Vec<u8>, most: usize) {
         if !self.may_flow(token) {
             return;
         }
         let Some(backlog) = self.repl.history.backlog_mut() else {
             return;
         };
-        while backlog.has_for(token) {
-            let mut slices = [IoSlice::new(&[]); 16];
-            let n = backlog.io_slices(token, &mut slices);
-            let before = into.len();
-            slices[..n].iter().for_each(|s| into.extend_from_slice(s));
-            let taken = into.len() - before;
+        let mut left = most;
+        while left > 0 && backlog.has_for(token) {
+            let mut slices = [IoSlice::new(&[]); 1];
+            if backlog.io_slices(token, &mut slices) == 0 {
+                return;
+            }
+            let taken = slices[0].len().min(left);
+            into.extend_from_slice(&slices[0][..taken]);
             backlog.advance(token, taken);
+            left -= taken;
         }
     }
 
@@ -163,9 +167,9 @@ impl Server {
         self.serve_acks();
     }
 
-    /// Asks all replicas how far they are.
+    /// Asks all replicas how far they are. A replica's stream is its master's, to which nothing may be added.
     pub(super) fn send_getack(&mut self) {
-        if !self.repl.master.replicas().is_empty() {
+        if self.config.replicaof.is_none() && !self.repl.master.replicas().is_empty() {
             self.append_to_stream(GETACK);
         }
     }

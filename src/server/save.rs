@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::admin::info::REDIS_VERSION;
 use crate::base::errno;
+use crate::base::planted::{self, Bug};
 use crate::cmd::keys::access_clock;
 use crate::db::snapshot::Snapshot;
 use crate::exec::io::{Disk, Io, NewFile};
@@ -161,6 +162,7 @@ impl Task {
             &self.progress,
         );
         match done {
+            Ok(_) if planted::on(Bug::RenameBeforeSync) => Ok(()),
             Ok((mut out, _)) => out.file.sync().map_err(|e| wrong("fsync", &e)),
             Err(SaveError::Cancelled) => Err(Failure::Cancelled),
             Err(SaveError::Io(e)) => Err(wrong("rdbSaveRio", &e)),
@@ -344,7 +346,7 @@ impl Server {
                     (result, _) => result,
                 };
                 match self.persistence.saving.as_ref().map(|s| s.target) {
-                    Some(Target::Replicas) => self.transfer_made(io, result),
+                    Some(Target::Replicas) => self.transfer_made(result),
                     _ => self.save_done(io, result),
                 }
             }
@@ -389,15 +391,20 @@ impl Server {
                 p.error = Some(why);
             }
         }
-        self.file_failed(io);
+        self.file_failed();
     }
 
     /// Gives up the save that is under way, if one is.
     pub fn cancel_save(&mut self) {
-        if let Some(saving) = &self.persistence.saving {
-            saving.cancel();
-            // Its job may be waiting for room in the pipe.
-            self.repl.transfer = None;
+        let Some(saving) = &self.persistence.saving else {
+            return;
+        };
+        saving.cancel();
+        // The job of a straight transfer may be waiting for room in the pipe, which it finds gone; or it is over already,
+        // and then nobody else will say that this is the end.
+        match &self.repl.transfer {
+            Some(transfer) if transfer.complete => self.transfer_over(false),
+            _ => self.repl.transfer = None,
         }
     }
 

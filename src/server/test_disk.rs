@@ -67,6 +67,16 @@ impl TestDisk {
         });
     }
 
+    /// The calls after the next `skip` ones all fail: the process died there.
+    pub fn break_down_after(&self, skip: usize, errno: i32) {
+        let mut state = lock(&self.0);
+        state.fails = Some(Failing {
+            from: state.calls + skip,
+            until: usize::MAX,
+            errno,
+        });
+    }
+
     /// Nothing fails any more. True if something was about to: the calls did not suffice.
     pub fn heal(&self) -> bool {
         let mut state = lock(&self.0);
@@ -77,6 +87,12 @@ impl TestDisk {
 
     /// Power is lost: what was not made durable is gone.
     pub fn crash(&self) {
+        self.crash_keeping(&mut |_| 0);
+    }
+
+    /// Power is lost, and some of what was not durable happens to be on the disk: for each file that grew since it was
+    /// synced `keep` is asked how many of the new bytes. All names are as they were last made durable.
+    pub fn crash_keeping(&self, keep: &mut dyn FnMut(usize) -> usize) {
         let mut state = lock(&self.0);
         // What lies in a directory that is gone is gone with it.
         let lost: Vec<PathBuf> = state
@@ -92,8 +108,35 @@ impl TestDisk {
         state.names = state.durable_names.clone();
         for inode in state.names.values() {
             let mut bytes = lock(inode);
-            bytes.seen = bytes.durable.clone();
+            let durable = bytes.durable.len();
+            let grown = bytes.seen.len().saturating_sub(durable);
+            if grown > 0 && bytes.seen.starts_with(&bytes.durable) {
+                bytes.seen.truncate(durable + keep(grown).min(grown));
+            } else {
+                bytes.seen = bytes.durable.clone();
+            }
+            bytes.durable = bytes.seen.clone();
         }
+    }
+
+    /// Another disk, with what a crash would leave of this one.
+    pub fn after_crash(&self) -> TestDisk {
+        let state = lock(&self.0);
+        let disk = TestDisk::default();
+        let kept = |dir: &&PathBuf| state.dirs.get(*dir).copied().unwrap_or(false);
+        {
+            let mut other = lock(&disk.0);
+            for dir in state.dirs.keys().filter(kept) {
+                other.dirs.insert(dir.clone(), true);
+            }
+        }
+        for (path, inode) in &state.durable_names {
+            let dir = path.parent().map(Path::to_path_buf).unwrap_or_default();
+            if state.dirs.get(&dir).copied().unwrap_or(true) {
+                disk.put(path, &lock(inode).durable);
+            }
+        }
+        disk
     }
 
     /// The bytes of a file.

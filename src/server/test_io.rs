@@ -28,7 +28,7 @@ use crate::exec::table::Table;
 use crate::resp::reply::Reply;
 use crate::resp::value::{Decoder, Value};
 use crate::server::before_sleep::{Outside, before_sleep};
-use crate::server::bio::{InlineJobs, Jobs, Lane};
+use crate::server::bio::{InlineJobs, Jobs, LANES, Lane};
 use crate::server::load::Unloadable;
 use crate::server::test_disk::TestDisk;
 
@@ -204,6 +204,15 @@ impl Io for TestIo {
     }
 }
 
+/// What whoever plays the network has to know of a turn, in this order.
+#[derive(Debug)]
+pub enum Happened {
+    /// This link is to be connected.
+    Dialled(Token, Target),
+    /// The server has let go of this connection, and these were its last words.
+    Closed(Token, Vec<u8>),
+}
+
 /// The world of a [`TestServer`] besides its server.
 #[derive(Default)]
 struct World {
@@ -216,8 +225,12 @@ struct World {
     again: Vec<Token>,
     /// Links that were to be connected, and nobody has said yet how that went.
     dialled: Vec<(Token, Target)>,
-    /// Connections that take nothing.
-    clogged: Vec<Token>,
+    /// How many bytes connections take before they are given room again; any number if they are not here.
+    rooms: BTreeMap<Token, usize>,
+    /// The other side has said its last word on these, and that may not be read yet.
+    ended: Vec<Token>,
+    /// Kept if somebody plays the network.
+    happened: Option<Vec<Happened>>,
     /// Jobs wait.
     jobs_held: bool,
 }
@@ -237,23 +250,36 @@ impl Outside for World {
                 continue;
             };
             conn.write_queued = false;
-            let clogged = self.clogged.contains(&token);
-            if conn.session.marks.has(Marks::CLOSE_ASAP) || conn.write_blocked || clogged {
+            if conn.session.marks.has(Marks::CLOSE_ASAP) || conn.write_blocked {
                 continue;
             }
-            let until = conn.free_until(server.aof.durable);
+            let room = self.rooms.get(&token).copied().unwrap_or(usize::MAX);
+            let until = match conn.session.marks.has(Marks::REPLICA) {
+                true => u64::MAX,
+                false => conn.free_until(server.aof.durable),
+            };
             let mut bytes = conn.reply.to_vec();
             let free = until.saturating_sub(conn.reply.start());
-            bytes.truncate(usize::try_from(free).unwrap_or(usize::MAX));
+            bytes.truncate(usize::try_from(free).unwrap_or(usize::MAX).min(room));
             conn.reply.advance(bytes.len());
             conn.kept = conn.reply.mark();
-            if conn.session.marks.has(Marks::REPLICA) {
-                server.take_stream(token, &mut bytes);
+            if conn.session.marks.has(Marks::REPLICA) && conn.reply.is_empty() {
+                let left = room - bytes.len();
+                server.take_stream(token, &mut bytes, left);
             }
             let Some(conn) = server.conns.get_mut(token) else {
                 continue;
             };
+            if bytes.len() == room {
+                conn.write_blocked = true;
+            }
+            if let Some(room) = self.rooms.get_mut(&token) {
+                *room -= bytes.len();
+            }
             conn.net_output += bytes.len() as u64;
+            if !bytes.is_empty() && !conn.session.marks.has(Marks::MASTER) {
+                conn.active_s = server.now.s();
+            }
             server.stats.net_output += bytes.len() as u64;
             self.sockets.entry(token).or_default().extend(bytes);
             if conn.session.marks.has(Marks::CLOSE_AFTER_REPLY) && conn.reply.is_empty() {
@@ -264,8 +290,13 @@ impl Outside for World {
 
     fn close(&mut self, token: Token) {
         self.unread.remove(&token);
-        self.clogged.retain(|&t| t != token);
+        self.rooms.remove(&token);
+        self.ended.retain(|&t| t != token);
         self.dialled.retain(|(t, _)| *t != token);
+        if let Some(happened) = &mut self.happened {
+            let last = self.sockets.remove(&token).unwrap_or_default();
+            happened.push(Happened::Closed(token, last));
+        }
     }
 
     fn connect(&mut self, server: &mut Server, token: Token, _serial: u64, target: Target) {
@@ -273,7 +304,10 @@ impl Outside for World {
             server.link_called(token);
         }
         self.sockets.insert(token, Vec::new());
-        self.dialled.push((token, target));
+        match &mut self.happened {
+            Some(happened) => happened.push(Happened::Dialled(token, target)),
+            None => self.dialled.push((token, target)),
+        }
     }
 
     fn gather(&mut self, _: Token) {}
@@ -310,8 +344,23 @@ impl TestServer {
 
     /// The same with a command table of the caller's.
     pub fn with_table(config: Config, table: Table) -> Self {
-        let world = World::default();
-        let server = Server::new(config, table, 1, &world.io);
+        Self::begin(config, table, 1, World::default())
+    }
+
+    /// A server as a process that has just started on this outside, whose network somebody plays: it has yet to load what
+    /// is on the disk ([`Server::begin_loading`]). All that it draws comes from the seed, and its jobs wait.
+    pub fn played(config: Config, seed: u64, io: TestIo) -> Self {
+        let world = World {
+            io,
+            jobs_held: true,
+            happened: Some(Vec::new()),
+            ..World::default()
+        };
+        Self::begin(config, crate::admin::table(), seed, world)
+    }
+
+    fn begin(config: Config, table: Table, seed: u64, world: World) -> Self {
+        let server = Server::new(config, table, seed, &world.io);
         let next_cron_ns = world.io.mono_ns();
         TestServer {
             server,
@@ -319,6 +368,16 @@ impl TestServer {
             next_cron_ns,
             logged_db: 0,
         }
+    }
+
+    /// Begins to load what is on the disk.
+    pub fn load(&mut self) -> Result<(), Unloadable> {
+        self.server.begin_loading(&mut self.world.io)
+    }
+
+    /// The process is no more; what is left is what it had outside.
+    pub fn end(self) -> TestIo {
+        self.world.io
     }
 
     /// The outside, to look at and to change.
@@ -361,13 +420,58 @@ impl TestServer {
             unix_socket: false,
             loopback: true,
         };
-        self.server.link_connected(&mut self.world.io, token, peer);
+        self.link_up(token, peer);
         self.turn();
+    }
+
+    /// A link is connected; the server hears of it with the next turn.
+    pub fn link_up(&mut self, token: Token, peer: Peer) {
+        self.server.sync_clock(&self.world.io);
+        self.server.link_connected(&mut self.world.io, token, peer);
+    }
+
+    /// What has happened since the last look, for whoever plays the network.
+    pub fn happened(&mut self) -> Vec<Happened> {
+        match &mut self.world.happened {
+            Some(happened) => std::mem::take(happened),
+            None => Vec::new(),
+        }
     }
 
     /// The other side of this connection takes nothing from now on.
     pub fn clog(&mut self, token: Token) {
-        self.world.clogged.push(token);
+        self.world.rooms.insert(token, 0);
+    }
+
+    /// The other side takes so many more bytes. True if something waited for that.
+    pub fn give_room(&mut self, token: Token, bytes: usize) -> bool {
+        *self.world.rooms.entry(token).or_default() += bytes;
+        let Some(conn) = self.server.conns.get_mut(token) else {
+            return false;
+        };
+        let waited = conn.write_blocked && !conn.session.marks.has(Marks::OPENING);
+        if waited {
+            conn.write_blocked = false;
+            self.server.wants_write(token);
+        }
+        waited
+    }
+
+    /// Bytes that have arrived on a connection and are not read yet.
+    pub fn unread(&self, token: Token) -> usize {
+        self.world.unread.get(&token).map_or(0, Vec::len)
+    }
+
+    /// The other side has said its last word: the server finds out once it has read all.
+    pub fn hear_end(&mut self, token: Token) {
+        self.world.ended.push(token);
+    }
+
+    /// The connection breaks, and what was not read is lost. The server finds out with the next turn.
+    pub fn reset(&mut self, token: Token, why: &str) {
+        self.world.unread.remove(&token);
+        self.world.dialled.retain(|(t, _)| *t != token);
+        self.server.lose(token, why.into());
     }
 
     /// Nobody takes it, or it breaks, for this reason.
@@ -434,7 +538,7 @@ impl TestServer {
     }
 
     /// The next moment at which the loop would wake, monotonic time in ns.
-    fn wakes_at(&self, now_ns: u64) -> u64 {
+    pub fn wakes_at(&self, now_ns: u64) -> u64 {
         let now_us = self.world.io.unix_us();
         let deadlines = [
             self.server.blocked.next_deadline(),
@@ -459,6 +563,7 @@ impl TestServer {
             for token in ready {
                 self.read(token);
             }
+            self.notice_ends();
             if self.server.now.mono_ns >= self.next_cron_ns {
                 self.server.cron(&mut self.world.io);
                 self.next_cron_ns += 1_000_000_000 / u64::from(self.server.hz.max(1));
@@ -480,6 +585,38 @@ impl TestServer {
                 return;
             }
         }
+    }
+
+    /// Connections that were ended by the other side are let go of once all was read that had come on them.
+    fn notice_ends(&mut self) {
+        let mut left = std::mem::take(&mut self.world.ended);
+        left.retain(|&token| {
+            let Some(conn) = self.server.conns.get(token) else {
+                return false;
+            };
+            let waits = self.world.unread.contains_key(&token) || self.world.again.contains(&token);
+            if waits || conn.session.marks.has(Marks::NOT_READ) {
+                return true;
+            }
+            self.server.disconnect(token);
+            false
+        });
+        self.world.ended = left;
+    }
+
+    /// Lanes that have a job which can run now.
+    pub fn busy_lanes(&self) -> Vec<Lane> {
+        let jobs = &self.world.jobs;
+        let waits = self.server.receives().then_some(Lane::Receive);
+        let busy = |lane: &Lane| jobs.pending(*lane) > 0 && Some(*lane) != waits;
+        LANES.into_iter().filter(busy).collect()
+    }
+
+    /// The next job of a lane runs, and the server hears of it with the next turn.
+    pub fn run_lane(&mut self, lane: Lane) {
+        self.world.jobs.run_lane(lane);
+        self.server.sync_clock(&self.world.io);
+        self.take_finished();
     }
 
     /// Jobs of other threads wait until [`TestServer::let_jobs_run`].

@@ -152,7 +152,7 @@ fn a_file_that_is_being_written_for_one_serves_others_like_it() {
     world.second();
     // Its snapshot fails.
     world.begun(false);
-    assert_eq!(told(world.master.failed(false)), ["close 3"]);
+    assert_eq!(world.master.failed(false), [Token(3)]);
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn the_silent_and_the_stuck_are_dropped() {
     world.ask(2, "?", -1);
     world.begun(true);
     world.master.sent(Token(1), world.now_s, &world.config);
-    world.master.is_stuck(Token(2), true, world.now_s);
+    world.master.is_stuck(Token(2), Some(0), world.now_s);
     world.config.min_replicas_to_write = 1;
     world.master.count_good(world.now_s, &world.config);
     assert!(!world.master.too_few(&world.config));

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::errno;
+use crate::base::planted::{self, Bug};
 use crate::base::time::Clock;
 use crate::config::AppendFsync;
 use crate::exec::aof::{State, Trouble};
@@ -282,6 +283,9 @@ impl Server {
     fn start_sync(&mut self, file: Arc<dyn LogFile>) {
         self.aof.syncs += 1;
         let offset = self.repl.history.offset();
+        if planted::on(Bug::SyncCountsTooEarly) {
+            self.note_synced_to(offset);
+        }
         let mut files = std::mem::take(&mut self.aof.unsynced);
         files.push(file);
         self.start_log_job(move || {

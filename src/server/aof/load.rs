@@ -12,6 +12,7 @@
 //! follow half a command. Only the last file may be cut.
 
 use std::any::Any;
+use std::collections::VecDeque;
 use std::io::{self, Cursor, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -262,7 +263,8 @@ impl Server {
             Some(end) => {
                 replay.bytes_before += reader.offset();
                 self.discard_multi(replay.token);
-                self.end_file(io, end, &reading.name, replay.files.is_empty())?;
+                let is_last = self.nothing_is_in(io, &replay.files);
+                self.end_file(io, end, &reading.name, is_last)?;
                 let kind = if reading.is_base { "base" } else { "incr" };
                 let took_ns = io.mono_ns() - reading.started_ns;
                 log::info!(
@@ -432,6 +434,15 @@ impl Server {
              'aof-load-truncated' configuration option to yes and restart the server."
         );
         Err(Unloadable)
+    }
+
+    /// True if these files are empty. While a rewrite begins the next file is there already and the last is still written
+    /// to: a crash then may cut off what is not the last by its name.
+    fn nothing_is_in(&self, io: &dyn Io, files: &VecDeque<Text>) -> bool {
+        let places = Places::of(&self.config);
+        let disk = io.disk();
+        let is_empty = |name: &Text| disk.len(&places.file(name)).is_ok_and(|len| len == 0);
+        files.iter().all(is_empty)
     }
 
     fn tell_replayed(&mut self, io: &dyn Io) {

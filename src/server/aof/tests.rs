@@ -529,6 +529,36 @@ fn torn_ends_are_cut_and_other_damage_ends_the_start() {
     }
 }
 
+/// A crash while a rewrite begins: the next file is listed already, and the last one was still written to.
+#[test]
+fn a_file_may_be_torn_as_long_as_nothing_follows_it() {
+    let (mut world, client) = world(AppendFsync::No);
+    fill(&mut world, client);
+    let digest = world.call(client, &["DEBUG", "DIGEST"]);
+    let dir = Path::new("/data/appendonlydir");
+    let disk = world.io().disk.clone();
+    let first = dir.join("appendonly.aof.1.incr.aof");
+    let torn = [&disk.read(&first).unwrap()[..], b"*1\r\n$4\r\nPI"].concat();
+    let manifest = dir.join("appendonly.aof.manifest");
+    let listed = String::from_utf8(disk.read(&manifest).unwrap()).unwrap();
+    let next = "appendonly.aof.2.incr.aof";
+    for (follows, starts) in [("", true), ("*1\r\n$4\r\nPING\r\n", false)] {
+        disk.put(&first, &torn);
+        disk.put(
+            &manifest,
+            format!("{listed}file {next} seq 2 type i\n").as_bytes(),
+        );
+        disk.put(&dir.join(next), follows.as_bytes());
+        world.restart().unwrap();
+        world.turn();
+        assert_eq!(world.server.exiting.is_none(), starts);
+        if starts {
+            let client = world.connect();
+            assert_eq!(world.call(client, &["DEBUG", "DIGEST"]), digest);
+        }
+    }
+}
+
 #[test]
 fn a_log_of_an_old_version_is_taken_over() {
     let log = "*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n";

@@ -160,6 +160,62 @@ fn a_snapshot_that_fails_makes_its_replicas_ask_again() {
     assert!(w.server.repl.master.replicas().is_empty());
 }
 
+/// A snapshot was promised that nobody took, and the file of a later save was sent in its place.
+#[test]
+fn who_asks_during_a_rewrite_of_the_log_waits_for_its_end() {
+    let mut w = master(Config {
+        appendonly: true,
+        repl_diskless_sync: false,
+        ..Config::default()
+    });
+    w.load().unwrap();
+    w.turn();
+    let client = w.connect();
+    w.call(client, &["SET", "a", "1"]);
+    w.hold_jobs();
+    assert!(w.call(client, &["BGREWRITEAOF"]).starts_with('+'));
+    let replica = greet(&mut w);
+    w.send(replica, b"PSYNC ? -1\r\n");
+    assert_eq!(text(&w.receive(replica)), "", "nothing is promised yet");
+    w.call(client, &["SET", "b", "1"]);
+    w.let_jobs_run();
+    w.advance(ms(1100));
+    let all = w.receive(replica);
+    let offset = w.server.repl.history.offset();
+    let promise = format!("+FULLRESYNC {} {offset}\r\n", w.server.repl.history.id());
+    let at = all.iter().position(|&b| b == b'+').unwrap();
+    assert!(text(&all[at..]).starts_with(&promise), "{}", text(&all));
+    let data = all.windows(5).position(|w| w == b"REDIS").unwrap();
+    assert_eq!(keys(&all[data..]), ["a", "b"]);
+}
+
+/// The end of a snapshot, too little to hold up the rest, lay there for ever: nobody got another one.
+#[test]
+fn who_does_not_take_the_end_of_a_snapshot_does_not_hold_up_the_next() {
+    let mut w = master(Config {
+        repl_timeout: 10,
+        ..Config::default()
+    });
+    let client = w.connect();
+    w.call(client, &["SET", "a", "1"]);
+    let gone = greet(&mut w);
+    w.give_room(gone, 80);
+    w.send(gone, b"PSYNC ? -1\r\n");
+    let next = greet(&mut w);
+    w.send(next, b"PSYNC ? -1\r\n");
+    // It takes a little now and then.
+    for _ in 0..2 {
+        w.advance(ms(8000));
+        assert!(w.is_open(gone));
+        w.give_room(gone, 2);
+        w.turn();
+    }
+    assert!(!text(&w.receive(next)).contains("FULLRESYNC"));
+    w.advance(ms(13_000));
+    assert!(!w.is_open(gone));
+    assert!(text(&w.receive(next)).contains("FULLRESYNC"));
+}
+
 #[test]
 fn clients_wait_for_replicas() {
     let mut w = master(Config::default());

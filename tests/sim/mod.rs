@@ -1,0 +1,170 @@
+//! The simulator: whole servers that replicate, in one process, on time of their own, under faults, from a seed.
+//!
+//! ```text
+//! world.rs    nodes and the queue of what happens when          clients.rs  who writes, and who waits with WAIT
+//! net.rs      connections: delayed, slow, cut, half open        faults.rs   what goes wrong, and the operator
+//! checks.rs   what has to be true all along                     trace.rs    what happened, for whoever looks for a reason
+//! ```
+//! A node is a server as it is in production, but for its outside ([`crate::server::test_io`]): the clock is moved by the
+//! world, the disk forgets what was not synced, jobs end when the world says so. A run is 60 seconds of its time: in the first
+//! 38 faults are drawn, then everybody can be reached again, clients stop, and soon all nodes have to have the same data.
+//!
+//! ```text
+//! cargo test --lib sim                                       a few hundred seeds, and all planted bugs
+//! REDSTART_SIM_SEEDS=20000 cargo test --lib sim::seeds       more of them
+//! REDSTART_SIM_SEED=7 cargo test --lib sim::seeds -- --nocapture   one, with all that happens
+//! ```
+
+mod checks;
+mod clients;
+mod faults;
+mod net;
+mod planted;
+mod trace;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::base::planted::{Bug, plant};
+
+use faults::FAULTS_UNTIL;
+use world::{Check, Failure, MS, SECOND, World};
+
+/// How long a run is at most.
+const END: u64 = 60 * SECOND;
+/// Runs in `cargo test`.
+const SEEDS: u64 = 300;
+
+/// What came of a run.
+struct Run {
+    seed: u64,
+    hash: u64,
+    turns: u64,
+    looks: std::collections::BTreeMap<&'static str, u64>,
+    failure: Option<Failure>,
+    trace: String,
+}
+
+/// Runs one seed, with a bug planted or none.
+fn run(seed: u64, bug: Option<Bug>, aloud: bool) -> Run {
+    plant(bug);
+    let mut world = World::new(seed, aloud);
+    let outcome = catch_unwind(AssertUnwindSafe(|| play(&mut world)));
+    plant(None);
+    if let Err(panic) = outcome {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| s.to_string()));
+        world.fail(Check::Panic, text.unwrap_or_default());
+    }
+    let done = Run {
+        seed,
+        hash: world.trace.hash(),
+        turns: world.turns,
+        looks: std::mem::take(&mut world.checks.looks),
+        failure: world.failure.take(),
+        trace: world.trace.last(),
+    };
+    // What a panic has left may not be fit to be taken apart.
+    if matches!(&done.failure, Some(f) if f.check == Check::Panic) {
+        std::mem::forget(world);
+    }
+    done
+}
+
+fn play(world: &mut World) {
+    world.run_until(FAULTS_UNTIL + 8 * SECOND);
+    while world.failure.is_none() {
+        match world.differs() {
+            None => break,
+            Some(why) if world.now_ns >= END => world.fail(Check::Converges, why),
+            Some(_) => world.run_until(world.now_ns + 250 * MS),
+        }
+    }
+    for at in 0..world.nodes.len() {
+        if world.failure.is_none() {
+            world.check_state(at);
+        }
+    }
+}
+
+/// Runs seeds from `from` on, on all processors, and gives what came of them; it ends early once `enough` says so.
+fn run_many(
+    from: u64,
+    count: u64,
+    bug: Option<Bug>,
+    enough: impl Fn(&Run) -> bool + Sync,
+) -> Vec<Run> {
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let next = AtomicU64::new(0);
+    let runs = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    if n >= count {
+                        return;
+                    }
+                    let run = run(from + n, bug, false);
+                    if enough(&run) {
+                        next.store(count, Ordering::Relaxed);
+                    }
+                    runs.lock().unwrap().push(run);
+                }
+            });
+        }
+    });
+    let mut runs = runs.into_inner().unwrap();
+    runs.sort_by_key(|run| run.seed);
+    runs
+}
+
+fn number_from(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn report(run: &Run) -> String {
+    let Some(failure) = &run.failure else {
+        return format!("seed {} passed", run.seed);
+    };
+    format!(
+        "{}\nseed {} failed: {:?}: {}\nREDSTART_SIM_SEED={} cargo test --lib sim::seeds -- --nocapture\n",
+        run.trace, run.seed, failure.check, failure.what, run.seed
+    )
+}
+
+#[test]
+fn seeds() {
+    if let Some(seed) = number_from("REDSTART_SIM_SEED") {
+        let run = run(seed, None, true);
+        assert!(run.failure.is_none(), "{}", report(&run));
+        return;
+    }
+    let count = number_from("REDSTART_SIM_SEEDS").unwrap_or(SEEDS);
+    let from = number_from("REDSTART_SIM_FROM").unwrap_or(0);
+    let runs = run_many(from, count, None, |run| run.failure.is_some());
+    let mut looks = std::collections::BTreeMap::new();
+    for (what, n) in runs.iter().flat_map(|run| &run.looks) {
+        *looks.entry(*what).or_insert(0) += n;
+    }
+    let turns: u64 = runs.iter().map(|run| run.turns).sum();
+    println!("{} runs, {turns} turns, looked at: {looks:?}", runs.len());
+    let failed: Vec<&Run> = runs.iter().filter(|run| run.failure.is_some()).collect();
+    for run in &failed {
+        println!("{}", report(run));
+    }
+    let seeds: Vec<u64> = failed.iter().map(|run| run.seed).collect();
+    assert!(failed.is_empty(), "seeds {seeds:?}: see above");
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    for seed in 1000..1003 {
+        let (a, b) = (run(seed, None, false), run(seed, None, false));
+        assert_eq!(a.trace, b.trace, "seed {seed}");
+        assert_eq!(a.hash, b.hash, "seed {seed}");
+        assert_ne!(a.hash, run(seed + 10, None, false).hash);
+    }
+}
