@@ -65,6 +65,11 @@
 //! holding it, and what comes in goes to the link's owner instead of the parser. [`exec::migrate`] sends keys over one,
 //! which [`exec::held`] holds until it is known where they are.
 //!
+//! **All of it under faults.** Since nothing below the network knows a socket or a clock, whole servers can live in a test: `tests/sim`
+//! runs a handful of them on a time of its own, with a network that delays, cuts and parts them and disks that forget, and
+//! holds what each has against what was said. It belongs to the library's own tests, so that it may look into everything. That
+//! it would notice a bug is shown by bugs that are planted for it ([`base::planted`]).
+//!
 //! What goes on beside requests: [`server::cron`] runs `hz` times a second, [`db::expire`] finds keys
 //! whose time is over without sampling, [`db::evict`] chooses what goes when memory is short,
 //! [`server::bio`] does on other threads what has no state to share. The server commands stand in

@@ -188,6 +188,26 @@ fn the_outside_is_touched_in_one_place() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
+/// The simulator's runs are their seeds: nothing in it may come from elsewhere.
+#[test]
+fn the_simulator_has_no_time_and_no_chance_but_its_own() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sim");
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        for word in [
+            "Instant",
+            "SystemTime",
+            "sleep",
+            "from_entropy",
+            "HashMap",
+            "HashSet",
+        ] {
+            assert!(!text.contains(word), "{}: {word}", path.display());
+        }
+    }
+}
+
 #[test]
 fn every_unsafe_says_why_it_is_sound() {
     let mut wrong = Vec::new();

@@ -151,6 +151,9 @@ fn seeds() {
     }
     let turns: u64 = runs.iter().map(|run| run.turns).sum();
     println!("{} runs, {turns} turns, looked at: {looks:?}", runs.len());
+    // What is never looked at is never found wrong.
+    let all = ["bytes", "state", "wait", "waitaof", "promotion", "failover"];
+    assert!(count < SEEDS || all.iter().all(|what| looks.contains_key(what)));
     let failed: Vec<&Run> = runs.iter().filter(|run| run.failure.is_some()).collect();
     for run in &failed {
         println!("{}", report(run));
