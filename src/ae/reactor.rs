@@ -40,6 +40,8 @@ const READABLE: u8 = 2;
 const WRITABLE: u8 = 4;
 const READ_CLOSED: u8 = 8;
 const ERROR: u8 = 16;
+/// What it sent was read, but did not run.
+const KEPT: u8 = 64;
 /// The peer was reported to have closed its half: said with every later report, since no edge repeats it.
 const ENDED: u8 = 32;
 
@@ -56,6 +58,8 @@ pub struct ReadyEvent {
     pub read_closed: bool,
     /// The socket is in error: read or write to learn which.
     pub error: bool,
+    /// Put back with [`Reactor::put_back`]: there is input that was read already.
+    pub kept: bool,
 }
 
 impl ReadyEvent {
@@ -66,6 +70,7 @@ impl ReadyEvent {
             writable: flags & WRITABLE != 0,
             read_closed: flags & (READ_CLOSED | ENDED) != 0,
             error: flags & ERROR != 0,
+            kept: flags & KEPT != 0,
         }
     }
 }
@@ -185,12 +190,12 @@ impl Reactor {
         }
     }
 
-    /// `token` was handed out as readable, but the turn ended before what it sent could run: it comes
-    /// first in the next.
-    pub fn put_back(&mut self, token: Token) {
+    /// `token` was handed out and read, but the turn ended before what it sent could run: it comes first in
+    /// the next. `readable`: there may be more to read.
+    pub fn put_back(&mut self, token: Token, readable: bool) {
         let state = slot(&mut self.state, token);
         let queued = *state & QUEUED != 0;
-        *state |= QUEUED | READABLE;
+        *state |= QUEUED | KEPT | if readable { READABLE } else { 0 };
         if !queued {
             self.ready.push_front(token);
         }
@@ -352,10 +357,12 @@ mod tests {
         b_peer.write_all(b"z").unwrap();
         r.wait(None).unwrap();
         let first = r.next().unwrap();
-        assert!(first.token == B && first.readable);
-        r.put_back(B);
+        assert!(first.token == B && first.readable && !first.kept);
+        r.put_back(B, false);
         a_peer.write_all(b"z").unwrap();
-        assert_eq!(tokens(&now(&mut r)), [B, C, A], "each once");
+        let ready = now(&mut r);
+        assert_eq!(tokens(&ready), [B, C, A], "each once");
+        assert!(ready[0].kept && !ready[0].readable, "it was read");
         // What is gone is not reported, though it had its place.
         a_peer.write_all(b"z").unwrap();
         r.wait(None).unwrap();

@@ -175,7 +175,7 @@ pub fn run(server: &mut Server, os: &mut Os) -> i32 {
 /// segments leave one size class for the next at about the same time, and what they leave behind is
 /// ten bytes a key: worth giving back, but not while the loop is busy.
 ///
-/// A server that rests for the first time also lets go of the code that its start ran.
+/// After a longer rest it also lets go of code that will not run soon: first of all what the start ran.
 #[derive(Default)]
 struct Quiet {
     /// Commands run when cron last looked, and how often it has seen no more since.
@@ -183,7 +183,7 @@ struct Quiet {
     rounds: u32,
     /// There were commands since memory was last given back.
     due: bool,
-    /// It has rested already.
+    /// It has rested since.
     rested: bool,
 }
 
@@ -193,6 +193,7 @@ impl Quiet {
             self.commands = server.stats.total_commands;
             self.rounds = 0;
             self.due = true;
+            self.rested = false;
             return;
         }
         self.rounds += 1;
@@ -216,8 +217,8 @@ impl Quiet {
 /// Quiet for this part of a second is quiet.
 const QUIET_PER_SECOND: u32 = 5;
 /// Quiet for so many seconds is rest.
-const REST_S: u32 = 2;
-/// A server with more than this in it keeps its start's code: the kernel would look at all pages for a small part of them.
+const REST_S: u32 = 3;
+/// A server with more than this in it keeps its code: the kernel would look at all pages for a small part of them.
 const SMALL_BYTES: usize = 64 * 1024 * 1024;
 /// Unused bytes that are worth giving back.
 const PURGE_FROM: u64 = 512 * 1024;

@@ -27,7 +27,7 @@ use socket2::SockRef;
 use crate::ae::ReadyEvent;
 use crate::cmd::session::Marks;
 use crate::config::Config;
-use crate::exec::conn::{Peer, Token};
+use crate::exec::conn::{Conn, Peer, Token};
 use crate::exec::io::Io;
 use crate::exec::server::Server;
 use crate::resp::reply::Reply;
@@ -186,12 +186,11 @@ impl Net {
                 self.run(server, os, &inputs[ran]);
                 ran += 1;
             }
-            // (When their turn comes again, they go on without being read first.)
             for input in inputs[ran..].iter().rev() {
                 let data = &self.buf[input.at..][..input.bytes];
                 if server.keep(os, input.token, data) || input.more {
                     let token = MioToken(input.token.0 + LISTENERS_MAX);
-                    os.as_mut().reactor.put_back(token);
+                    os.as_mut().reactor.put_back(token, input.more);
                 }
             }
             if !in_time(server) || !os.as_mut().reactor.has_reports() {
@@ -226,10 +225,14 @@ impl Net {
     fn run<O: Io + AsMut<Doors>>(&self, server: &mut Server, os: &mut O, input: &Input) {
         let data = &self.buf[input.at..][..input.bytes];
         let more = server.feed(os, input.token, data);
-        let conn = server.conns.get(input.token);
-        let filling = conn.is_some_and(|c| c.big.is_some());
-        if more || input.more || filling {
-            self.again(os.as_mut(), input.token);
+        self.goes_on(server, os, input.token, more || input.more);
+    }
+
+    /// A connection has had its share: it comes again if it has more, or if a big argument is to be read.
+    fn goes_on<O: Io + AsMut<Doors>>(&self, server: &Server, os: &mut O, token: Token, more: bool) {
+        let filling = |conn: &Conn| conn.big.is_some();
+        if more || server.conns.get(token).is_some_and(filling) {
+            self.again(os.as_mut(), token);
         }
     }
 
@@ -260,10 +263,13 @@ impl Net {
         }
         let to_the_end = event.read_closed || event.error;
         if event.readable || to_the_end {
-            self.read(server, os, token, to_the_end, at)
-        } else {
-            None
+            return self.read(server, os, token, to_the_end, at);
         }
+        if event.kept {
+            let more = server.resume(os, token);
+            self.goes_on(server, os, token, more);
+        }
+        None
     }
 
     fn accept<O: Io + AsMut<Doors>>(

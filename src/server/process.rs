@@ -388,9 +388,9 @@ pub fn set_cpu_affinity(list: &str) {
     }
 }
 
-/// Lets go of the code that only the start needed. The kernel brings in sixteen pages around each one that runs, and the
-/// start runs a little of everything: half of what an idle server has resident would be code that never runs again. What
-/// runs next is found in the page cache, for some ten faults in all.
+/// Lets go of the code that ran. The kernel brings in sixteen pages around each one that runs, and the start runs a little
+/// of everything: half of what an idle server has resident would be code that never runs again. What runs next is found in
+/// the page cache, for some ten faults while it rests and fifty with the next requests.
 #[cfg(target_os = "linux")]
 pub fn let_go_of_code() {
     for code in procfs::unwritten_code() {
