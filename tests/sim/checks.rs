@@ -87,8 +87,9 @@ struct Known {
     boot: u64,
     /// How often it was given all data anew.
     adoptions: u64,
-    /// How far it has come in each stream, ever.
+    /// How far it has come in each stream, ever; and since it started or was given other data.
     applied: BTreeMap<String, i64>,
+    holds: BTreeMap<String, i64>,
     /// Stream and offset at the last look, of this boot.
     last: Option<(String, i64)>,
 }
@@ -115,6 +116,7 @@ impl Checks {
     pub fn booted(&mut self, at: usize, boot: u64) {
         self.nodes[at].boot = boot;
         self.nodes[at].last = None;
+        self.nodes[at].holds.clear();
     }
 
     pub fn crashed(&mut self, at: usize) {
@@ -171,8 +173,11 @@ impl Checks {
     }
 
     fn applied(&mut self, at: usize, id: &str, offset: i64) {
-        let place = self.nodes[at].applied.entry(id.into()).or_insert(offset);
-        *place = offset.max(*place);
+        let Known { applied, holds, .. } = &mut self.nodes[at];
+        for places in [applied, holds] {
+            let place = places.entry(id.into()).or_insert(offset);
+            *place = offset.max(*place);
+        }
     }
 
     /// What is known of a stream from an offset on, some of it.
@@ -395,6 +400,7 @@ impl World {
                     self.note(&format!("n{at} has all data of {}:{offset}", short(&id)));
                     adopted = true;
                     self.checks.nodes[at].adoptions += 1;
+                    self.checks.nodes[at].holds.clear();
                     self.checks.applied(at, &id, offset);
                 }
                 Step::Parted => parted = true,
@@ -613,6 +619,13 @@ impl World {
         }
         with.sort_unstable();
         with.dedup();
+        // One that has said so and was started anew since, which its master does not know, has promised nothing.
+        with.retain(|n| {
+            self.checks.nodes[*n]
+                .holds
+                .get(&id)
+                .is_some_and(|o| *o >= offset)
+        });
         let known = |n: usize| (n, self.checks.nodes[n].boot, self.checks.nodes[n].adoptions);
         let with = with.into_iter().map(known).collect();
         self.checks.confirmed.push(Confirmed {
