@@ -33,7 +33,7 @@ const DEBUG: Row<ServerFn> = Spec::new("debug", -2, Group::Server)
     .cost("Depends on subcommand.")
     .about("Helps to test and to look for faults.")
     .syscmd()
-    .run(debug);
+    .run(debugCommand);
 
 pub static ROWS: &[Row<ServerFn>] = &[DEBUG];
 
@@ -84,7 +84,11 @@ static SUBCOMMANDS: &[Subcommand] = &[
     ("stringmatch-test", 2..=2, stringmatch_test),
 ];
 
-fn debug(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
+#[expect(
+    non_snake_case,
+    reason = "stack traces of the watchdog and of crashes are searched for this name of Redis's"
+)]
+fn debugCommand(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
     let name = args.argv()[1];
     let row = SUBCOMMANDS.iter().find(|row| is_word(name, row.0));
     match row {
