@@ -21,7 +21,7 @@ use crate::db::keyspace::Databases;
 use crate::ds::dict::Filling;
 use crate::exec::io::Io;
 use crate::exec::persistence::{Errand, LoadProgress, Loading};
-use crate::exec::server::{Effect, Server, Untold};
+use crate::exec::server::{Effect, Server};
 use crate::object::{AccessClock, Entry};
 use crate::rdb::{Checksum, Decoder, Item, Key, Reason, Rules};
 use crate::repl::history::{ID_LEN, OFFSET_MAX};
@@ -562,29 +562,21 @@ impl Server {
     }
 
     /// DEBUG RELOAD: loads the file and waits. With `flush` it replaces the data; without, it comes to it, and `merge`
-    /// says that it may replace keys. False if it failed: the data is then as it was, or has some of the file's if it was
-    /// to come to it.
+    /// says that it may replace keys. False if it failed: some of the file's data may be there then.
     pub fn reload(&mut self, io: &mut dyn Io, flush: bool, merge: bool) -> bool {
         let Ok(Some((file, _))) = self.open_file(io) else {
             return false;
         };
         let progress = file.progress.clone();
         let reader = self.reader(Source::OwnFile, merge);
-        let loaded = if flush {
-            let mut dbs = Databases::new(self.dbs.count(), self.dbs.hash_key());
-            let loaded = reader.read_into(file, &mut dbs, || ());
-            if loaded.is_ok() {
-                for index in 0..self.dbs.count() as u32 {
-                    self.watch.touch_flushed(index, &self.dbs);
-                }
-                let old = std::mem::replace(&mut self.dbs, dbs);
-                let keys = old.len();
-                self.free_later(Box::new(Untold(Box::new(old))), keys);
+        if flush {
+            for index in 0..self.dbs.count() as u32 {
+                self.watch.touch_flushed(index, &self.dbs);
             }
-            loaded
-        } else {
-            reader.read_into(file, &mut self.dbs, || ())
-        };
+            // Now and here, for there may not be room for both.
+            self.dbs = Databases::new(self.dbs.count(), self.dbs.hash_key());
+        }
+        let loaded = reader.read_into(file, &mut self.dbs, || ());
         self.note_loaded(&progress);
         if loaded.is_ok() {
             log::info!("DB reloaded by DEBUG RELOAD");
