@@ -104,6 +104,7 @@ pub struct Checks {
 }
 
 impl Checks {
+    /// Of so many nodes, of which nothing is known yet.
     pub fn new(nodes: usize) -> Checks {
         Checks {
             streams: BTreeMap::new(),
@@ -113,12 +114,14 @@ impl Checks {
         }
     }
 
+    /// A server starts.
     pub fn booted(&mut self, at: usize, boot: u64) {
         self.nodes[at].boot = boot;
         self.nodes[at].last = None;
         self.nodes[at].holds.clear();
     }
 
+    /// It is no more.
     pub fn crashed(&mut self, at: usize) {
         self.nodes[at].last = None;
     }

@@ -28,8 +28,11 @@ use super::faults::Plan;
 use super::net::{Conn, ConnId, Way};
 use super::trace::Trace;
 
+/// Times are in nanoseconds, and multiples of a microsecond.
 pub const US: u64 = 1_000;
+/// A millisecond.
 pub const MS: u64 = 1_000 * US;
+/// A second.
 pub const SECOND: u64 = 1_000 * MS;
 
 /// What is to happen.
@@ -220,6 +223,7 @@ impl World {
         self.queue.push(Reverse((at_ns, self.queued, event)));
     }
 
+    /// Notes a line in the trace.
     pub fn note(&mut self, line: &str) {
         self.trace.note(self.now_ns, line);
     }
@@ -278,6 +282,7 @@ impl World {
         let Some((io, config)) = node.off.take() else {
             return;
         };
+        io.disk.heal();
         node.powered = true;
         node.boot += 1;
         node.told_to_end = false;
