@@ -345,6 +345,22 @@ fn has_number(dbs: &Databases, client: usize, number: u64) -> bool {
     found
 }
 
+/// What data are the same by: the digest, which only tells that a key will expire, and when each does.
+fn print_of(dbs: &Databases) -> (digest::Digest, u64) {
+    let mut expiries = 0;
+    for (index, db) in dbs.iter().enumerate() {
+        for entry in db.iter() {
+            if let Some(at_ms) = entry.expiry_ms() {
+                let seed = at_ms.rotate_left(20) ^ index as u64;
+                let mixed =
+                    |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+                expiries ^= entry.key().iter().fold(seed, mixed);
+            }
+        }
+    }
+    (digest::of_databases(dbs), expiries)
+}
+
 /// The keys in which data differ, some of them.
 fn differences(a: &Databases, b: &Databases) -> String {
     let mut keys = BTreeMap::new();
@@ -363,7 +379,7 @@ fn differences(a: &Databases, b: &Databases) -> String {
                 )
             };
             let (here, there) = (of(a), of(b));
-            if here.0 != there.0 || here.1 != there.1 {
+            if here != there {
                 let side = |s: &(bool, String, Option<u64>)| match s.0 {
                     true => format!("{} {:?}", &s.1[..8], s.2),
                     false => "nothing".into(),
@@ -526,7 +542,7 @@ impl World {
             return;
         };
         let (ours, theirs) = (&server.server.dbs, &there.server.dbs);
-        if digest::of_databases(ours) != digest::of_databases(theirs) {
+        if print_of(ours) != print_of(theirs) {
             let what = differences(ours, theirs);
             let why = format!("n{at} is at {}:{offset}, and {what}", short(id));
             self.trace.drop_log();
@@ -708,10 +724,11 @@ impl World {
         begun.is_ok() && has_number(&server.server.dbs, client, number)
     }
 
-    /// The digest of a node's data, and where it is; none if it is not up.
-    pub fn digest_of(&self, at: usize) -> Option<(String, i64)> {
+    /// What a node has and where it is; none if it is not up.
+    pub fn place_of(&self, at: usize) -> Option<(String, i64)> {
         let server = &self.nodes[at].server.as_ref()?.server;
-        let digest = digest::of_databases(&server.dbs).to_string();
-        Some((digest, server.repl.history.offset()))
+        let (digest, expiries) = print_of(&server.dbs);
+        let print = format!("{digest}-{expiries:x}");
+        Some((print, server.repl.history.offset()))
     }
 }

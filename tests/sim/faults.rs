@@ -384,7 +384,7 @@ impl World {
         let best = candidates
             .iter()
             .copied()
-            .max_by_key(|n| self.digest_of(*n).map(|d| d.1));
+            .max_by_key(|n| self.place_of(*n).map(|d| d.1));
         let new = match (self.rng.below(2), best) {
             (0, Some(best)) => best,
             _ => candidates[self.rng.index(candidates.len())],
@@ -445,7 +445,7 @@ impl World {
     /// What keeps the nodes from being as one, if anything does.
     pub fn differs(&self) -> Option<String> {
         let master = self.plan.master;
-        let Some(wanted) = self.digest_of(master) else {
+        let Some(wanted) = self.place_of(master) else {
             return Some(format!("n{master} is down"));
         };
         for at in 0..self.nodes.len() {
@@ -459,9 +459,9 @@ impl World {
             if at != master && !server.link_is_up() {
                 return Some(format!("the link of n{at} is down"));
             }
-            if self.digest_of(at).as_ref() != Some(&wanted) {
-                let (is, digest) = (self.digest_of(at), &wanted);
-                return Some(format!("n{at} has {is:?}, n{master} {digest:?}"));
+            let place = self.place_of(at);
+            if place.as_ref() != Some(&wanted) {
+                return Some(format!("n{at} has {place:?}, n{master} {wanted:?}"));
             }
         }
         None
