@@ -449,9 +449,9 @@ impl World {
         let io = server.end();
         self.trace.drop_log();
         if power {
-            let lucky = self.rng.below(3) == 0;
+            let (lucky, names) = (self.rng.below(3) == 0, self.rng.below(3) == 0);
             let World { rng, .. } = self;
-            io.disk.crash_keeping(&mut |grown| match lucky {
+            io.disk.crash_keeping(names, &mut |grown| match lucky {
                 true => rng.index(grown + 1),
                 false => 0,
             });
