@@ -24,6 +24,7 @@ use crate::object::ValueRef;
 use crate::object::list::{End as ListEnd, Item};
 use crate::repl::history::Step;
 use crate::server::bio::Lane;
+use crate::server::test_disk::TestDisk;
 use crate::server::test_io::{TestIo, TestServer};
 
 use super::clients::Talk;
@@ -90,6 +91,8 @@ struct Known {
     /// How far it has come in each stream, ever; and since it started or was given other data.
     applied: BTreeMap<String, i64>,
     holds: BTreeMap<String, i64>,
+    /// It keeps the end of a stream, and so its place in it.
+    keeps: bool,
     /// Stream and offset at the last look, of this boot.
     last: Option<(String, i64)>,
 }
@@ -361,6 +364,23 @@ fn print_of(dbs: &Databases) -> (digest::Digest, u64) {
     (digest::of_databases(dbs), expiries)
 }
 
+/// The data that a server would begin with on this disk; none if it would not start.
+fn load(disk: TestDisk, config: Config) -> Option<Databases> {
+    let io = TestIo {
+        disk,
+        ..TestIo::default()
+    };
+    let mut server = TestServer::played(config, 1, io);
+    server.load().ok()?;
+    server.turn();
+    while server.server.loading && server.busy_lanes().contains(&Lane::Load) {
+        server.run_lane(Lane::Load);
+        server.turn();
+    }
+    let ready = !server.server.loading;
+    ready.then(|| copy(&server.server.dbs))
+}
+
 /// The keys in which data differ, some of them.
 fn differences(a: &Databases, b: &Databases) -> String {
     let mut keys = BTreeMap::new();
@@ -425,6 +445,7 @@ impl World {
                 Step::Parted => parted = true,
             }
         }
+        self.note_given_up(at);
         self.register(at, parted);
         self.check_offset(at, adopted);
         if parted {
@@ -435,6 +456,20 @@ impl World {
             self.nodes[at].look_at = self.now_ns + pause;
             self.check_state(at);
         }
+    }
+
+    /// A replica that makes way for other data gives up its place in the stream, and what it has confirmed with it.
+    fn note_given_up(&mut self, at: usize) {
+        let Some(server) = &self.nodes[at].server else {
+            return;
+        };
+        let keeps = server.server.repl.history.backlog().is_some();
+        let known = &mut self.checks.nodes[at];
+        if known.keeps && !keeps {
+            known.adoptions += 1;
+            known.holds.clear();
+        }
+        known.keeps = keeps;
     }
 
     /// A stream that is new begins with what its node has.
@@ -697,7 +732,8 @@ impl World {
         }
     }
 
-    /// Would a node still have a client's number if it lost its power now?
+    /// Would a node still have a client's number if it lost its power now? Whether its log is still written does not matter:
+    /// what it has confirmed may be in either file.
     fn survives(&mut self, at: usize, client: usize, number: u64) -> bool {
         let node = &mut self.nodes[at];
         let (disk, config) = match (&mut node.server, &node.off) {
@@ -705,23 +741,16 @@ impl World {
             (None, Some((io, config))) => (io.disk.clone(), config.clone()),
             (None, None) => return false,
         };
-        let io = TestIo {
-            disk: disk.after_crash(),
-            ..TestIo::default()
-        };
-        let mut server = TestServer::played(config, 1, io);
-        let begun = server.load();
-        server.turn();
-        while server.server.loading && !server.busy_lanes().is_empty() {
-            for lane in server.busy_lanes() {
-                if lane == Lane::Load {
-                    server.run_lane(lane);
-                }
-            }
-            server.turn();
-        }
+        let survives = [true, false].into_iter().any(|appendonly| {
+            let config = Config {
+                appendonly,
+                ..config.clone()
+            };
+            let dbs = load(disk.after_crash(), config);
+            dbs.is_some_and(|dbs| has_number(&dbs, client, number))
+        });
         self.trace.drop_log();
-        begun.is_ok() && has_number(&server.server.dbs, client, number)
+        survives
     }
 
     /// What a node has and where it is; none if it is not up.

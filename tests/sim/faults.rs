@@ -267,13 +267,17 @@ impl World {
             99 => self.tell_if_up(at, &["CONFIG", "SET", "repl-backlog-size", "20kb"]),
             100..102 => {
                 let word = if self.rng.below(2) == 0 { "yes" } else { "no" };
+                // A log on a disk that is about to be full may end the server, as it should.
+                if let Some(server) = &mut self.nodes[at].server {
+                    server.io().disk.heal();
+                }
                 self.tell_if_up(at, &["CONFIG", "SET", "appendonly", word]);
             }
             _ => self.fill_disk(at),
         }
     }
 
-    /// A call of the disk fails. (Where there is a log that may end the server, as it should.)
+    /// A call of the disk fails, where there is no log.
     fn fill_disk(&mut self, at: usize) {
         let calls = self.rng.index(8);
         if let Some(server) = &mut self.nodes[at].server
