@@ -279,10 +279,12 @@ impl World {
         let now_ns = self.now_ns;
         let seed = self.rng.next_u64();
         let node = &mut self.nodes[at];
-        let Some((io, config)) = node.off.take() else {
+        let Some((mut io, config)) = node.off.take() else {
             return;
         };
+        // What was to fail, or has failed, died with the one before.
         io.disk.heal();
+        io.crashes.clear();
         node.powered = true;
         node.boot += 1;
         node.told_to_end = false;
