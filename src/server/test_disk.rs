@@ -87,13 +87,18 @@ impl TestDisk {
 
     /// Power is lost: what was not made durable is gone.
     pub fn crash(&self) {
-        self.crash_keeping(&mut |_| 0);
+        self.crash_keeping(false, &mut |_| 0);
     }
 
     /// Power is lost, and some of what was not durable happens to be on the disk: for each file that grew since it was
-    /// synced `keep` is asked how many of the new bytes. All names are as they were last made durable.
-    pub fn crash_keeping(&self, keep: &mut dyn FnMut(usize) -> usize) {
+    /// synced `keep` is asked how many of the new bytes. Names are as they were last made durable, or with `names` as they
+    /// were last seen, for the system writes them when it likes.
+    pub fn crash_keeping(&self, names: bool, keep: &mut dyn FnMut(usize) -> usize) {
         let mut state = lock(&self.0);
+        if names {
+            state.durable_names = state.names.clone();
+            state.dirs.values_mut().for_each(|durable| *durable = true);
+        }
         // What lies in a directory that is gone is gone with it.
         let lost: Vec<PathBuf> = state
             .dirs

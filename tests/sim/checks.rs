@@ -24,6 +24,7 @@ use crate::object::ValueRef;
 use crate::object::list::{End as ListEnd, Item};
 use crate::repl::history::Step;
 use crate::server::bio::Lane;
+use crate::server::test_disk::TestDisk;
 use crate::server::test_io::{TestIo, TestServer};
 
 use super::clients::Talk;
@@ -90,6 +91,8 @@ struct Known {
     /// How far it has come in each stream, ever; and since it started or was given other data.
     applied: BTreeMap<String, i64>,
     holds: BTreeMap<String, i64>,
+    /// It keeps the end of a stream, and so its place in it.
+    keeps: bool,
     /// Stream and offset at the last look, of this boot.
     last: Option<(String, i64)>,
 }
@@ -104,6 +107,7 @@ pub struct Checks {
 }
 
 impl Checks {
+    /// Of so many nodes, of which nothing is known yet.
     pub fn new(nodes: usize) -> Checks {
         Checks {
             streams: BTreeMap::new(),
@@ -113,12 +117,14 @@ impl Checks {
         }
     }
 
+    /// A server starts.
     pub fn booted(&mut self, at: usize, boot: u64) {
         self.nodes[at].boot = boot;
         self.nodes[at].last = None;
         self.nodes[at].holds.clear();
     }
 
+    /// It is no more.
     pub fn crashed(&mut self, at: usize) {
         self.nodes[at].last = None;
     }
@@ -342,6 +348,39 @@ fn has_number(dbs: &Databases, client: usize, number: u64) -> bool {
     found
 }
 
+/// What data are the same by: the digest, which only tells that a key will expire, and when each does.
+fn print_of(dbs: &Databases) -> (digest::Digest, u64) {
+    let mut expiries = 0;
+    for (index, db) in dbs.iter().enumerate() {
+        for entry in db.iter() {
+            if let Some(at_ms) = entry.expiry_ms() {
+                let seed = at_ms.rotate_left(20) ^ index as u64;
+                let mixed =
+                    |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+                expiries ^= entry.key().iter().fold(seed, mixed);
+            }
+        }
+    }
+    (digest::of_databases(dbs), expiries)
+}
+
+/// The data that a server would begin with on this disk; none if it would not start.
+fn load(disk: TestDisk, config: Config) -> Option<Databases> {
+    let io = TestIo {
+        disk,
+        ..TestIo::default()
+    };
+    let mut server = TestServer::played(config, 1, io);
+    server.load().ok()?;
+    server.turn();
+    while server.server.loading && server.busy_lanes().contains(&Lane::Load) {
+        server.run_lane(Lane::Load);
+        server.turn();
+    }
+    let ready = !server.server.loading;
+    ready.then(|| copy(&server.server.dbs))
+}
+
 /// The keys in which data differ, some of them.
 fn differences(a: &Databases, b: &Databases) -> String {
     let mut keys = BTreeMap::new();
@@ -360,7 +399,7 @@ fn differences(a: &Databases, b: &Databases) -> String {
                 )
             };
             let (here, there) = (of(a), of(b));
-            if here.0 != there.0 || here.1 != there.1 {
+            if here != there {
                 let side = |s: &(bool, String, Option<u64>)| match s.0 {
                     true => format!("{} {:?}", &s.1[..8], s.2),
                     false => "nothing".into(),
@@ -406,6 +445,7 @@ impl World {
                 Step::Parted => parted = true,
             }
         }
+        self.note_given_up(at);
         self.register(at, parted);
         self.check_offset(at, adopted);
         if parted {
@@ -416,6 +456,20 @@ impl World {
             self.nodes[at].look_at = self.now_ns + pause;
             self.check_state(at);
         }
+    }
+
+    /// A replica that makes way for other data gives up its place in the stream, and what it has confirmed with it.
+    fn note_given_up(&mut self, at: usize) {
+        let Some(server) = &self.nodes[at].server else {
+            return;
+        };
+        let keeps = server.server.repl.history.backlog().is_some();
+        let known = &mut self.checks.nodes[at];
+        if known.keeps && !keeps {
+            known.adoptions += 1;
+            known.holds.clear();
+        }
+        known.keeps = keeps;
     }
 
     /// A stream that is new begins with what its node has.
@@ -523,7 +577,7 @@ impl World {
             return;
         };
         let (ours, theirs) = (&server.server.dbs, &there.server.dbs);
-        if digest::of_databases(ours) != digest::of_databases(theirs) {
+        if print_of(ours) != print_of(theirs) {
             let what = differences(ours, theirs);
             let why = format!("n{at} is at {}:{offset}, and {what}", short(id));
             self.trace.drop_log();
@@ -678,7 +732,8 @@ impl World {
         }
     }
 
-    /// Would a node still have a client's number if it lost its power now?
+    /// Would a node still have a client's number if it lost its power now? Whether its log is still written does not matter:
+    /// what it has confirmed may be in either file.
     fn survives(&mut self, at: usize, client: usize, number: u64) -> bool {
         let node = &mut self.nodes[at];
         let (disk, config) = match (&mut node.server, &node.off) {
@@ -686,29 +741,23 @@ impl World {
             (None, Some((io, config))) => (io.disk.clone(), config.clone()),
             (None, None) => return false,
         };
-        let io = TestIo {
-            disk: disk.after_crash(),
-            ..TestIo::default()
-        };
-        let mut server = TestServer::played(config, 1, io);
-        let begun = server.load();
-        server.turn();
-        while server.server.loading && !server.busy_lanes().is_empty() {
-            for lane in server.busy_lanes() {
-                if lane == Lane::Load {
-                    server.run_lane(lane);
-                }
-            }
-            server.turn();
-        }
+        let survives = [true, false].into_iter().any(|appendonly| {
+            let config = Config {
+                appendonly,
+                ..config.clone()
+            };
+            let dbs = load(disk.after_crash(), config);
+            dbs.is_some_and(|dbs| has_number(&dbs, client, number))
+        });
         self.trace.drop_log();
-        begun.is_ok() && has_number(&server.server.dbs, client, number)
+        survives
     }
 
-    /// The digest of a node's data, and where it is; none if it is not up.
-    pub fn digest_of(&self, at: usize) -> Option<(String, i64)> {
+    /// What a node has and where it is; none if it is not up.
+    pub fn place_of(&self, at: usize) -> Option<(String, i64)> {
         let server = &self.nodes[at].server.as_ref()?.server;
-        let digest = digest::of_databases(&server.dbs).to_string();
-        Some((digest, server.repl.history.offset()))
+        let (digest, expiries) = print_of(&server.dbs);
+        let print = format!("{digest}-{expiries:x}");
+        Some((print, server.repl.history.offset()))
     }
 }

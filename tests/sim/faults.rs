@@ -109,6 +109,7 @@ fn config(rng: &mut Rng, parent: Option<usize>) -> Config {
         appendfsync: fsync,
         aof_use_rdb_preamble: rng.below(4) != 0,
         auto_aof_rewrite_min_size: 8 * 1024,
+        stop_writes_on_bgsave_error: false,
         repl_diskless_sync: rng.below(2) == 0,
         repl_diskless_sync_delay: rng.below(3),
         repl_diskless_load: load,
@@ -232,7 +233,7 @@ impl World {
         };
         self.after(pause, Event::Strike);
         let at = self.rng.index(self.nodes.len());
-        match self.rng.below(100) {
+        match self.rng.below(104) {
             0..25 => self.cut_some(true),
             25..30 => self.cut_some(false),
             30..45 => self.part(at),
@@ -263,7 +264,27 @@ impl World {
                 }
             }
             98 => self.tell_if_up(at, &["CLIENT", "PAUSE", "400", "WRITE"]),
-            _ => self.tell_if_up(at, &["CONFIG", "SET", "repl-backlog-size", "20kb"]),
+            99 => self.tell_if_up(at, &["CONFIG", "SET", "repl-backlog-size", "20kb"]),
+            100..102 => {
+                let word = if self.rng.below(2) == 0 { "yes" } else { "no" };
+                // A log on a disk that is about to be full may end the server, as it should.
+                if let Some(server) = &mut self.nodes[at].server {
+                    server.io().disk.heal();
+                }
+                self.tell_if_up(at, &["CONFIG", "SET", "appendonly", word]);
+            }
+            _ => self.fill_disk(at),
+        }
+    }
+
+    /// A call of the disk fails, where there is no log.
+    fn fill_disk(&mut self, at: usize) {
+        let calls = self.rng.index(8);
+        if let Some(server) = &mut self.nodes[at].server
+            && !server.server.config.appendonly
+        {
+            server.io().disk.fail_after(calls, libc::ENOSPC);
+            self.note(&format!("n{at} has a full disk at call {calls}"));
         }
     }
 
@@ -367,7 +388,7 @@ impl World {
         let best = candidates
             .iter()
             .copied()
-            .max_by_key(|n| self.digest_of(*n).map(|d| d.1));
+            .max_by_key(|n| self.place_of(*n).map(|d| d.1));
         let new = match (self.rng.below(2), best) {
             (0, Some(best)) => best,
             _ => candidates[self.rng.index(candidates.len())],
@@ -411,6 +432,9 @@ impl World {
         for at in 0..self.nodes.len() {
             self.heal(at);
             (self.nodes[at].dies_in_job, self.nodes[at].dies_in_turn) = (None, None);
+            if let Some(server) = &mut self.nodes[at].server {
+                server.io().disk.heal();
+            }
         }
         let ids: Vec<ConnId> = self.conns.keys().copied().collect();
         for id in ids {
@@ -425,7 +449,7 @@ impl World {
     /// What keeps the nodes from being as one, if anything does.
     pub fn differs(&self) -> Option<String> {
         let master = self.plan.master;
-        let Some(wanted) = self.digest_of(master) else {
+        let Some(wanted) = self.place_of(master) else {
             return Some(format!("n{master} is down"));
         };
         for at in 0..self.nodes.len() {
@@ -439,9 +463,9 @@ impl World {
             if at != master && !server.link_is_up() {
                 return Some(format!("the link of n{at} is down"));
             }
-            if self.digest_of(at).as_ref() != Some(&wanted) {
-                let (is, digest) = (self.digest_of(at), &wanted);
-                return Some(format!("n{at} has {is:?}, n{master} {digest:?}"));
+            let place = self.place_of(at);
+            if place.as_ref() != Some(&wanted) {
+                return Some(format!("n{at} has {place:?}, n{master} {wanted:?}"));
             }
         }
         None

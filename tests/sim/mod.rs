@@ -11,7 +11,8 @@
 //!
 //! ```text
 //! cargo test --lib sim                                       a few hundred seeds, and all planted bugs
-//! REDSTART_SIM_SEEDS=20000 cargo test --lib sim::seeds       more of them
+//! REDSTART_SIM_SEEDS=20000 cargo test --lib sim::seeds       more of them, to the end whatever fails
+//! REDSTART_SIM_FROM=300 REDSTART_SIM_SEEDS=...               others, from that one on
 //! REDSTART_SIM_SEED=7 cargo test --lib sim::seeds -- --nocapture   one, with all that happens
 //! ```
 
@@ -107,7 +108,10 @@ fn run_many(
                     if n >= count {
                         return;
                     }
-                    let run = run(from + n, bug, false);
+                    let mut run = run(from + n, bug, false);
+                    if run.failure.is_none() {
+                        run.trace.clear();
+                    }
                     if enough(&run) {
                         next.store(count, Ordering::Relaxed);
                     }
@@ -144,7 +148,9 @@ fn seeds() {
     }
     let count = number_from("REDSTART_SIM_SEEDS").unwrap_or(SEEDS);
     let from = number_from("REDSTART_SIM_FROM").unwrap_or(0);
-    let runs = run_many(from, count, None, |run| run.failure.is_some());
+    let runs = run_many(from, count, None, |run| {
+        run.failure.is_some() && count <= SEEDS
+    });
     let mut looks = std::collections::BTreeMap::new();
     for (what, n) in runs.iter().flat_map(|run| &run.looks) {
         *looks.entry(*what).or_insert(0) += n;

@@ -513,9 +513,24 @@ impl World {
         }
     }
 
+    /// It is as fast as the others again: what was on its way for long is there soon.
     pub fn hasten(&mut self, id: ConnId) {
-        if let Some(conn) = self.conns.get_mut(&id) {
-            conn.rate = None;
+        let now_ns = self.now_ns;
+        let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.rate.is_some()) else {
+            return;
+        };
+        conn.rate = None;
+        let soon_ns = (now_ns + conn.latency_ns).next_multiple_of(US);
+        for way in [Way::There, Way::Back] {
+            let Some(conn) = self.conns.get_mut(&id) else {
+                return;
+            };
+            let flow = conn.way(way);
+            flow.busy_until_ns = flow.busy_until_ns.min(soon_ns);
+            for segment in &mut flow.flying {
+                segment.at_ns = segment.at_ns.min(soon_ns);
+            }
+            self.at(soon_ns, Event::Arrive(id, way));
         }
     }
 }

@@ -28,8 +28,11 @@ use super::faults::Plan;
 use super::net::{Conn, ConnId, Way};
 use super::trace::Trace;
 
+/// Times are in nanoseconds, and multiples of a microsecond.
 pub const US: u64 = 1_000;
+/// A millisecond.
 pub const MS: u64 = 1_000 * US;
+/// A second.
 pub const SECOND: u64 = 1_000 * MS;
 
 /// What is to happen.
@@ -220,6 +223,7 @@ impl World {
         self.queue.push(Reverse((at_ns, self.queued, event)));
     }
 
+    /// Notes a line in the trace.
     pub fn note(&mut self, line: &str) {
         self.trace.note(self.now_ns, line);
     }
@@ -275,9 +279,12 @@ impl World {
         let now_ns = self.now_ns;
         let seed = self.rng.next_u64();
         let node = &mut self.nodes[at];
-        let Some((io, config)) = node.off.take() else {
+        let Some((mut io, config)) = node.off.take() else {
             return;
         };
+        // What was to fail, or has failed, died with the one before.
+        io.disk.heal();
+        io.crashes.clear();
         node.powered = true;
         node.boot += 1;
         node.told_to_end = false;
@@ -444,9 +451,9 @@ impl World {
         let io = server.end();
         self.trace.drop_log();
         if power {
-            let lucky = self.rng.below(3) == 0;
+            let (lucky, names) = (self.rng.below(3) == 0, self.rng.below(3) == 0);
             let World { rng, .. } = self;
-            io.disk.crash_keeping(&mut |grown| match lucky {
+            io.disk.crash_keeping(names, &mut |grown| match lucky {
                 true => rng.index(grown + 1),
                 false => 0,
             });

@@ -14,7 +14,7 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::io::{self, Cursor, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -29,7 +29,7 @@ use crate::cmd::{Args, CmdResult};
 use crate::config::Text;
 use crate::db::keyspace::Databases;
 use crate::exec::conn::{Conn, Peer, Token};
-use crate::exec::io::Io;
+use crate::exec::io::{Disk, Io};
 use crate::exec::persistence::{Errand, LoadProgress, ReadingFile, Replay};
 use crate::exec::server::{Effect, Server};
 use crate::exec::table::{CommandId, Resolved};
@@ -416,7 +416,7 @@ impl Server {
             log::warn!("!!! Warning: short read while loading the AOF file {shown}!!!");
             log::warn!("!!! Truncating the AOF {shown} at offset {good_to} !!!");
             let path: PathBuf = Places::of(&self.config).file(name);
-            match io.disk().cut(&path, good_to) {
+            match cut_for_good(&*io.disk(), &path, good_to) {
                 Ok(()) => {
                     log::warn!("AOF {shown} loaded anyway because aof-load-truncated is enabled");
                     if is_last {
@@ -460,6 +460,13 @@ impl Server {
             self.conns.remove(replay.token);
         }
     }
+}
+
+/// Cuts a file off, so that what was cut off is not there again after a crash, in front of what comes next.
+fn cut_for_good(disk: &dyn Disk, path: &Path, len: u64) -> io::Result<()> {
+    disk.cut(path, len)?;
+    let (file, _) = disk.open_log(path, false)?;
+    file.sync()
 }
 
 /// Tells why a file cannot be read on.

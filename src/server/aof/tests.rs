@@ -555,6 +555,12 @@ fn a_file_may_be_torn_as_long_as_nothing_follows_it() {
         if starts {
             let client = world.connect();
             assert_eq!(world.call(client, &["DEBUG", "DIGEST"]), digest);
+            // What was cut off is gone for good, before anything follows it.
+            disk.put(&dir.join(next), b"*1\r\n$4\r\nPING\r\n");
+            disk.crash();
+            world.restart().unwrap();
+            world.turn();
+            assert_eq!(world.server.exiting, None);
         }
     }
 }
