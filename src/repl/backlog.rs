@@ -27,6 +27,8 @@ const BLOCK_MIN: usize = 16 * 1024;
 const BLOCKS_IN_BACKLOG: usize = 16;
 /// Blocks that go in one step: a replica that was far behind may leave many when it goes.
 const TRIM_STEP: usize = 64;
+/// A list of so many blocks is not worth being shortened.
+const LIST_MIN: usize = 64;
 
 struct Block {
     /// Offset of its first byte.
@@ -52,6 +54,7 @@ pub struct Backlog {
     readers: BTreeMap<Token, i64>,
     /// Readers are given nothing from this offset on: what is there may yet be lost.
     closed_from: Option<i64>,
+    /// Bytes that the blocks have room for.
     memory: usize,
 }
 
@@ -88,9 +91,10 @@ impl Backlog {
         self.len() == 0
     }
 
-    /// Memory that the blocks take.
+    /// Memory that the blocks take, and the list of them, which grows by doubling: what was left out would be taken for data,
+    /// and evict keys.
     pub fn memory(&self) -> usize {
-        self.memory
+        self.memory + self.blocks.capacity() * size_of::<Block>()
     }
 
     /// True if the stream can be read on from this offset.
@@ -134,7 +138,7 @@ impl Backlog {
             first: self.end,
             bytes: Vec::with_capacity(wanted.clamp(BLOCK_MIN, most)),
         };
-        self.memory += block_memory(&block);
+        self.memory += block.bytes.capacity();
         self.blocks.push_back(block);
     }
 
@@ -151,8 +155,11 @@ impl Backlog {
             if !read || len - block.bytes.len() <= self.size {
                 break;
             }
-            self.memory -= block_memory(block);
+            self.memory -= block.bytes.capacity();
             self.blocks.pop_front();
+        }
+        if self.blocks.capacity() > LIST_MIN.max(4 * self.blocks.len()) {
+            self.blocks.shrink_to(2 * self.blocks.len());
         }
     }
 
@@ -250,10 +257,6 @@ impl Backlog {
         let from = self.end - most.min(self.len()) as i64;
         self.pieces(from).collect::<Vec<_>>().concat()
     }
-}
-
-fn block_memory(block: &Block) -> usize {
-    block.bytes.capacity() + size_of::<Block>()
 }
 
 #[cfg(test)]
