@@ -90,9 +90,10 @@ impl TestDisk {
         self.crash_keeping(false, &mut |_| 0);
     }
 
-    /// Power is lost, and some of what was not durable happens to be on the disk: for each file that grew since it was
-    /// synced `keep` is asked how many of the new bytes. Names are as they were last made durable, or with `names` as they
-    /// were last seen, for the system writes them when it likes.
+    /// Power is lost, and some of what was not durable happens to be on the disk: if one file grew since it was synced, `keep`
+    /// is asked how many of the new bytes. Where several did, nothing of any is kept, as if the oldest of them was to be
+    /// written next. Names are as they were last made durable, or with `names` as they were last seen, for the system
+    /// writes them when it likes.
     pub fn crash_keeping(&self, names: bool, keep: &mut dyn FnMut(usize) -> usize) {
         let mut state = lock(&self.0);
         if names {
@@ -111,12 +112,18 @@ impl TestDisk {
             .durable_names
             .retain(|path, _| !lost.iter().any(|dir| path.starts_with(dir)));
         state.names = state.durable_names.clone();
+        let has_grown = |inode: &&Inode| {
+            let bytes = lock(inode);
+            bytes.seen.len() > bytes.durable.len()
+        };
+        let in_order = state.names.values().filter(has_grown).count() == 1;
         for inode in state.names.values() {
             let mut bytes = lock(inode);
             let durable = bytes.durable.len();
             let grown = bytes.seen.len().saturating_sub(durable);
             if grown > 0 && bytes.seen.starts_with(&bytes.durable) {
-                bytes.seen.truncate(durable + keep(grown).min(grown));
+                let kept = if in_order { keep(grown) } else { 0 };
+                bytes.seen.truncate(durable + kept.min(grown));
             } else {
                 bytes.seen = bytes.durable.clone();
             }
