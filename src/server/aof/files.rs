@@ -161,7 +161,13 @@ impl Server {
         }
         let goes_on = !manifest.incr().is_empty();
         let name = manifest.last_incr(&places.log).name.clone();
-        let (file, len) = disk.open_log(&places.file(&name), false).map_err(|e| {
+        // What an interrupted rewrite has left under that name is no part of a log that begins now, and must not come back.
+        let opened = disk.open_log(&places.file(&name), !goes_on);
+        let emptied = opened.and_then(|(file, len)| match goes_on {
+            true => Ok((file, len)),
+            false => file.sync().map(|()| (file, len)),
+        });
+        let (file, len) = emptied.map_err(|e| {
             log::warn!(
                 "Can't open the append-only file {}: {}",
                 name.lossy(),

@@ -529,6 +529,24 @@ fn torn_ends_are_cut_and_other_damage_ends_the_start() {
     }
 }
 
+/// A crash before the manifest of a log that was switched on was in place: its first file had its name already.
+#[test]
+fn what_an_interrupted_rewrite_left_is_no_part_of_a_new_log() {
+    let mut world = TestServer::new(config(AppendFsync::No));
+    let disk = world.io().disk.clone();
+    let left = Path::new("/data/appendonlydir/appendonly.aof.1.incr.aof");
+    disk.put(left, b"*3\r\n$3\r\nSET\r\n$4\r\nleft\r\n$1\r\n1\r\n");
+    restart(&mut world);
+    for power_is_lost in [false, true] {
+        if power_is_lost {
+            disk.crash();
+        }
+        restart(&mut world);
+        let client = world.connect();
+        assert_eq!(world.call(client, &["EXISTS", "left"]), ":0\r\n");
+    }
+}
+
 /// A crash while a rewrite begins: the next file is listed already, and the last one was still written to.
 #[test]
 fn a_file_may_be_torn_as_long_as_nothing_follows_it() {
