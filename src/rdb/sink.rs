@@ -178,6 +178,8 @@ impl<'c, W: Write> Sink<'c, W> {
         if let Some(progress) = self.progress {
             progress.bytes.store(self.passed, Ordering::Relaxed);
             progress.keys.store(self.keys, Ordering::Relaxed);
+            // On the same core the loop may have been waiting for the rest of this thread's slice, which is milliseconds.
+            std::thread::yield_now();
         }
         Ok(())
     }
