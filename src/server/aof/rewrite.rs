@@ -416,7 +416,7 @@ impl Server {
         match done {
             Done::Opened(Ok(())) => self.opened(io),
             Done::Opened(Err(Told)) => self.rewrite_failed(io, &Failure::Told),
-            Done::Written(Ok((manifest, bytes))) => self.written(manifest, bytes),
+            Done::Written(Ok((manifest, bytes))) => self.written(io, manifest, bytes),
             Done::Written(Err(failure)) => self.rewrite_failed(io, &failure),
             Done::Tidied => {}
         }
@@ -452,7 +452,7 @@ impl Server {
     }
 
     /// The base is in place.
-    fn written(&mut self, manifest: Manifest, base_bytes: u64) {
+    fn written(&mut self, io: &mut dyn Io, manifest: Manifest, base_bytes: u64) {
         self.aof.manifest = manifest;
         if self.aof.state != State::Off {
             self.aof.size = base_bytes + self.aof.written;
@@ -466,6 +466,8 @@ impl Server {
         self.aof.copied_bytes = self.dbs.copied_for_snapshots();
         log::info!("Background AOF rewrite finished successfully");
         self.end_rewrite();
+        // (It may have been allowed meanwhile.)
+        self.tidy_log(io);
     }
 
     /// The rewrite that is under way, if one is, is not wanted any more. Its job hears of it by and by; the next one's waits
@@ -482,10 +484,11 @@ impl Server {
         }
     }
 
-    /// CONFIG SET aof-disable-auto-gc no: what was left is removed. (Steps are done in the order in which they were started,
+    /// What was left is removed, if it is to be (CONFIG SET aof-disable-auto-gc). (Steps are done in the order in which they were started,
     /// so no manifest of a later rewrite can be replaced by this one.)
     pub fn tidy_log(&mut self, io: &mut dyn Io) {
-        if self.aof.rewriting.is_some() || self.aof.manifest.history().is_empty() {
+        let kept = self.config.aof_disable_auto_gc || self.aof.rewriting.is_some();
+        if kept || self.aof.manifest.history().is_empty() {
             return;
         }
         let (disk, places) = (io.disk(), Places::of(&self.config));

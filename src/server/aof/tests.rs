@@ -648,3 +648,27 @@ fn shutdown_makes_durable_what_was_logged() {
     let client = lose_power(&mut world);
     assert_eq!(world.call(client, &["GET", "a"]), "$1\r\n1\r\n");
 }
+
+#[test]
+fn old_files_are_kept_as_long_as_they_are_to_be() {
+    let (mut world, client) = world(AppendFsync::No);
+    fill(&mut world, client);
+    let set = |world: &mut TestServer, value| {
+        let words = ["CONFIG", "SET", "aof-disable-auto-gc", value];
+        assert_eq!(world.call(client, &words), "+OK\r\n");
+    };
+    set(&mut world, "yes");
+    world.call(client, &["BGREWRITEAOF"]);
+    assert_eq!(names(&mut world).len(), 5, "{:?}", names(&mut world));
+    // To say it once more changes nothing.
+    set(&mut world, "yes");
+    assert_eq!(names(&mut world).len(), 5, "{:?}", names(&mut world));
+    // It may be allowed while a rewrite is under way.
+    world.hold_jobs();
+    world.call(client, &["BGREWRITEAOF"]);
+    world.run_one_job();
+    set(&mut world, "no");
+    world.let_jobs_run();
+    world.turn();
+    assert_eq!(names(&mut world).len(), 3, "{:?}", names(&mut world));
+}
