@@ -10,7 +10,7 @@ use crate::cmd::spec::{Acl, Arg, Flags, Group, Spec};
 use crate::cmd::unit::Logging;
 use crate::cmd::{Args, CmdResult, DONE, Row, is_word};
 use crate::db::keyspace::Contents;
-use crate::exec::server::{Server, Untold};
+use crate::exec::server::Server;
 use crate::exec::{Call, ServerFn};
 
 const DBSIZE: Row<ServerFn> = Spec::new("dbsize", 1, Group::Server)
@@ -103,10 +103,8 @@ impl Server {
         contents.retain(|c| !c.is_empty());
         let keys: usize = contents.iter().map(Contents::len).sum();
         self.unit.dirty += keys as u64;
-        match lazily {
-            _ if keys == 0 => {}
-            true => self.free_later(Box::new(contents), keys),
-            false => self.free_later(Box::new(Untold(Box::new(contents))), keys),
+        if keys > 0 {
+            self.free_later_told(Box::new(contents), keys, lazily);
         }
     }
 

@@ -5,7 +5,7 @@ use crate::cmd::unit::Event;
 use crate::config::NotifyFlags;
 use crate::db::evict;
 use crate::exec::io::Io;
-use crate::exec::server::{Server, Untold};
+use crate::exec::server::Server;
 
 /// So many choices may fall on keys that are held.
 const HELD_TRIES: usize = 32;
@@ -129,10 +129,7 @@ impl Server {
     /// Hands what was displaced and is dear to free to the freeing thread.
     pub fn free_displaced(&mut self) {
         for left in std::mem::take(&mut self.to_free) {
-            match left.lazily {
-                true => self.free_later(Box::new(left.entry), 1),
-                false => self.free_later(Box::new(Untold(Box::new(left.entry))), 1),
-            }
+            self.free_later_told(Box::new(left.entry), 1, left.lazily);
         }
     }
 }

@@ -410,6 +410,12 @@ impl Server {
         self.lazyfree_pending += items;
         self.effects.push(Effect::Free { what, items });
     }
+
+    /// The same; `lazily`: Redis would leave it to its own as well, so that it counts.
+    pub fn free_later_told(&mut self, what: Box<dyn Any + Send>, items: usize, lazily: bool) {
+        let what = if lazily { what } else { Box::new(Untold(what)) };
+        self.free_later(what, items);
+    }
 }
 
 /// What a refused client reads in protected mode.

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use redstart::resp::value::Value;
 
 use crate::generate::Generator;
-use crate::node::{Conn, Node, digest, encode, info, ok, our_program, peer_program, wait_until};
+use crate::node::{Conn, Node, digests_of_one_stream, encode, info, ok, our_program, peer_program};
 use crate::proxy::Proxy;
 use crate::random::seed;
 use crate::replicas::{COMMANDS, rows, write};
@@ -17,13 +17,7 @@ const BATCH: usize = 500;
 
 /// Waits until all have the same place in the stream, and holds their data against each other.
 fn compare(all: &mut [&mut Conn], context: &str) {
-    wait_until(context, || {
-        let offset = info(all[0], "master_repl_offset");
-        all.iter_mut().skip(1).all(|conn| {
-            info(conn, "master_link_status") == "up" && info(conn, "slave_repl_offset") == offset
-        })
-    });
-    let digests: Vec<_> = all.iter_mut().map(|conn| digest(conn)).collect();
+    let digests = digests_of_one_stream(all, context);
     for other in 1..all.len() {
         if digests[other] != digests[0] {
             let (first, rest) = all.split_at_mut(1);

@@ -315,6 +315,17 @@ pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
     }
 }
 
+/// Waits until all have the same place in the stream, the master's, which comes first; the digest of each one's data.
+pub fn digests_of_one_stream(all: &mut [&mut Conn], context: &str) -> Vec<Vec<u8>> {
+    wait_until(context, || {
+        let offset = info(all[0], "master_repl_offset");
+        all.iter_mut().skip(1).all(|conn| {
+            info(conn, "master_link_status") == "up" && info(conn, "slave_repl_offset") == offset
+        })
+    });
+    all.iter_mut().map(|conn| digest(conn)).collect()
+}
+
 pub fn digest(conn: &mut Conn) -> Vec<u8> {
     conn.call(&["DEBUG", "DIGEST"]).as_bytes().unwrap().to_vec()
 }

@@ -19,8 +19,8 @@ use redstart::base::rng::Rng;
 use redstart::resp::value::Value;
 
 use node::{
-    Conn, LONG_PATIENCE, Node, digest, directory, encode, info, ok, our_program, text_of,
-    wait_until,
+    Conn, LONG_PATIENCE, Node, digests_of_one_stream, directory, encode, info, ok, our_program,
+    text_of, wait_until,
 };
 use proxy::Proxy;
 
@@ -126,13 +126,7 @@ fn number(conn: &mut Conn, field: &str) -> u64 {
 
 /// Waits until the replicas have all that their master has, and holds their data against its.
 fn same_data(all: &mut [&mut Conn], context: &str) {
-    wait_until(context, || {
-        let offset = info(all[0], "master_repl_offset");
-        all.iter_mut().skip(1).all(|conn| {
-            info(conn, "master_link_status") == "up" && info(conn, "slave_repl_offset") == offset
-        })
-    });
-    let digests: Vec<_> = all.iter_mut().map(|conn| digest(conn)).collect();
+    let digests = digests_of_one_stream(all, context);
     assert!(
         digests.iter().all(|d| *d == digests[0]),
         "{context}: other data"

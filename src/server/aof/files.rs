@@ -1,7 +1,7 @@
 //! The files of the log on the disk: the manifest, the file to go on with, what is left over.
 
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Places;
 use crate::aof::manifest::{self, Manifest};
@@ -49,6 +49,28 @@ pub fn make_dir(disk: &dyn Disk, places: &Places) -> Result<(), Told> {
         );
         Told
     })
+}
+
+/// Removes the files that a rewrite has made needless, each by `unlink`, and then their names from the manifest.
+pub fn remove_history(
+    disk: &dyn Disk,
+    places: &Places,
+    manifest: &mut Manifest,
+    mut unlink: impl FnMut(PathBuf),
+) {
+    let old = manifest.take_history();
+    if old.is_empty() {
+        return;
+    }
+    for file in old {
+        log::info!(
+            "Removing the history file {} in the background",
+            file.name.lossy()
+        );
+        unlink(places.file(&file.name));
+    }
+    // If it fails, files are listed that are not there: they are looked for in vain next time.
+    let _ = put_manifest(disk, places, manifest);
 }
 
 /// Replaces the manifest on the disk.
@@ -196,19 +218,15 @@ impl Server {
         }
         let places = Places::of(&self.config);
         let disk = io.disk();
-        for file in self.aof.manifest.take_history() {
-            log::info!(
-                "Removing the history file {} in the background",
-                file.name.lossy()
-            );
-            self.unlink_later(io, places.file(&file.name));
-        }
-        // If it fails, files are listed that are not there: they are looked for in vain next time.
-        let _ = put_manifest(&*disk, &places, &self.aof.manifest);
+        let mut manifest = std::mem::take(&mut self.aof.manifest);
+        remove_history(&*disk, &places, &mut manifest, |path| {
+            self.unlink_later(io, path);
+        });
+        self.aof.manifest = manifest;
     }
 
     /// Deletes a file where there is time for it.
-    pub fn unlink_later(&mut self, io: &dyn Io, path: std::path::PathBuf) {
+    pub fn unlink_later(&mut self, io: &dyn Io, path: PathBuf) {
         let disk = io.disk();
         self.effects.push(Effect::Start(
             Errand::Unlink,

@@ -15,7 +15,6 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::io::{self, Cursor, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Places;
@@ -30,7 +29,7 @@ use crate::config::Text;
 use crate::db::keyspace::Databases;
 use crate::exec::conn::{Conn, Peer, Token};
 use crate::exec::io::{Disk, Io};
-use crate::exec::persistence::{Errand, LoadProgress, ReadingFile, Replay};
+use crate::exec::persistence::{Errand, ReadingFile, Replay};
 use crate::exec::server::{Effect, Server};
 use crate::exec::table::{CommandId, Resolved};
 use crate::server::load::{Counted, Rest, Source, Unloadable};
@@ -80,8 +79,7 @@ impl Server {
         }
         let files = self.aof.manifest.files().map(|file| file.name.clone());
         let files = files.collect();
-        self.note_loading(io, Arc::new(LoadProgress::default()), total);
-        self.pass_delays();
+        self.note_loading(io, self.load_progress(), total);
         let mut conn = Conn::new(0, Peer::default(), self.now.s());
         conn.session.authenticated = true;
         let marks = Marks::HEADLESS | Marks::MASTER | Marks::DENY_BLOCKING | Marks::NO_PROPAGATE;

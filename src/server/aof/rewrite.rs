@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Places;
-use super::files::{NotPut, Told, make_dir, put_manifest};
+use super::files::{NotPut, Told, make_dir, put_manifest, remove_history};
 use crate::admin::info::REDIS_VERSION;
 use crate::aof::manifest::Manifest;
 use crate::aof::rewrite::write_log;
@@ -191,24 +191,6 @@ enum Done {
     Written(Result<(Manifest, u64), Failure>),
     /// What nobody waits for.
     Tidied,
-}
-
-/// Removes the files that a rewrite has made needless, and then their names from the manifest.
-fn remove_history(disk: &dyn Disk, places: &Places, manifest: &mut Manifest) {
-    let old = manifest.take_history();
-    if old.is_empty() {
-        return;
-    }
-    for file in old {
-        log::info!(
-            "Removing the history file {} in the background",
-            file.name.lossy()
-        );
-        // One that is not there is as good as removed.
-        let _ = disk.unlink(&places.file(&file.name));
-    }
-    // If it fails, files are listed that are not there: they are looked for in vain next time.
-    let _ = put_manifest(disk, places, manifest);
 }
 
 impl Server {
@@ -388,7 +370,10 @@ impl Server {
                     ..
                 } = placing;
                 if tidies {
-                    remove_history(&*disk, &places, &mut manifest);
+                    remove_history(&*disk, &places, &mut manifest, |path| {
+                        // One that is not there is as good as removed.
+                        let _ = disk.unlink(&path);
+                    });
                 }
                 Ok((manifest, bytes))
             });
@@ -495,7 +480,10 @@ impl Server {
         let mut manifest = self.aof.manifest.clone();
         self.aof.manifest.take_history();
         self.start_step(move || {
-            remove_history(&*disk, &places, &mut manifest);
+            remove_history(&*disk, &places, &mut manifest, |path| {
+                // One that is not there is as good as removed.
+                let _ = disk.unlink(&path);
+            });
             Done::Tidied
         });
     }
