@@ -11,7 +11,7 @@
 
 use std::any::Any;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -23,7 +23,7 @@ use crate::cmd::keys::access_clock;
 use crate::db::keyspace::Databases;
 use crate::db::snapshot::Snapshot;
 use crate::exec::conn::Token;
-use crate::exec::io::{Disk, Io};
+use crate::exec::io::Io;
 use crate::exec::persistence::{Errand, Saving, Target};
 use crate::exec::pipe::PipeWriter;
 use crate::exec::replication::{Bulk, Piece, Transfer};
@@ -259,24 +259,35 @@ impl Server {
         }
     }
 
-    /// The file of a full sync is there: it is sent to those who wait for it.
+    /// The file of a full sync is there: it is sent to those who wait for it. It is opened here and now: by the time
+    /// that a job runs, another save may have put a later file in its place, which is not what they were promised.
     pub(super) fn file_written(&mut self, io: &mut dyn Io) {
+        let path = self.config.dir.as_path();
+        let path = path.join(self.config.dbfilename.as_path());
+        let disk = io.disk();
         for token in self.repl.master.written() {
-            let Some(conn) = self.conns.get(token) else {
+            let Some(conn) = self.conns.get_mut(token) else {
                 continue;
             };
-            let client = conn.session.id;
-            self.repl.bulks.push(Bulk {
-                token,
-                client,
-                rest: None,
-            });
-            let disk = io.disk();
-            let config = &self.config;
-            let path = config.dir.as_path().join(config.dbfilename.as_path());
-            let work = move || -> Box<dyn Any + Send> { Box::new(open(&*disk, &path, client)) };
-            self.effects
-                .push(Effect::Start(Errand::Bulk, Box::new(work)));
+            match disk.open(&path) {
+                Ok((file, len)) => {
+                    let head = format!("${len}\r\n").into_bytes();
+                    conn.reply.chunk(Bytes::from(head));
+                    self.repl.bulks.push(Bulk {
+                        token,
+                        client: conn.session.id,
+                        rest: Some((file, len)),
+                    });
+                    self.wants_write(token);
+                }
+                Err(e) => {
+                    log::warn!(
+                        "SYNC failed. Can't open/stat DB after BGSAVE: {}",
+                        errno::text(&e)
+                    );
+                    self.doom(token);
+                }
+            }
         }
     }
 
@@ -321,7 +332,7 @@ impl Server {
                     };
                     let client = bulk.client;
                     let work = move || -> Box<dyn Any + Send> {
-                        let piece = read(file, left, Vec::new()).inspect_err(|e| {
+                        let piece = read(file, left).inspect_err(|e| {
                             log::warn!("Read error sending DB to replica: {}", errno::text(e));
                         });
                         Box::new((piece, client))
@@ -365,23 +376,9 @@ impl Server {
 /// What a job that reads gives: a piece, and the client it is for.
 pub(super) type PieceRead = (io::Result<Piece>, u64);
 
-/// Opens the file; its length goes ahead of it.
-fn open(disk: &dyn Disk, path: &Path, client: u64) -> PieceRead {
-    let piece = disk.open(path).and_then(|(file, len)| {
-        let head = format!("${len}\r\n").into_bytes();
-        read(file, len, head)
-    });
-    if let Err(e) = &piece {
-        log::warn!(
-            "SYNC failed. Can't open/stat DB after BGSAVE: {}",
-            errno::text(e)
-        );
-    }
-    (piece, client)
-}
-
-/// Reads the next of the `left` bytes of a file, behind `bytes`.
-fn read(mut file: Box<dyn Read + Send>, left: u64, mut bytes: Vec<u8>) -> io::Result<Piece> {
+/// Reads the next of the `left` bytes of a file.
+fn read(mut file: Box<dyn Read + Send>, left: u64) -> io::Result<Piece> {
+    let mut bytes = Vec::new();
     let wanted = left.min(PIECE_BYTES as u64);
     let got = (&mut file).take(wanted).read_to_end(&mut bytes)? as u64;
     if got < wanted {

@@ -189,6 +189,27 @@ fn who_asks_during_a_rewrite_of_the_log_waits_for_its_end() {
     assert_eq!(keys(&all[data..]), ["a", "b"]);
 }
 
+/// It was opened by a job, and by the time that one ran, the file of a later save had been sent in its place.
+#[test]
+fn a_replica_gets_the_file_that_it_was_promised() {
+    let mut w = master(Config {
+        repl_diskless_sync: false,
+        ..Config::default()
+    });
+    let client = w.connect();
+    w.call(client, &["SET", "a", "1"]);
+    let replica = greet(&mut w);
+    w.hold_jobs();
+    w.send(replica, b"PSYNC ? -1\r\n");
+    assert!(w.run_one_job(), "the save");
+    w.call(client, &["SET", "b", "1"]);
+    assert_eq!(w.call(client, &["SAVE"]), "+OK\r\n");
+    w.let_jobs_run();
+    let all = w.receive(replica);
+    let data = all.windows(5).position(|w| w == b"REDIS").unwrap();
+    assert_eq!(keys(&all[data..]), ["a"]);
+}
+
 /// The end of a snapshot, too little to hold up the rest, lay there for ever: nobody got another one.
 #[test]
 fn who_does_not_take_the_end_of_a_snapshot_does_not_hold_up_the_next() {
