@@ -363,11 +363,12 @@ impl Server {
         }
         self.repl.file_for_sync = false;
         log::info!("Removing the RDB file used to feed replicas in a persistence-less instance");
-        let (disk, path) = (
-            io.disk(),
-            config.dir.as_path().join(config.dbfilename.as_path()),
-        );
-        let work = move || -> Box<dyn Any + Send> { Box::new(disk.unlink(&path)) };
+        let path = config.dir.as_path().join(config.dbfilename.as_path());
+        // The name goes at once, lest it take a later file with it; what it stood for goes when the job closes it.
+        let disk = io.disk();
+        let file = disk.open(&path);
+        let _ = disk.unlink(&path);
+        let work = move || -> Box<dyn Any + Send> { Box::new(drop(file)) };
         self.effects
             .push(Effect::Start(Errand::Unlink, Box::new(work)));
     }
