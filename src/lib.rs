@@ -78,6 +78,7 @@
 //! An import only ever goes down this list or stays on its floor: `base`, `resp`, `ds`, `ae`; `object`,
 //! `config`, `db`, `rdb`, `aof`; `cmd`; `repl`; `exec`, `admin`, `server`, `check`. `tests/tidy.rs` keeps it so.
 
+pub mod acl;
 pub mod admin;
 pub mod ae;
 pub mod aof;

@@ -577,14 +577,9 @@ fn stats(page: &mut Page, server: &Server, _: &MemoryFigures) {
     page.line("reply_buffer_expands", s.reply_buffer_expands);
     turns(page, server);
     page.line("acl_access_denied_auth", s.acl_denied_auth);
-    page.lines(
-        &[
-            "acl_access_denied_cmd",
-            "acl_access_denied_key",
-            "acl_access_denied_channel",
-        ],
-        0,
-    );
+    page.line("acl_access_denied_cmd", s.acl_denied_command);
+    page.line("acl_access_denied_key", s.acl_denied_key);
+    page.line("acl_access_denied_channel", s.acl_denied_channel);
     // Ours: the longest turn of the loop in CPU time of its thread, which a busy machine does not blur,
     // and the longest single command.
     page.line("eventloop_duration_max_cpu_usec", s.turns.max_cpu_us);

@@ -4,6 +4,7 @@
 //! outside, and who called. [`rows`] lists them all; `exec/table.rs` joins them with the data
 //! commands.
 
+pub mod acl;
 pub mod client;
 pub mod command;
 pub mod config;
@@ -34,6 +35,7 @@ use crate::exec::table::Table;
 /// The rows of every server command.
 pub fn rows() -> impl Iterator<Item = &'static Row<ServerFn>> {
     [
+        acl::ROWS,
         client::ROWS,
         command::ROWS,
         config::ROWS,

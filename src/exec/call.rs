@@ -180,6 +180,7 @@ impl Server {
                     },
                     reply: &mut conn.reply,
                     session: &mut conn.session,
+                    command: self.stats.command_under_way.unwrap_or(0),
                 };
                 f(&mut cx, args)
             }

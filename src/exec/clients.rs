@@ -214,7 +214,10 @@ impl Server {
             if c.write_blocked { "rw" } else { "r" },
             s.last_command
                 .map_or("NULL", |id| self.table.get(id).spec.name),
-            s.user,
+            s.user()
+                .map_or("(superuser)".into(), |user| String::from_utf8_lossy(
+                    user.name()
+                )),
             if c.reply.is_resp3() { 3 } else { 2 },
             text(&s.lib_name),
             text(&s.lib_version),

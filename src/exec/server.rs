@@ -12,6 +12,7 @@ use crate::cmd::unit::Unit;
 use crate::config::{Config, ShutdownFlags};
 use crate::db::keyspace::Databases;
 use crate::db::watch::WatchTable;
+use crate::exec::acl::Acl;
 use crate::exec::aof::Aof;
 use crate::exec::blocking::Blocked;
 use crate::exec::conn::{Conn, Conns, Peer, Token};
@@ -148,6 +149,7 @@ pub struct Server {
     /// What stays the same as long as the process runs.
     pub process: ProcessFacts,
     pub table: Rc<Table>,
+    pub acl: Acl,
     pub dbs: Databases,
     pub unit: Unit,
     pub watch: WatchTable,
@@ -254,6 +256,7 @@ impl Server {
             config_file: String::new(),
             executable: String::new(),
             process: io.process(),
+            acl: Acl::new(&table, &config),
             table,
             unit: Unit::default(),
             watch: WatchTable::default(),
@@ -346,15 +349,16 @@ impl Server {
         self.stats.total_connections += 1;
         let id = self.next_client_id;
         self.next_client_id += 1;
-        let mut conn = Conn::new(id, peer, self.now.s());
-        conn.session.authenticated = self.config.requirepass.is_empty();
-        Ok(self.conns.insert(conn))
+        let conn = Conn::new(id, peer, self.now.s());
+        let token = self.conns.insert(conn);
+        self.begin_as_default(token);
+        Ok(token)
     }
 
     /// Protected mode: without a password only this machine may talk to us.
     fn refuses(&self, peer: &Peer) -> bool {
         self.config.protected_mode
-            && self.config.requirepass.is_empty()
+            && self.acl.users.default_user().needs_no_password()
             && !peer.unix_socket
             && !peer.loopback
     }
