@@ -425,18 +425,21 @@ mod tests {
         bench.server.config_file = "/r.conf".into();
         let old = b"requirepass foobared\nuser worker on >pw ~*\n".to_vec();
         bench.outside.files.insert(path.clone(), old);
-        bench.server.config.requirepass = "foobared".into();
-        bench.server.config.user = vec![["worker", "on", ">pw", "~*"].map(Text::from).to_vec()];
+        bench.server.config.user = vec![["worker", "on", "~\"*"].map(Text::from).to_vec()];
+        bench.server.load_users_at_start(&bench.outside).unwrap();
+        assert_eq!(bench.set(&["requirepass", "foobared"]), "+OK\r\n");
         assert_eq!(bench.run(rewrite_command, &words), "+OK\r\n");
         let text = String::from_utf8(bench.outside.files[&path].clone()).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(
             lines[..2],
-            ["requirepass \"foobared\"", "user worker on >pw ~*"]
+            [
+                "requirepass \"foobared\"",
+                "user default on sanitize-payload \
+                 #1b58ee375b42e41f0e48ef2ff27d10a5b1f6924a9acdcdba7cae868e7adce6bf ~* &* +@all"
+            ]
         );
-        assert!(lines.contains(
-            &"user default on sanitize-payload \
-              #1b58ee375b42e41f0e48ef2ff27d10a5b1f6924a9acdcdba7cae868e7adce6bf ~* &* +@all"
-        ));
+        let quoted = r#"user worker on sanitize-payload "~\"*" resetchannels -@all"#;
+        assert!(lines.contains(&quoted), "{text}");
     }
 }

@@ -29,4 +29,5 @@ mod scenes;
 mod settings;
 mod typed;
 mod types;
+mod users;
 mod words;
