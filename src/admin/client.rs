@@ -1,7 +1,7 @@
 //! CLIENT: what is known of the connections, and what can be done to them.
 //!
-//! The line that LIST and INFO show is made in `server/clients.rs`. The subcommands about tracking come
-//! with tracking.
+//! The line that LIST and INFO show is made in `exec/clients.rs`. The subcommands about tracking stand in
+//! [`super::tracking`].
 
 use std::rc::Rc;
 
@@ -578,6 +578,10 @@ pub static ROWS: &[Row<ServerFn>] = &[
 ];
 
 const HELP_LINES: &[&str] = &[
+    "CACHING (YES|NO)",
+    "    Have the keys of the next command tracked (OPTIN), or not (OPTOUT).",
+    "GETREDIR",
+    "    Tell who hears of changed keys in this connection's place.",
     "GETNAME",
     "    Give the name of this connection.",
     "ID",
@@ -620,6 +624,11 @@ const HELP_LINES: &[&str] = &[
     "    * LIB-VER: its version.",
     "SETNAME <name>",
     "    Name this connection.",
+    "TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]]",
+    "         [OPTIN] [OPTOUT] [NOLOOP]",
+    "    Hear of changes of the keys that this connection reads, or no longer.",
+    "TRACKINGINFO",
+    "    Tell how this connection tracks.",
     "UNBLOCK <clientid> [TIMEOUT|ERROR]",
     "    End the wait of a client that is blocked on keys.",
     "UNPAUSE",

@@ -313,6 +313,7 @@ impl Server {
         self.stop_monitor(token);
         self.discard_multi(token);
         self.pubsub_drop(token);
+        self.stop_tracking(token);
         self.begin_as_default(token);
         let Some(conn) = self.conns.get_mut(token) else {
             return;

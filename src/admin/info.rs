@@ -288,7 +288,7 @@ fn clients(page: &mut Page, server: &Server, _: &MemoryFigures) {
     page.line("client_recent_max_input_buffer", input);
     page.line("client_recent_max_output_buffer", output);
     page.line("blocked_clients", blocked.clients + blocked.paused.len());
-    page.line("tracking_clients", 0);
+    page.line("tracking_clients", server.tracking.clients());
     page.line("clients_in_timeout_table", blocked.deadline_count());
     page.line("total_blocking_keys", blocked.key_count());
     page.line("total_blocking_keys_on_nokey", server.keys_awaited_to_go());
@@ -553,14 +553,10 @@ fn stats(page: &mut Page, server: &Server, _: &MemoryFigures) {
         &["total_active_defrag_time", "current_active_defrag_time"],
         0,
     );
-    page.lines(
-        &[
-            "tracking_total_keys",
-            "tracking_total_items",
-            "tracking_total_prefixes",
-        ],
-        0,
-    );
+    let (keys, items, prefixes) = server.tracking.totals();
+    page.line("tracking_total_keys", keys);
+    page.line("tracking_total_items", items);
+    page.line("tracking_total_prefixes", prefixes);
     page.line("unexpected_error_replies", s.unexpected_errors);
     page.line("total_error_replies", s.total_errors);
     page.line("dump_payload_sanitizations", 0);

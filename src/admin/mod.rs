@@ -26,6 +26,7 @@ pub mod replication;
 pub mod server;
 pub mod slowlog;
 pub mod sparkline;
+pub mod tracking;
 pub mod transactions;
 
 use crate::cmd::Row;
@@ -55,6 +56,7 @@ pub fn rows() -> impl Iterator<Item = &'static Row<ServerFn>> {
         replication::ROWS,
         server::ROWS,
         slowlog::ROWS,
+        tracking::ROWS,
         transactions::ROWS,
     ]
     .into_iter()

@@ -63,6 +63,20 @@ bits! {
         HEADLESS = 22, "";
         /// Its user may not do everything: each command is a question.
         LIMITED = 23, "";
+        /// Hears of changes of the keys that it reads (CLIENT TRACKING).
+        TRACKING = 24, "";
+        /// Or of all changes of keys with certain prefixes.
+        TRACKING_BCAST = 25, "";
+        /// Only of those keys that are read after CLIENT CACHING YES.
+        TRACKING_OPTIN = 26, "";
+        /// Not of those that are read after CLIENT CACHING NO.
+        TRACKING_OPTOUT = 27, "";
+        /// CLIENT CACHING was called for the next command.
+        TRACKING_CACHING = 28, "";
+        /// Not of what it changes itself.
+        TRACKING_NOLOOP = 29, "";
+        /// Whoever was to hear in its place is gone.
+        TRACKING_BROKEN = 30, "";
     }
 }
 

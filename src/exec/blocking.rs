@@ -253,6 +253,9 @@ impl Server {
         };
         self.current = None;
         let offset = self.repl.history.offset();
+        if !self.unit.touched.is_empty() {
+            self.tell_trackers(Some(token));
+        }
         self.end_unit(io);
         if self.repl.history.offset() != offset {
             self.note_stream_place(token);

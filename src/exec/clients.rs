@@ -96,6 +96,9 @@ impl Conn {
             (self.session.subscribed(), 'P'),
             (self.session.multi.is_some(), 'x'),
             (self.parked.is_some(), 'b'),
+            (m.has(Marks::TRACKING), 't'),
+            (m.has(Marks::TRACKING_BROKEN), 'R'),
+            (m.has(Marks::TRACKING_BCAST), 'B'),
             (dirty, 'd'),
             (m.has(Marks::CLOSE_AFTER_REPLY), 'c'),
             (m.has(Marks::CLOSE_ASAP), 'A'),
@@ -196,7 +199,7 @@ impl Server {
             false => (output, 0),
         };
         format!(
-            "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={sub} psub={psub} ssub={ssub} multi={} qbuf={qbuf} qbuf-free={qbuf_free} argv-mem={argv} multi-mem={} rbs={} rbp={} obl={obl} oll={oll} omem={} tot-mem={total} events={} cmd={} user={} redir=-1 resp={} lib-name={} lib-ver={}",
+            "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={sub} psub={psub} ssub={ssub} multi={} qbuf={qbuf} qbuf-free={qbuf_free} argv-mem={argv} multi-mem={} rbs={} rbp={} obl={obl} oll={oll} omem={} tot-mem={total} events={} cmd={} user={} redir={} resp={} lib-name={} lib-ver={}",
             s.id,
             c.peer.addr,
             c.peer.laddr,
@@ -218,6 +221,7 @@ impl Server {
                 .map_or("(superuser)".into(), |user| String::from_utf8_lossy(
                     user.name()
                 )),
+            self.tracking.redirect_of(s.id).map_or(-1, |id| id as i64),
             if c.reply.is_resp3() { 3 } else { 2 },
             text(&s.lib_name),
             text(&s.lib_version),

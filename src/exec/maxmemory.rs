@@ -90,6 +90,7 @@ impl Server {
         self.latency_sample("eviction-del", (io.mono_ns() - start_ns) / 1_000_000);
         self.stats.evicted_keys += 1;
         self.watch.touch_deleted(db, &key);
+        self.unit.note_touched(&key);
         if self
             .config
             .notify_keyspace_events

@@ -28,6 +28,7 @@ use crate::exec::running::RunningArgs;
 use crate::exec::slowlog::SlowLog;
 use crate::exec::stats::{ClientPeaks, Stats};
 use crate::exec::table::Table;
+use crate::exec::tracking::Tracking;
 use crate::repl::backlog::SIZE_MIN;
 
 /// How long the peak of a client's output counts, in ms.
@@ -158,6 +159,7 @@ pub struct Server {
     pub held: Held,
     pub migrations: Migrations,
     pub pubsub: PubSub,
+    pub tracking: Tracking,
     pub blocked: Blocked,
     pub slowlog: SlowLog,
     pub latency: LatencyMonitor,
@@ -249,6 +251,7 @@ impl Server {
         let run_id = rng.hex(40);
         config.repl_backlog_size = config.repl_backlog_size.max(SIZE_MIN);
         let repl = Replication::new(&mut rng, &config);
+        let names_seed = rng.next_u64();
         let hash_key = crate::ds::dict::HashKey::new(rng.next_u64(), rng.next_u64());
         Server {
             dbs: Databases::new(config.databases, hash_key),
@@ -264,7 +267,8 @@ impl Server {
             links: Links::default(),
             held: Held::default(),
             migrations: Migrations::default(),
-            pubsub: PubSub::new(rng.next_u64()),
+            pubsub: PubSub::new(names_seed),
+            tracking: Tracking::new(names_seed),
             blocked: Blocked::default(),
             slowlog: SlowLog::default(),
             latency: LatencyMonitor::default(),
@@ -378,6 +382,7 @@ impl Server {
         self.unpark(token);
         self.replica_gone(token);
         self.pubsub_drop(token);
+        self.stop_tracking(token);
         self.watch.unwatch_all(id);
         self.monitors.retain(|&t| t != token);
         self.pending_writes.retain(|&t| t != token);
