@@ -494,3 +494,108 @@ pub static ROWS: &[Row<ServerFn>] = &[
     ACL, CAT, DELUSER, DRYRUN, GENPASS, GETUSER, HELP, LIST, LOAD, LOG, SAVE, SETUSER, USERS,
     WHOAMI,
 ];
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+    use crate::server::test_io::TestServer;
+
+    fn say(world: &mut TestServer, who: crate::exec::conn::Token, words: &str) -> String {
+        world.call(who, &words.split(' ').collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_file_of_users_is_saved_and_loaded() {
+        let mut world = TestServer::new(Config {
+            dir: "/".into(),
+            aclfile: "users.acl".into(),
+            ..Config::default()
+        });
+        let (boss, guest) = (world.connect(), world.connect());
+        let missing =
+            "-ERR Error loading ACLs, opening file 'users.acl': No such file or directory\r\n";
+        assert_eq!(say(&mut world, boss, "ACL LOAD"), missing);
+        say(&mut world, boss, "ACL SETUSER guest on >pw +@all ~g*");
+        assert_eq!(say(&mut world, boss, "ACL SAVE"), "+OK\r\n");
+        assert_eq!(say(&mut world, guest, "AUTH guest pw"), "+OK\r\n");
+        say(&mut world, boss, "ACL SETUSER guest off");
+        say(&mut world, boss, "ACL SETUSER later");
+        // It stays logged in, and may do what it might.
+        assert_eq!(say(&mut world, guest, "GET g"), "$-1\r\n");
+        assert_eq!(say(&mut world, boss, "ACL LOAD"), "+OK\r\n");
+        assert!(!world.is_open(guest) && world.is_open(boss));
+        let users = "*2\r\n$7\r\ndefault\r\n$5\r\nguest\r\n";
+        assert_eq!(say(&mut world, boss, "ACL USERS"), users);
+        assert_eq!(say(&mut world, boss, "AUTH guest pw"), "+OK\r\n");
+        world.io().disk.break_down(libc::EIO);
+        assert!(
+            say(&mut world, boss, "ACL SAVE")
+                .starts_with("-ERR There was an error trying to save the ACLs.")
+        );
+    }
+
+    #[test]
+    fn what_is_denied_is_logged_and_counted() {
+        let mut world = TestServer::new(Config::default());
+        let (boss, guest) = (world.connect(), world.connect());
+        say(
+            &mut world,
+            boss,
+            "ACL SETUSER guest on nopass +@all -flushall ~g* resetchannels &c",
+        );
+        assert!(say(&mut world, guest, "AUTH guest x").starts_with("+OK"));
+        assert!(say(&mut world, guest, "AUTH nobody x").starts_with("-WRONGPASS"));
+        let no_command = "-NOPERM User guest has no permissions to run the 'flushall' command\r\n";
+        assert_eq!(say(&mut world, guest, "FLUSHALL"), no_command);
+        assert_eq!(say(&mut world, guest, "FLUSHALL"), no_command);
+        let no_channel = "-NOPERM No permissions to access a channel\r\n";
+        assert_eq!(say(&mut world, guest, "PUBLISH d m"), no_channel);
+        say(&mut world, guest, "MULTI");
+        let no_key = "-NOPERM No permissions to access a key\r\n";
+        assert_eq!(say(&mut world, guest, "GET x"), no_key);
+        assert!(say(&mut world, guest, "EXEC").starts_with("-EXECABORT"));
+        let log = say(&mut world, boss, "ACL LOG");
+        let words: Vec<&str> = log.split("\r\n").filter(|w| !w.starts_with('$')).collect();
+        let entry = |n: usize| -> Vec<&str> {
+            let count = words.iter().enumerate().filter(|(_, w)| **w == "count");
+            let from = count.map(|(at, _)| at).nth(n).unwrap();
+            [1, 3, 5, 7, 9].map(|field| words[from + field]).to_vec()
+        };
+        assert_eq!(entry(0), [":1", "key", "multi", "x", "guest"]);
+        assert_eq!(entry(1), [":1", "channel", "toplevel", "d", "guest"]);
+        assert_eq!(entry(2), [":2", "command", "toplevel", "flushall", "guest"]);
+        assert_eq!(entry(3), [":1", "auth", "toplevel", "AUTH", "nobody"]);
+        let info = say(&mut world, boss, "INFO stats");
+        for line in ["auth:1", "cmd:2", "key:1", "channel:1"] {
+            assert!(
+                info.contains(&format!("acl_access_denied_{line}\r\n")),
+                "{line}"
+            );
+        }
+        let stats = say(&mut world, boss, "INFO commandstats");
+        assert!(
+            stats.contains("cmdstat_flushall:calls=0,usec=0,usec_per_call=0.00,rejected_calls=2")
+        );
+        assert_eq!(say(&mut world, boss, "ACL LOG RESET"), "+OK\r\n");
+        assert_eq!(say(&mut world, boss, "ACL LOG"), "*0\r\n");
+    }
+
+    #[test]
+    fn a_password_is_of_the_length_asked_for() {
+        let mut world = TestServer::new(Config::default());
+        let me = world.connect();
+        for (words, digits) in [
+            ("ACL GENPASS", 64),
+            ("ACL GENPASS 5", 2),
+            ("ACL GENPASS 4096", 1024),
+        ] {
+            let reply = say(&mut world, me, words);
+            let password = reply.split("\r\n").nth(1).unwrap();
+            assert_eq!(password.len(), digits, "{words}");
+            assert!(password.bytes().all(|b| b.is_ascii_hexdigit()));
+        }
+        assert!(
+            say(&mut world, me, "ACL GENPASS 4097").starts_with("-ERR ACL GENPASS argument must")
+        );
+    }
+}

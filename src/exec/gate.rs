@@ -89,7 +89,7 @@ impl Server {
         let checked = match resolved {
             Resolved::Command(id) => self
                 .check_arity(id, &args)
-                .and_then(|()| self.check(io, token, id, &args))
+                .and_then(|()| self.check(io, token, id, args.argv()))
                 .map(|v| (id, v)),
             Resolved::Unknown => Err((None, unknown_command(&args))),
             Resolved::UnknownSub(parent) => {
@@ -176,7 +176,7 @@ impl Server {
         id: CommandId,
         args: &Args<'_>,
     ) -> Checked {
-        match self.check(io, token, id, args) {
+        match self.check(io, token, id, args.argv()) {
             Ok(Verdict::Run | Verdict::Queue) if self.is_held_up(token, id, args) => {
                 self.postpone(token, id, args, Why::Held);
                 Checked::Waits
@@ -223,7 +223,7 @@ impl Server {
         io: &mut dyn Io,
         token: Token,
         id: CommandId,
-        args: &Args<'_>,
+        argv: &[&[u8]],
     ) -> Result<Verdict, (Option<CommandId>, Fault)> {
         let refuse = |fault| Err((Some(id), fault));
         let table = self.table.clone();
@@ -248,9 +248,9 @@ impl Server {
         if in_multi && flags.has(Flags::NO_MULTI) {
             return refuse(NO_MULTI);
         }
-        if let Err(denied) = self.may_run(token, id, args.argv()) {
+        if let Err(denied) = self.may_run(token, id, argv) {
             let context = self.acl_context(token);
-            return refuse(self.note_denied(token, id, args.argv(), denied, context));
+            return refuse(self.note_denied(token, id, argv, denied, context));
         }
         let Some(conn) = self.conns.get(token) else {
             return Ok(Verdict::Wait);

@@ -493,3 +493,187 @@ fn array_of<'a>(keys: impl ExactSizeIterator<Item = &'a Box<[u8]>>) -> Vec<u8> {
     }
     reply.to_vec()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::server::test_io::TestServer;
+
+    proptest! {
+        #[test]
+        fn the_table_agrees_with_a_model(steps in vec((0..3u8, 0..12u8, 0..6u64), 1..200)) {
+            let mut keys = Keys::new(RandomState::with_seeds(1, 2, 3, 4));
+            let mut model: BTreeMap<u8, BTreeSet<u64>> = BTreeMap::new();
+            for (step, key, id) in steps {
+                if step < 2 {
+                    keys.remember(&[key], id);
+                    model.entry(key).or_default().insert(id);
+                } else {
+                    let ids = keys.forget(&[key]).map(|ids| ids.to_vec());
+                    prop_assert_eq!(ids, model.remove(&key).map(|ids| ids.into_iter().collect::<Vec<_>>()));
+                }
+                prop_assert_eq!(keys.order.len(), model.len());
+                prop_assert_eq!(keys.items, model.values().map(BTreeSet::len).sum::<usize>());
+                for (at, key) in keys.order.iter().enumerate() {
+                    prop_assert_eq!(keys.readers[key].at, at);
+                    prop_assert!(model.contains_key(&key[0]));
+                }
+            }
+        }
+    }
+
+    struct Scene {
+        world: TestServer,
+        me: Token,
+        other: Token,
+    }
+
+    impl Scene {
+        /// Two clients: one speaks RESP3 and is about to track, the other changes things.
+        fn new(config: Config) -> Scene {
+            let mut world = TestServer::new(config);
+            let (me, other) = (world.connect(), world.connect());
+            world.call(me, &["HELLO", "3"]);
+            Scene { world, me, other }
+        }
+
+        fn say(&mut self, who: Token, words: &str) -> String {
+            self.world.call(who, &words.split(' ').collect::<Vec<_>>())
+        }
+
+        fn mine(&mut self, words: &str) -> String {
+            self.say(self.me, words)
+        }
+
+        /// What reaches the first client when the other one says this.
+        fn told_of(&mut self, words: &str) -> String {
+            self.say(self.other, words);
+            String::from_utf8(self.world.receive(self.me)).unwrap()
+        }
+
+        fn totals(&self) -> (usize, usize, usize) {
+            self.world.server.tracking.totals()
+        }
+    }
+
+    fn stale(key: &str) -> String {
+        format!(
+            ">2\r\n$10\r\ninvalidate\r\n*1\r\n${}\r\n{key}\r\n",
+            key.len()
+        )
+    }
+
+    const ALL_STALE: &str = ">2\r\n$10\r\ninvalidate\r\n_\r\n";
+
+    #[test]
+    fn who_reads_a_key_hears_of_its_change_once() {
+        let mut scene = Scene::new(Config::default());
+        scene.mine("CLIENT TRACKING on");
+        scene.mine("MGET a b");
+        assert_eq!(scene.totals(), (2, 2, 0));
+        assert_eq!(scene.told_of("MSET a 1 c 1"), stale("a"));
+        assert_eq!(scene.told_of("SET a 2"), "");
+        // One's own change comes after the reply, in a transaction after all replies.
+        assert_eq!(scene.mine("SET b 1"), "+OK\r\n".to_string() + &stale("b"));
+        scene.mine("GET b");
+        for words in ["MULTI", "SET b 1", "GET b"] {
+            scene.mine(words);
+        }
+        assert_eq!(
+            scene.mine("EXEC"),
+            "*2\r\n+OK\r\n$1\r\n1\r\n".to_string() + &stale("b")
+        );
+        assert_eq!(scene.told_of("FLUSHDB"), ALL_STALE);
+        assert_eq!(scene.totals(), (0, 0, 0));
+        assert_eq!(scene.mine("FLUSHALL"), "+OK\r\n".to_string() + ALL_STALE);
+        // Time changes a key as well.
+        scene.told_of("SET e 1 PX 10");
+        scene.mine("GET e");
+        scene.world.advance(Duration::from_secs(1));
+        assert_eq!(scene.told_of("PING"), stale("e"));
+        scene.mine("GET e");
+        scene.mine("CLIENT TRACKING off");
+        assert_eq!(scene.told_of("SET e 1"), "");
+        assert_eq!(scene.totals(), (0, 0, 0));
+        assert!(!scene.world.server.unit.tracked);
+    }
+
+    #[test]
+    fn caching_is_said_for_one_command() {
+        let mut scene = Scene::new(Config::default());
+        scene.mine("CLIENT TRACKING on OPTIN NOLOOP");
+        scene.mine("GET a");
+        assert_eq!(scene.told_of("SET a 1"), "");
+        scene.mine("CLIENT CACHING yes");
+        assert!(scene.mine("CLIENT TRACKINGINFO").contains("caching-yes"));
+        scene.mine("GET a");
+        scene.mine("GET b");
+        assert!(!scene.mine("CLIENT TRACKINGINFO").contains("caching-yes"));
+        assert_eq!(scene.told_of("MSET a 1 b 1"), stale("a"));
+        scene.mine("CLIENT CACHING yes");
+        for words in ["MULTI", "GET a", "GET b", "EXEC"] {
+            scene.mine(words);
+        }
+        assert_eq!(scene.mine("SET a 1"), "+OK\r\n");
+        assert_eq!(scene.told_of("MSET a 1 b 1"), stale("b"));
+        assert!(
+            scene
+                .mine("CLIENT CACHING no")
+                .starts_with("-ERR CLIENT CACHING NO is only")
+        );
+    }
+
+    #[test]
+    fn prefixes_are_told_of_all_changes() {
+        let mut scene = Scene::new(Config::default());
+        scene.mine("CLIENT TRACKING on BCAST PREFIX ab PREFIX c NOLOOP");
+        let overlaps = "-ERR Prefix 'a' overlaps with an existing prefix 'ab'. Prefixes for a single client must not overlap.\r\n";
+        assert_eq!(scene.mine("CLIENT TRACKING on BCAST PREFIX a"), overlaps);
+        let keys = ">2\r\n$10\r\ninvalidate\r\n*2\r\n$2\r\nab\r\n$3\r\nabc\r\n";
+        assert_eq!(scene.told_of("MSET abc 1 ab 1 a 1"), keys);
+        assert_eq!(scene.mine("MSET c 1 abc 1"), "+OK\r\n");
+        assert_eq!(scene.totals(), (0, 0, 2));
+        scene.world.hang_up(scene.me);
+        assert_eq!(scene.totals(), (0, 0, 0));
+        assert!(!scene.world.server.unit.tracked);
+    }
+
+    #[test]
+    fn another_may_hear_in_ones_place() {
+        let mut scene = Scene::new(Config::default());
+        let listener = scene.world.connect();
+        scene.say(listener, "SUBSCRIBE __redis__:invalidate");
+        let id = scene.world.server.conns.get(listener).unwrap().session.id;
+        scene.mine(&format!("CLIENT TRACKING on REDIRECT {id}"));
+        scene.mine("GET a");
+        assert_eq!(scene.told_of("SET a 1"), "");
+        let message = "*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n*1\r\n$1\r\na\r\n";
+        assert_eq!(scene.world.receive(listener), message.as_bytes());
+        assert!(scene.mine("CLIENT LIST").contains(&format!(" redir={id} ")));
+        scene.mine("GET a");
+        scene.world.hang_up(listener);
+        let broken = format!(">2\r\n$21\r\ntracking-redir-broken\r\n:{id}\r\n");
+        assert_eq!(scene.told_of("SET a 1"), broken);
+        assert!(scene.mine("CLIENT LIST").contains(" flags=tR "));
+    }
+
+    #[test]
+    fn a_table_that_is_too_full_forgets_and_says_so() {
+        let mut scene = Scene::new(Config {
+            tracking_table_max_keys: 2,
+            ..Config::default()
+        });
+        scene.mine("CLIENT TRACKING on");
+        scene.mine("MGET a b");
+        let reply = scene.mine("MGET c d");
+        assert_eq!(reply.matches("invalidate").count(), 2, "{reply}");
+        assert_eq!(scene.totals(), (2, 2, 0));
+    }
+}
