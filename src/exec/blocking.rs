@@ -264,6 +264,9 @@ impl Server {
             self.hold_reply(token, command, &args, &[], before);
         }
         self.flush_late(token);
+        if self.has_own_stale() {
+            self.tell_own(token);
+        }
         if outcome == Outcome::Blocked {
             self.keep_deadline(token, &why);
         } else {

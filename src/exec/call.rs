@@ -61,6 +61,9 @@ impl Server {
             self.hold_reply(token, id, &args, hints, before);
         }
         self.flush_late(token);
+        if self.has_own_stale() {
+            self.tell_own(token);
+        }
         if !self.unit.ready.is_empty() {
             self.serve_blocked(io);
         }

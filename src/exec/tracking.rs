@@ -10,8 +10,8 @@
 //! key that begins with one. Those changes are gathered until the loop is about to sleep.
 //!
 //! Commands note each key that they change in the unit ([`crate::cmd::unit::Unit::touched`]), and only while somebody
-//! tracks. [`Server::tell_trackers`] tells of them when the command is through, so that a client hears of its own changes
-//! after its reply.
+//! tracks. [`Server::tell_trackers`] tells of them when the command is through; its own client hears of them last, after
+//! its reply.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -131,6 +131,8 @@ pub struct Tracking {
     trackers: BTreeMap<u64, Tracker>,
     keys: Keys,
     prefixes: BTreeMap<Box<[u8]>, Prefix>,
+    /// What the client whose command runs will be told when everything else is said; `None` stands for all keys.
+    own: Vec<Option<Box<[u8]>>>,
     /// Tries in a row that did not bring the table below its limit.
     tries: usize,
 }
@@ -142,6 +144,7 @@ impl Tracking {
             trackers: BTreeMap::new(),
             keys: Keys::new(RandomState::with_seeds(seed, !seed, 2, 3)),
             prefixes: BTreeMap::new(),
+            own: Vec::new(),
             tries: 0,
         }
     }
@@ -341,8 +344,10 @@ impl Server {
             let Some(marks) = marks.filter(|m| !m.has(Marks::TRACKING_BCAST)) else {
                 continue;
             };
-            if !(marks.has(Marks::TRACKING_NOLOOP) && by == Some(id)) {
-                self.send_stale(id, Stale::Key(key));
+            match by == Some(id) {
+                true if marks.has(Marks::TRACKING_NOLOOP) => {}
+                true => self.tracking.own.push(Some(key.into())),
+                false => self.send_stale(id, Stale::Key(key)),
             }
         }
     }
@@ -352,9 +357,13 @@ impl Server {
         if !self.unit.tracked {
             return;
         }
-        let ids: Vec<u64> = self.tracking.trackers.keys().copied().collect();
-        for id in ids {
-            self.send_stale(id, Stale::All);
+        let trackers = self.tracking.trackers.iter();
+        let trackers: Vec<(u64, Token)> = trackers.map(|(&id, t)| (id, t.token)).collect();
+        for (id, token) in trackers {
+            match self.current == Some(token) {
+                true => self.tracking.own.push(None),
+                false => self.send_stale(id, Stale::All),
+            }
         }
         let hasher = self.tracking.keys.readers.hasher().clone();
         let keys = std::mem::replace(&mut self.tracking.keys, Keys::new(hasher));
@@ -363,6 +372,26 @@ impl Server {
             self.free_later_told(Box::new((keys.order, keys.readers)), count, false);
         }
         self.unit.tracked = self.tracking.is_used();
+    }
+
+    /// True if the client whose command ran has something to hear of it.
+    #[inline]
+    pub(super) fn has_own_stale(&self) -> bool {
+        !self.tracking.own.is_empty()
+    }
+
+    /// Tells a client what its own command has changed of what it has read: after the reply, and after all messages that
+    /// came of the command.
+    #[cold]
+    pub(super) fn tell_own(&mut self, token: Token) {
+        let own = std::mem::take(&mut self.tracking.own);
+        let Some(id) = self.conns.get(token).map(|conn| conn.session.id) else {
+            return;
+        };
+        for key in &own {
+            let stale = key.as_deref().map_or(Stale::All, Stale::Key);
+            self.send_stale(id, stale);
+        }
     }
 
     /// Tells those who broadcast what has changed. Before the loop sleeps, so that many changes are one message.
