@@ -74,15 +74,15 @@ pub fn auth(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
         }
         _ => return Err(SYNTAX),
     };
-    authenticate(call, args.name(), user, password)?;
+    authenticate(call, &args, user, password)?;
     call.reply().ok();
     DONE
 }
 
-/// Logs the session in as a user, or notes that it was tried in vain, and by which command.
+/// Logs the session in as a user, or notes that it was tried in vain, by this command.
 fn authenticate(
     call: &mut Call<'_>,
-    tried_by: &[u8],
+    args: &Args<'_>,
     name: &[u8],
     password: &[u8],
 ) -> Result<(), Fault> {
@@ -91,10 +91,10 @@ fn authenticate(
         let event = Event {
             reason: Reason::Auth,
             context: call.server.acl_context(call.token),
-            object: tried_by.to_vec(),
+            object: args.name().to_vec(),
             user: name.to_vec(),
         };
-        call.server.note_acl_event(call.token, event);
+        call.server.note_acl_event(call.token, event, args.argv());
         return Err(WRONG_PASSWORD);
     };
     let session = call.session();
@@ -161,7 +161,7 @@ pub fn hello(call: &mut Call<'_>, mut args: Args<'_>) -> CmdResult {
         }
     }
     if let Some((user, password)) = credentials {
-        authenticate(call, args.name(), user, password)?;
+        authenticate(call, &args, user, password)?;
     }
     if !call.session().authenticated {
         return Err(HELLO_NEEDS_AUTH);

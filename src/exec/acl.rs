@@ -13,9 +13,9 @@ use std::rc::Rc;
 use crate::acl::log::{Context, Event, Log};
 use crate::acl::{Basis, Denied, KeyUse, Reason, Request, User, Users};
 use crate::base::errno;
-use crate::cmd::Fault;
 use crate::cmd::session::{Marks, Session};
 use crate::cmd::spec::Flags;
+use crate::cmd::{Args, Fault};
 use crate::config::{AclPubsubDefault, Config, Text};
 use crate::exec::conn::{Conn, Token};
 use crate::exec::io::Io;
@@ -104,7 +104,7 @@ impl Server {
             object: denied.object(name, argv).to_vec(),
             user,
         };
-        self.note_acl_event(token, event);
+        self.note_acl_event(token, event, argv);
         Fault::text([b"NOPERM ", &text[..]].concat())
     }
 
@@ -117,8 +117,8 @@ impl Server {
         }
     }
 
-    /// Counts a refusal or a failed login, and adds it to ACL LOG.
-    pub fn note_acl_event(&mut self, token: Token, event: Event) {
+    /// Counts a refusal or a failed login of the client that runs this, and adds it to ACL LOG.
+    pub fn note_acl_event(&mut self, token: Token, event: Event, argv: &[&[u8]]) {
         let count = match event.reason {
             Reason::Command => &mut self.stats.acl_denied_command,
             Reason::Key => &mut self.stats.acl_denied_key,
@@ -126,7 +126,7 @@ impl Server {
             Reason::Channel => &mut self.stats.acl_denied_channel,
         };
         *count += 1;
-        let client = self.client_line(token);
+        let client = self.client_line_running(token, &Args::new(argv, &[]));
         let most = self.config.acllog_max_len;
         self.acl.log.add(event, client, self.now.ms(), most);
     }

@@ -310,9 +310,12 @@ impl Server {
         }
     }
 
-    /// All bytes held for a client, what it watches included.
+    /// All bytes held for a client, what it watches and broadcasts to included.
     fn memory_of(&self, conn: &Conn) -> usize {
-        conn.memory_now() + self.watch.watched_by(conn.session.id) * WATCH_BYTES
+        let id = conn.session.id;
+        conn.memory_now()
+            + self.watch.watched_by(id) * WATCH_BYTES
+            + self.tracking.prefixes_memory(id)
     }
 
     /// Counts the memory of a client anew.

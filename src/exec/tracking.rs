@@ -49,7 +49,12 @@ struct Tracker {
     redirect: Option<Redirect>,
     /// What it broadcasts to.
     prefixes: BTreeSet<Box<[u8]>>,
+    /// What these take.
+    bytes: usize,
 }
+
+/// What a prefix takes beside its name, here and in the table of prefixes.
+const PREFIX_BYTES: usize = 96;
 
 /// Who hears in a client's place.
 #[derive(Clone, Copy, Debug)]
@@ -178,6 +183,11 @@ impl Tracking {
             .flat_map(|t| t.prefixes.iter().map(|p| &p[..]))
     }
 
+    /// Bytes that the prefixes of a client take.
+    pub fn prefixes_memory(&self, id: u64) -> usize {
+        self.trackers.get(&id).map_or(0, |tracker| tracker.bytes)
+    }
+
     fn unlink_prefixes(&mut self, id: u64, prefixes: &BTreeSet<Box<[u8]>>) {
         for name in prefixes {
             if let Some(prefix) = self.prefixes.get_mut(name) {
@@ -235,6 +245,7 @@ impl Server {
             token,
             redirect: None,
             prefixes: BTreeSet::new(),
+            bytes: 0,
         });
         tracker.redirect = redirect;
         if mode.has(Marks::TRACKING_BCAST) {
@@ -245,7 +256,9 @@ impl Server {
                 prefixes
             };
             for &name in names {
-                tracker.prefixes.insert(name.into());
+                if tracker.prefixes.insert(name.into()) {
+                    tracker.bytes += 2 * name.len() + PREFIX_BYTES;
+                }
                 let prefix = self.tracking.prefixes.entry(name.into()).or_default();
                 prefix.clients.insert(id);
             }

@@ -27,6 +27,7 @@ mod rdb;
 mod replicas;
 mod scenes;
 mod settings;
+mod tracking;
 mod typed;
 mod types;
 mod users;
