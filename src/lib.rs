@@ -16,8 +16,8 @@
 //!    arguments stay where they are, as spans. The keys of the whole batch are hashed, and the cache
 //!    lines that their lookups will touch are fetched together.
 //! 5. **The gate**, [`exec::gate`], looks `SET` up in [`exec::table`] and asks Redis's questions in
-//!    Redis's order: arity, authentication, memory ([`exec::maxmemory`]), pauses, transactions
-//!    ([`exec::multi`]).
+//!    Redis's order: arity, authentication, the user's rights ([`exec::acl`]), memory ([`exec::maxmemory`]), pauses,
+//!    transactions ([`exec::multi`]).
 //! 6. **The call**, [`exec::call`], takes the server apart into what a data command may see, a
 //!    [`cmd::Ctx`], and runs the function that stands beside its row in [`cmd::string`]. A row
 //!    ([`cmd::spec`]) is everything about a command but its code: COMMAND, arity, ACL categories,
@@ -65,6 +65,13 @@
 //! holding it, and what comes in goes to the link's owner instead of the parser. [`exec::migrate`] sends keys over one,
 //! which [`exec::held`] holds until it is known where they are.
 //!
+//! **Users.** [`acl`] is what users may do: rules as they are written, and the questions that are asked of them. Most
+//! connections are the default user's, who may do everything, which is one bit of the session; the others are asked for each
+//! command, its keys and its channels. [`exec::acl`] sees to those who are connected when a user changes.
+//!
+//! **Caches of clients.** [`exec::tracking`] remembers who has read which keys, if they ask for it, and tells them when a
+//! key changes.
+//!
 //! **All of it under faults.** Since nothing below the network knows a socket or a clock, whole servers can live in a test: `tests/sim`
 //! runs a handful of them on a time of its own, with a network that delays, cuts and parts them and disks that forget, and
 //! holds what each has against what was said. It belongs to the library's own tests, so that it may look into everything. That
@@ -75,9 +82,10 @@
 //! [`server::bio`] does on other threads what has no state to share. The server commands stand in
 //! [`admin`], built like the data commands, except that they see the whole server.
 //!
-//! An import only ever goes down this list or stays on its floor: `base`, `resp`, `ds`, `ae`; `object`,
+//! An import only ever goes down this list or stays on its floor: `base`, `resp`, `ds`, `ae`; `acl`, `object`,
 //! `config`, `db`, `rdb`, `aof`; `cmd`; `repl`; `exec`, `admin`, `server`, `check`. `tests/tidy.rs` keeps it so.
 
+pub mod acl;
 pub mod admin;
 pub mod ae;
 pub mod aof;

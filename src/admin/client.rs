@@ -1,10 +1,13 @@
 //! CLIENT: what is known of the connections, and what can be done to them.
 //!
-//! The line that LIST and INFO show is made in `server/clients.rs`. The subcommands about tracking come
-//! with tracking.
+//! The line that LIST and INFO show is made in `exec/clients.rs`. The subcommands about tracking stand in
+//! [`super::tracking`].
+
+use std::rc::Rc;
 
 use bytes::Bytes;
 
+use crate::acl::{User, Users};
 use crate::base::number;
 use crate::cmd::args::is_word;
 use crate::cmd::fault::{NOT_INTEGER, SYNTAX, quoted};
@@ -268,11 +271,12 @@ struct Filter<'a> {
     kind: Option<ClientType>,
     addr: Option<&'a [u8]>,
     laddr: Option<&'a [u8]>,
+    user: Option<Rc<User>>,
     keep_me: bool,
 }
 
 impl<'a> Filter<'a> {
-    fn parse(mut args: Args<'a>) -> Result<Self, Fault> {
+    fn parse(mut args: Args<'a>, users: &Users) -> Result<Self, Fault> {
         let mut filter = Filter {
             keep_me: true,
             ..Filter::default()
@@ -287,12 +291,11 @@ impl<'a> Filter<'a> {
                 w if is_word(w, "type") => filter.kind = Some(ClientType::parse(value)?),
                 w if is_word(w, "addr") => filter.addr = Some(value),
                 w if is_word(w, "laddr") => filter.laddr = Some(value),
-                // There is one user, whom every client is.
-                w if is_word(w, "user") && value == b"default" => {}
                 w if is_word(w, "user") => {
-                    return Err(Fault::text(
-                        [b"ERR No such user '", quoted(value), b"'"].concat(),
-                    ));
+                    let user = users.get(value).cloned();
+                    filter.user = Some(user.ok_or_else(|| {
+                        Fault::text([b"ERR No such user '", quoted(value), b"'"].concat())
+                    })?);
                 }
                 w if is_word(w, "skipme") && is_word(value, "yes") => filter.keep_me = true,
                 w if is_word(w, "skipme") && is_word(value, "no") => filter.keep_me = false,
@@ -307,6 +310,10 @@ impl<'a> Filter<'a> {
             && self.laddr.is_none_or(|a| a == conn.peer.laddr.as_bytes())
             && self.kind.is_none_or(|k| k.fits(conn))
             && self.id.is_none_or(|id| id == conn.session.id)
+            && self.user.as_ref().is_none_or(|user| {
+                let theirs = conn.session.user();
+                theirs.is_some_and(|theirs| Rc::ptr_eq(theirs, user))
+            })
     }
 }
 
@@ -319,7 +326,7 @@ fn kill(call: &mut Call<'_>, mut args: Args<'_>) -> CmdResult {
             addr: args.peek(),
             ..Filter::default()
         },
-        false => Filter::parse(args)?,
+        false => Filter::parse(args, &call.server.acl.users)?,
     };
     let me = call.token;
     let mut victims = call.server.listed_clients();
@@ -571,6 +578,10 @@ pub static ROWS: &[Row<ServerFn>] = &[
 ];
 
 const HELP_LINES: &[&str] = &[
+    "CACHING (YES|NO)",
+    "    Have the keys of the next command tracked (OPTIN), or not (OPTOUT).",
+    "GETREDIR",
+    "    Tell who hears of changed keys in this connection's place.",
     "GETNAME",
     "    Give the name of this connection.",
     "ID",
@@ -613,6 +624,11 @@ const HELP_LINES: &[&str] = &[
     "    * LIB-VER: its version.",
     "SETNAME <name>",
     "    Name this connection.",
+    "TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]]",
+    "         [OPTIN] [OPTOUT] [NOLOOP]",
+    "    Hear of changes of the keys that this connection reads, or no longer.",
+    "TRACKINGINFO",
+    "    Tell how this connection tracks.",
     "UNBLOCK <clientid> [TIMEOUT|ERROR]",
     "    End the wait of a client that is blocked on keys.",
     "UNPAUSE",

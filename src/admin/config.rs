@@ -6,10 +6,7 @@
 
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
-
 use crate::base::errno;
-use crate::base::quoted::{needs_quotes, quote_into};
 use crate::cmd::fault::SYNTAX;
 use crate::cmd::spec::{Arg, Flags, Group, Spec};
 use crate::cmd::{Args, CmdResult, DONE, Fault, Row};
@@ -181,6 +178,11 @@ fn apply_one(call: &mut Call<'_>, apply: Apply) -> Result<(), String> {
             server.repl.master.count_good(now_s, &server.config);
             Ok(())
         }
+        Apply::RequirePass => {
+            let password = server.config.requirepass.clone();
+            server.set_default_password(&password);
+            Ok(())
+        }
         Apply::Appendonly => apply_appendonly(call),
         Apply::AppendFsync => {
             server.note_who_listens();
@@ -202,7 +204,6 @@ fn apply_one(call: &mut Call<'_>, apply: Apply) -> Result<(), String> {
         | Apply::ClusterHumanNodename
         | Apply::ClusterIp
         | Apply::MaxmemoryClients
-        | Apply::RequirePass
         | Apply::Tls
         | Apply::TlsPort => Ok(()),
     }
@@ -288,42 +289,10 @@ fn rewrite_command(call: &mut Call<'_>, _args: Args<'_>) -> CmdResult {
 pub fn rewrite_file(call: &mut Call<'_>, all: bool) -> std::io::Result<()> {
     let path = Path::new(&call.server.config_file);
     let old = call.io.read_file(path)?;
-    let config = &call.server.config;
-    let text = rewrite(&old, config, &user_lines(config), all);
+    let server = &*call.server;
+    let users: Vec<Vec<u8>> = server.acl.users.iter().map(|u| u.config_line()).collect();
+    let text = rewrite(&old, &server.config, &users, all);
     call.io.replace_file(path, &text)
-}
-
-/// The `user` lines of a rewritten file: those it had, and the default user as its password makes it.
-fn user_lines(config: &Config) -> Vec<Vec<u8>> {
-    let mut lines: Vec<Vec<u8>> = config.user.iter().map(|words| user_line(words)).collect();
-    let names_default = |words: &Vec<Text>| {
-        words
-            .first()
-            .is_some_and(|name| name.as_bytes() == b"default")
-    };
-    if !config.user.iter().any(names_default) {
-        let password = match config.requirepass.is_empty() {
-            true => "nopass sanitize-payload".to_string(),
-            false => format!(
-                "sanitize-payload #{:x}",
-                Sha256::digest(config.requirepass.as_bytes())
-            ),
-        };
-        lines.push(format!("user default on {password} ~* &* +@all").into());
-    }
-    lines
-}
-
-fn user_line(words: &[Text]) -> Vec<u8> {
-    let mut line = b"user".to_vec();
-    for word in words {
-        line.push(b' ');
-        match word.is_empty() || needs_quotes(word) {
-            true => quote_into(word, &mut line),
-            false => line.extend_from_slice(word),
-        }
-    }
-    line
 }
 
 pub static ROWS: &[Row<ServerFn>] = &[CONFIG, GET, HELP, RESETSTAT, REWRITE, SET];
@@ -456,18 +425,21 @@ mod tests {
         bench.server.config_file = "/r.conf".into();
         let old = b"requirepass foobared\nuser worker on >pw ~*\n".to_vec();
         bench.outside.files.insert(path.clone(), old);
-        bench.server.config.requirepass = "foobared".into();
-        bench.server.config.user = vec![["worker", "on", ">pw", "~*"].map(Text::from).to_vec()];
+        bench.server.config.user = vec![["worker", "on", "~\"*"].map(Text::from).to_vec()];
+        bench.server.load_users_at_start(&bench.outside).unwrap();
+        assert_eq!(bench.set(&["requirepass", "foobared"]), "+OK\r\n");
         assert_eq!(bench.run(rewrite_command, &words), "+OK\r\n");
         let text = String::from_utf8(bench.outside.files[&path].clone()).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(
             lines[..2],
-            ["requirepass \"foobared\"", "user worker on >pw ~*"]
+            [
+                "requirepass \"foobared\"",
+                "user default on sanitize-payload \
+                 #1b58ee375b42e41f0e48ef2ff27d10a5b1f6924a9acdcdba7cae868e7adce6bf ~* &* +@all"
+            ]
         );
-        assert!(lines.contains(
-            &"user default on sanitize-payload \
-              #1b58ee375b42e41f0e48ef2ff27d10a5b1f6924a9acdcdba7cae868e7adce6bf ~* &* +@all"
-        ));
+        let quoted = r#"user worker on sanitize-payload "~\"*" resetchannels -@all"#;
+        assert!(lines.contains(&quoted), "{text}");
     }
 }

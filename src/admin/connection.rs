@@ -1,12 +1,11 @@
 //! Commands about the connection itself: who speaks, in which protocol, to which database.
 //!
-//! Without access lists there is one user, `default`. It has the password of `requirepass`, or none;
-//! then every connection begins authenticated. (Redis 7.2 forgets the error of a failed AUTH when
+//! Every connection begins as the user `default`, logged in if that one needs no password. (Redis 7.2 forgets the error of a failed AUTH when
 //! replies before it are still unsent, which shifts every later reply of a pipeline; here it is sent.)
 
-use bytes::Bytes;
-use sha2::{Digest, Sha256};
-
+use crate::acl::Reason;
+use crate::acl::log::Event;
+use crate::acl::user::DEFAULT;
 use crate::admin::client::{NAME_CHARACTERS, valid_attribute};
 use crate::admin::info::REDIS_VERSION;
 use crate::base::number;
@@ -19,6 +18,7 @@ use crate::exec::conn::Token;
 use crate::exec::server::Server;
 use crate::exec::{Call, ServerFn};
 use crate::resp::reply::Resp;
+use bytes::Bytes;
 
 const NO_PASSWORD: Fault = Fault::new(
     "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
@@ -62,10 +62,10 @@ pub fn auth(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
     let (user, password): (&[u8], &[u8]) = match *args.argv() {
         [_, password] => {
             call.redact(1);
-            if call.server.config.requirepass.is_empty() {
+            if call.server.acl.users.default_user().needs_no_password() {
                 return Err(NO_PASSWORD);
             }
-            (b"default", password)
+            (DEFAULT, password)
         }
         [_, user, password] => {
             call.redact(1);
@@ -74,25 +74,32 @@ pub fn auth(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
         }
         _ => return Err(SYNTAX),
     };
-    authenticate(call, user, password)?;
+    authenticate(call, &args, user, password)?;
     call.reply().ok();
     DONE
 }
 
-fn authenticate(call: &mut Call<'_>, user: &[u8], password: &[u8]) -> Result<(), Fault> {
-    let secret = &call.server.config.requirepass;
-    // Digests have one length, so that the comparison tells nothing of how near a guess came.
-    let near = Sha256::digest(password)
-        .iter()
-        .zip(Sha256::digest(secret.as_bytes()))
-        .fold(0u8, |differ, (a, b)| differ | (a ^ b));
-    if user != b"default" || (!secret.is_empty() && near != 0) {
-        call.server.stats.acl_denied_auth += 1;
+/// Logs the session in as a user, or notes that it was tried in vain, by this command.
+fn authenticate(
+    call: &mut Call<'_>,
+    args: &Args<'_>,
+    name: &[u8],
+    password: &[u8],
+) -> Result<(), Fault> {
+    let user = call.server.acl.users.get(name);
+    let Some(user) = user.filter(|user| user.admits(password)).cloned() else {
+        let event = Event {
+            reason: Reason::Auth,
+            context: call.server.acl_context(call.token),
+            object: args.name().to_vec(),
+            user: name.to_vec(),
+        };
+        call.server.note_acl_event(call.token, event, args.argv());
         return Err(WRONG_PASSWORD);
-    }
+    };
     let session = call.session();
     session.authenticated = true;
-    session.user = "default";
+    session.set_user(Some(user));
     Ok(())
 }
 
@@ -154,7 +161,7 @@ pub fn hello(call: &mut Call<'_>, mut args: Args<'_>) -> CmdResult {
         }
     }
     if let Some((user, password)) = credentials {
-        authenticate(call, user, password)?;
+        authenticate(call, &args, user, password)?;
     }
     if !call.session().authenticated {
         return Err(HELLO_NEEDS_AUTH);
@@ -306,15 +313,14 @@ impl Server {
         self.stop_monitor(token);
         self.discard_multi(token);
         self.pubsub_drop(token);
-        let authenticated = self.config.requirepass.is_empty();
+        self.stop_tracking(token);
+        self.begin_as_default(token);
         let Some(conn) = self.conns.get_mut(token) else {
             return;
         };
         conn.reply.set_resp(Resp::V2);
         let session = &mut conn.session;
         session.db = 0;
-        session.authenticated = authenticated;
-        session.user = "default";
         session.name = Bytes::new();
         let cleared = Marks::ASKING
             | Marks::READONLY

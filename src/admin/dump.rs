@@ -6,6 +6,7 @@
 use crate::base::lzf::Compressor;
 use crate::base::number;
 use crate::cmd::fault::{Fault, NOT_INTEGER, SYNTAX};
+use crate::cmd::session::{Marks, Session};
 use crate::cmd::spec::{Acl, Arg, Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::cmd::unit::Logging;
 use crate::cmd::{Args, CmdResult, DONE, Row, is_word};
@@ -149,8 +150,12 @@ fn restore(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
     };
     let options = Options::parse(words)?;
     let db = call.session().db;
+    let deep = match call.server.config.sanitize_dump_payload {
+        SanitizeDumpPayload::No => false,
+        SanitizeDumpPayload::Yes => true,
+        SanitizeDumpPayload::Clients => !is_trusted(call.session()),
+    };
     let server = &mut *call.server;
-    let deep = server.config.sanitize_dump_payload != SanitizeDumpPayload::No;
     let hash_key = server.dbs.hash_key();
     let rules = Rules::new(&server.config, hash_key, server.list_plain_from, deep);
     let checked = !server.persistence.skip_checksum;
@@ -213,6 +218,11 @@ fn restore(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
     keys.unit.dirty += 1;
     call.reply().ok();
     DONE
+}
+
+/// True if what this session restores need not be looked at closely.
+fn is_trusted(session: &Session) -> bool {
+    session.marks.has(Marks::MASTER) || session.user().is_some_and(|user| user.skips_sanitizing())
 }
 
 pub static ROWS: &[Row<ServerFn>] = &[DUMP, RESTORE, RESTORE_ASKING];

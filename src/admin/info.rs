@@ -288,7 +288,7 @@ fn clients(page: &mut Page, server: &Server, _: &MemoryFigures) {
     page.line("client_recent_max_input_buffer", input);
     page.line("client_recent_max_output_buffer", output);
     page.line("blocked_clients", blocked.clients + blocked.paused.len());
-    page.line("tracking_clients", 0);
+    page.line("tracking_clients", server.tracking.clients());
     page.line("clients_in_timeout_table", blocked.deadline_count());
     page.line("total_blocking_keys", blocked.key_count());
     page.line("total_blocking_keys_on_nokey", server.keys_awaited_to_go());
@@ -553,14 +553,10 @@ fn stats(page: &mut Page, server: &Server, _: &MemoryFigures) {
         &["total_active_defrag_time", "current_active_defrag_time"],
         0,
     );
-    page.lines(
-        &[
-            "tracking_total_keys",
-            "tracking_total_items",
-            "tracking_total_prefixes",
-        ],
-        0,
-    );
+    let (keys, items, prefixes) = server.tracking.totals();
+    page.line("tracking_total_keys", keys);
+    page.line("tracking_total_items", items);
+    page.line("tracking_total_prefixes", prefixes);
     page.line("unexpected_error_replies", s.unexpected_errors);
     page.line("total_error_replies", s.total_errors);
     page.line("dump_payload_sanitizations", 0);
@@ -577,14 +573,9 @@ fn stats(page: &mut Page, server: &Server, _: &MemoryFigures) {
     page.line("reply_buffer_expands", s.reply_buffer_expands);
     turns(page, server);
     page.line("acl_access_denied_auth", s.acl_denied_auth);
-    page.lines(
-        &[
-            "acl_access_denied_cmd",
-            "acl_access_denied_key",
-            "acl_access_denied_channel",
-        ],
-        0,
-    );
+    page.line("acl_access_denied_cmd", s.acl_denied_command);
+    page.line("acl_access_denied_key", s.acl_denied_key);
+    page.line("acl_access_denied_channel", s.acl_denied_channel);
     // Ours: the longest turn of the loop in CPU time of its thread, which a busy machine does not blur,
     // and the longest single command.
     page.line("eventloop_duration_max_cpu_usec", s.turns.max_cpu_us);

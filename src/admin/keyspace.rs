@@ -100,6 +100,7 @@ impl Server {
             self.signal_waiting(db);
             contents.push(self.dbs.flush(db));
         }
+        self.tell_flushed();
         contents.retain(|c| !c.is_empty());
         let keys: usize = contents.iter().map(Contents::len).sum();
         self.unit.dirty += keys as u64;

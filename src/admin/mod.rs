@@ -4,6 +4,7 @@
 //! outside, and who called. [`rows`] lists them all; `exec/table.rs` joins them with the data
 //! commands.
 
+pub mod acl;
 pub mod client;
 pub mod command;
 pub mod config;
@@ -25,6 +26,7 @@ pub mod replication;
 pub mod server;
 pub mod slowlog;
 pub mod sparkline;
+pub mod tracking;
 pub mod transactions;
 
 use crate::cmd::Row;
@@ -34,6 +36,7 @@ use crate::exec::table::Table;
 /// The rows of every server command.
 pub fn rows() -> impl Iterator<Item = &'static Row<ServerFn>> {
     [
+        acl::ROWS,
         client::ROWS,
         command::ROWS,
         config::ROWS,
@@ -53,6 +56,7 @@ pub fn rows() -> impl Iterator<Item = &'static Row<ServerFn>> {
         replication::ROWS,
         server::ROWS,
         slowlog::ROWS,
+        tracking::ROWS,
         transactions::ROWS,
     ]
     .into_iter()

@@ -99,8 +99,8 @@ impl Rng {
     }
 }
 
-/// Fills `bytes` with what the system holds for random.
-fn entropy(bytes: &mut [u8]) {
+/// Fills `bytes` with what the system holds for random: good enough for secrets.
+pub fn entropy(bytes: &mut [u8]) {
     let mut filled = 0;
     while filled < bytes.len() {
         let rest = &mut bytes[filled..];

@@ -1,7 +1,9 @@
 //! What a data command sees.
 
+use crate::acl::{Access, Request};
 use crate::cmd::keys::Keys;
 use crate::cmd::session::Session;
+use crate::cmd::spec::FindKeys;
 use crate::cmd::unit::Logging;
 use crate::config::{Config, NotifyFlags};
 use crate::resp::reply::Reply;
@@ -13,6 +15,8 @@ pub struct Ctx<'a> {
     pub keys: Keys<'a>,
     pub reply: &'a mut Reply,
     pub session: &'a mut Session,
+    /// Number of the running command.
+    pub command: usize,
 }
 
 impl Ctx<'_> {
@@ -24,6 +28,18 @@ impl Ctx<'_> {
     /// Unix time in ms; it stands still while the unit lasts.
     pub fn now_ms(&self) -> u64 {
         self.keys.now_ms
+    }
+
+    /// True if the session's user may run this command with these arguments and could read any other key with it.
+    /// `find_keys` finds the keys that they name.
+    pub fn may_read_every_key(&self, argv: &[&[u8]], find_keys: FindKeys) -> bool {
+        let Some(user) = self.session.user().filter(|user| !user.is_unlimited()) else {
+            return true;
+        };
+        let keys = find_keys(argv).unwrap_or_default();
+        let keys = || keys.iter().map(|&key| key.into()).collect();
+        let request = Request::new(self.command, argv, &keys);
+        user.check_with_every_key(&request, Access::READ)
     }
 
     /// `n` things changed at `key`: counts them, and tells WATCH.

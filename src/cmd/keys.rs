@@ -586,7 +586,7 @@ impl Keys<'_> {
         discard(self.free, entry, self.config.lazyfree_lazy_server_del);
     }
 
-    /// The key has changed: whoever watches it will know.
+    /// The key has changed: whoever watches it or has it cached will know.
     #[inline]
     pub fn signal_modified(&mut self, key: &[u8]) {
         let index = self.index;
@@ -597,6 +597,7 @@ impl Keys<'_> {
     #[inline]
     pub fn signal_modified_in(&mut self, index: u32, key: &[u8]) {
         self.watch.touch(self.dbs, index, key);
+        self.unit.note_touched(key);
     }
 
     /// Queues a keyspace notification if anybody may want it.
@@ -722,4 +723,5 @@ pub fn note_expired(
     unit.push(index, &[name, key]);
     queue_event(unit, config, index, NotifyFlags::EXPIRED, "expired", key);
     watch.touch_deleted(index, key);
+    unit.note_touched(key);
 }

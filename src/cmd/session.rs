@@ -4,9 +4,11 @@
 //! the link to a master each have a session alone. Commands see sessions, never sockets.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use bytes::Bytes;
 
+use crate::acl::User;
 use crate::cmd::args::OwnedArgs;
 use crate::cmd::spec::bits;
 
@@ -59,6 +61,22 @@ bits! {
         NOT_READ = 21, "";
         /// Has no socket, and is neither counted nor listed: runs the commands of a log.
         HEADLESS = 22, "";
+        /// Its user may not do everything: each command is a question.
+        LIMITED = 23, "";
+        /// Hears of changes of the keys that it reads (CLIENT TRACKING).
+        TRACKING = 24, "";
+        /// Or of all changes of keys with certain prefixes.
+        TRACKING_BCAST = 25, "";
+        /// Only of those keys that are read after CLIENT CACHING YES.
+        TRACKING_OPTIN = 26, "";
+        /// Not of those that are read after CLIENT CACHING NO.
+        TRACKING_OPTOUT = 27, "";
+        /// CLIENT CACHING was called for the next command.
+        TRACKING_CACHING = 28, "";
+        /// Not of what it changes itself.
+        TRACKING_NOLOOP = 29, "";
+        /// Whoever was to hear in its place is gone.
+        TRACKING_BROKEN = 30, "";
     }
 }
 
@@ -112,8 +130,8 @@ pub struct Session {
     pub db: u32,
     pub marks: Marks,
     pub authenticated: bool,
-    /// Name of the ACL user.
-    pub user: &'static str,
+    /// Whom it is logged in as, or would be; `None` may do everything (the link to a master, a log that is loaded).
+    user: Option<Rc<User>>,
     pub name: Bytes,
     pub lib_name: Bytes,
     pub lib_version: Bytes,
@@ -131,7 +149,7 @@ impl Session {
             db: 0,
             marks: Marks::NONE,
             authenticated: false,
-            user: "default",
+            user: None,
             name: Bytes::new(),
             lib_name: Bytes::new(),
             lib_version: Bytes::new(),
@@ -139,6 +157,18 @@ impl Session {
             subs: None,
             last_command: None,
         }
+    }
+
+    /// Whom it is logged in as, see [`Session::set_user`].
+    pub fn user(&self) -> Option<&Rc<User>> {
+        self.user.as_ref()
+    }
+
+    /// Makes it another user's, or nobody's.
+    pub fn set_user(&mut self, user: Option<Rc<User>>) {
+        let limited = user.as_ref().is_some_and(|user| !user.is_unlimited());
+        self.marks.set(Marks::LIMITED, limited);
+        self.user = user;
     }
 
     /// True while in pub/sub mode: any subscription holds.

@@ -18,10 +18,12 @@ use crate::base::partial_sort::partial_sort;
 use crate::base::quoted::is_space;
 use crate::cmd::fault::{CmdResult, DONE, Fault, NOT_INTEGER, SYNTAX, WRONG_TYPE};
 use crate::cmd::keys::Keys;
-use crate::cmd::spec::{Acl, Arg, Begin, Find, Flags, Group, KeyFlags, KeyRef, KeySpec, Spec};
+use crate::cmd::spec::{
+    Acl, Arg, Begin, Find, FindKeys, Flags, Group, KeyFlags, KeyRef, KeySpec, Spec,
+};
 use crate::cmd::string::reply_str;
 use crate::cmd::{Args, Ctx, DataFn, Row, is_word, list};
-use crate::config::{Config, NotifyFlags};
+use crate::config::NotifyFlags;
 use crate::ds::listpack::Elem;
 use crate::object::list::{End, Item, List, NewElem};
 use crate::object::zset::{Rules as ZsetRules, Zset};
@@ -30,6 +32,10 @@ use crate::object::{Str, Type, ValueRef};
 pub static ROWS: &[Row<DataFn>] = &[SORT, SORT_RO];
 
 const BY_IN_CLUSTER: Fault = Fault::new("ERR BY option of SORT denied in Cluster mode.");
+const BY_DENIED: Fault =
+    Fault::new("ERR BY option of SORT denied due to insufficient ACL permissions.");
+const GET_DENIED: Fault =
+    Fault::new("ERR GET option of SORT denied due to insufficient ACL permissions.");
 const GET_IN_CLUSTER: Fault = Fault::new("ERR GET option of SORT denied in Cluster mode.");
 const NOT_NUMBERS: Fault = Fault::new("ERR One or more scores can't be converted into double");
 
@@ -85,7 +91,7 @@ const SORT: Row<DataFn> = Spec::new("sort", -2, Group::Generic)
 /// SORT key [BY pattern] [LIMIT offset count] [GET pattern ...] [ASC | DESC] [ALPHA] [STORE destination]
 fn sort(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
     let key = args.one()?;
-    let query = Query::parse(args, true, cx.config())?;
+    let query = Query::parse(args, true, Foreign::of(cx, args.argv(), sort_keys))?;
     run(cx, key, query)
 }
 
@@ -103,7 +109,7 @@ const SORT_RO: Row<DataFn> = Spec::new("sort_ro", -2, Group::Generic)
 /// SORT_RO key ...: as SORT, without STORE.
 fn sort_ro(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
     let key = args.one()?;
-    let query = Query::parse(args, false, cx.config())?;
+    let query = Query::parse(args, false, Foreign::of(cx, args.argv(), sort_ro_keys))?;
     run(cx, key, query)
 }
 
@@ -223,8 +229,26 @@ struct Query<'a> {
     store: Option<&'a [u8]>,
 }
 
+/// Whether keys may be looked at that no argument names, which BY and GET make up.
+#[derive(Clone, Copy)]
+struct Foreign {
+    /// They may be anywhere in a cluster.
+    in_cluster: bool,
+    /// The user may read every key there is.
+    allowed: bool,
+}
+
+impl Foreign {
+    fn of(cx: &Ctx<'_>, argv: &[&[u8]], find_keys: FindKeys) -> Foreign {
+        Foreign {
+            in_cluster: cx.config().cluster_enabled,
+            allowed: cx.may_read_every_key(argv, find_keys),
+        }
+    }
+}
+
 impl<'a> Query<'a> {
-    fn parse(mut args: Args<'a>, may_store: bool, config: &Config) -> Result<Query<'a>, Fault> {
+    fn parse(mut args: Args<'a>, may_store: bool, foreign: Foreign) -> Result<Query<'a>, Fault> {
         let mut query = Query {
             by: None,
             keep_order: false,
@@ -252,14 +276,19 @@ impl<'a> Query<'a> {
                 let pattern = Pattern::parse(args.next()?);
                 if !matches!(pattern, Pattern::Key { .. }) {
                     query.keep_order = true;
-                } else if config.cluster_enabled {
+                } else if foreign.in_cluster {
                     return Err(BY_IN_CLUSTER);
+                } else if !foreign.allowed {
+                    return Err(BY_DENIED);
                 }
                 query.by = Some(pattern);
             } else if is_word(word, "GET") {
                 let pattern = args.next()?;
-                if config.cluster_enabled {
+                if foreign.in_cluster {
                     return Err(GET_IN_CLUSTER);
+                }
+                if !foreign.allowed {
+                    return Err(GET_DENIED);
                 }
                 query.get.push(Pattern::parse(pattern));
             } else {

@@ -6,6 +6,8 @@
 //! command (CONFIG, CLIENT ...) has a row without a function; each of its subcommands has a row
 //! of its own, named `container|subcommand`.
 
+use crate::acl::{Access, KeyUse};
+
 /// Declares a set of named bits with its operators.
 macro_rules! bits {
     ($(#[$doc:meta])* $name:ident : $ty:ty { $($(#[$fdoc:meta])* $flag:ident = $bit:expr, $text:expr;)* }) => {
@@ -315,6 +317,29 @@ impl Arg {
 pub struct KeyRef {
     pub pos: usize,
     pub flags: KeyFlags,
+}
+
+impl KeyFlags {
+    /// What a user must be allowed to do with such a key.
+    pub fn access(self) -> Access {
+        let reads = self.has(KeyFlags::ACCESS);
+        let writes = self.has(KeyFlags::INSERT | KeyFlags::DELETE | KeyFlags::UPDATE);
+        match (reads, writes) {
+            (true, true) => Access::BOTH,
+            (true, false) => Access::READ,
+            (false, true) => Access::WRITE,
+            (false, false) => Access::NONE,
+        }
+    }
+}
+
+impl From<KeyRef> for KeyUse {
+    fn from(key: KeyRef) -> KeyUse {
+        KeyUse {
+            at: key.pos,
+            access: key.flags.access(),
+        }
+    }
 }
 
 /// Finds the keys of a command whose key specs are not enough. `None`: the arguments are invalid.

@@ -86,6 +86,7 @@ impl Bench {
             },
             reply,
             session: &mut self.session,
+            command: 0,
         };
         function(&mut cx, Args::new(&argv, &[]))
     }

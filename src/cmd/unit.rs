@@ -182,6 +182,10 @@ pub struct Unit {
     /// True while replicas do, or may come back for them. What is for them alone is gathered only then: it would make a unit
     /// of one operation look like one of two.
     pub followed: bool,
+    /// True while somebody tracks keys.
+    pub tracked: bool,
+    /// Keys that were changed meanwhile, in order.
+    pub touched: Vec<Box<[u8]>>,
     /// Units that were drained with at least one operation, for tests and INFO.
     pub drained: u64,
 }
@@ -192,6 +196,14 @@ impl Unit {
     pub fn push(&mut self, db: u32, argv: &[&[u8]]) {
         if self.wanted {
             self.ops.push(db as i32, Audience::Everyone, argv);
+        }
+    }
+
+    /// Notes that a key has changed, if somebody may have it cached.
+    #[inline]
+    pub fn note_touched(&mut self, key: &[u8]) {
+        if self.tracked {
+            self.touched.push(key.into());
         }
     }
 

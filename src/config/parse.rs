@@ -9,6 +9,7 @@ use super::host::{Enter, Host};
 use super::set::{Setting, settle, store};
 use super::types::{Row, Text, flag};
 use super::{Config, absent, lookup};
+use crate::acl::users::check_declaration;
 use crate::base::quoted::split_args;
 
 /// Directives of older releases whose subject is gone: accepted with one argument, then forgotten.
@@ -217,17 +218,26 @@ impl<'a> Loader<'a> {
         Ok(())
     }
 
+    /// A user, whose rules are looked at as far as they say nothing of commands.
+    fn user(&mut self, args: &[Vec<u8>]) -> Result<(), Stop> {
+        let users = &mut self.config.user;
+        let known = users.iter().any(|words| words[0].as_bytes() == args[0]);
+        let line: Vec<&[u8]> = [&b"user"[..]]
+            .into_iter()
+            .chain(args.iter().map(Vec::as_slice))
+            .collect();
+        check_declaration(&line, known).map_err(|reason| Stop::Here(reason.into_bytes()))?;
+        users.push(args.iter().map(|word| word.as_slice().into()).collect());
+        Ok(())
+    }
+
     /// A line about anything else.
     fn other(&mut self, args: &[Vec<u8>]) -> Result<(), Stop> {
         let (name, args) = (args[0].as_slice(), &args[1..]);
         match (name, args) {
             (b"include", [path]) => self.include(path),
             (b"rename-command", [from, to]) => self.rename(from, to),
-            (b"user", [_, ..]) => {
-                let words = args.iter().map(|word| word.as_slice().into());
-                self.config.user.push(words.collect());
-                Ok(())
-            }
+            (b"user", [_, ..]) => self.user(args),
             (b"loadmodule", [_, ..]) => {
                 Err("Modules are not supported by this server: it cannot start with a loadmodule directive".into())
             }

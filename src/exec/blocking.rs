@@ -253,6 +253,9 @@ impl Server {
         };
         self.current = None;
         let offset = self.repl.history.offset();
+        if !self.unit.touched.is_empty() {
+            self.tell_trackers(Some(token));
+        }
         self.end_unit(io);
         if self.repl.history.offset() != offset {
             self.note_stream_place(token);
@@ -261,6 +264,9 @@ impl Server {
             self.hold_reply(token, command, &args, &[], before);
         }
         self.flush_late(token);
+        if self.has_own_stale() {
+            self.tell_own(token);
+        }
         if outcome == Outcome::Blocked {
             self.keep_deadline(token, &why);
         } else {

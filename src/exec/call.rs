@@ -20,6 +20,7 @@ use crate::exec::io::Io;
 use crate::exec::running::RunningArgs;
 use crate::exec::server::Server;
 use crate::exec::table::{CommandId, Needs, Run};
+use crate::exec::tracking::end_caching;
 
 const CONTAINER_ALONE: Fault = Fault::new("ERR wrong number of arguments");
 
@@ -48,6 +49,9 @@ impl Server {
         let before = self.reply_begins(token);
         self.call(io, token, id, args, hints, 0);
         self.current = None;
+        if !self.unit.touched.is_empty() {
+            self.tell_trackers(Some(token));
+        }
         self.unit.apart = self.table.get(id).flags.has(Flags::TOUCHES_ARBITRARY_KEYS);
         self.end_unit(io);
         if self.repl.history.offset() != offset {
@@ -57,6 +61,9 @@ impl Server {
             self.hold_reply(token, id, &args, hints, before);
         }
         self.flush_late(token);
+        if self.has_own_stale() {
+            self.tell_own(token);
+        }
         if !self.unit.ready.is_empty() {
             self.serve_blocked(io);
         }
@@ -93,6 +100,9 @@ impl Server {
         self.running = outer_args;
         self.stats.command_under_way = outer;
         let end_ns = io.mono_ns();
+        if self.tracking.clients() > 0 && flags.has(Flags::READONLY) {
+            self.note_read(token, id, &args);
+        }
         let dirty = std::mem::replace(&mut self.unit.dirty, outer_dirty);
         self.dirty += dirty;
         let outcome = match result {
@@ -137,8 +147,11 @@ impl Server {
                 self.note_written(id, &args, hints);
             }
         }
+        // Before the next command of the unit can publish anything.
+        if self.nesting > 0 && !self.unit.touched.is_empty() {
+            self.tell_trackers(self.current);
+        }
         if self.nesting > 0 && !self.unit.events.is_empty() {
-            // Before the next command of the unit can publish anything.
             self.deliver_events();
         }
         outcome
@@ -180,6 +193,7 @@ impl Server {
                     },
                     reply: &mut conn.reply,
                     session: &mut conn.session,
+                    command: self.stats.command_under_way.unwrap_or(0),
                 };
                 f(&mut cx, args)
             }
@@ -317,6 +331,9 @@ impl Server {
         if self.unit.wanted {
             self.publish_log();
         }
+        if !self.unit.touched.is_empty() {
+            self.tell_trackers(None);
+        }
         if !self.unit.events.is_empty() {
             self.deliver_events();
         }
@@ -356,6 +373,9 @@ impl Server {
             return;
         }
         let marks = conn.session.marks;
+        if marks.has(Marks::TRACKING_CACHING) {
+            end_caching(&mut conn.session, &self.table);
+        }
         if marks.has(Marks::REPLY_OFF | Marks::REPLY_SKIP | Marks::REPLY_SKIP_NEXT) {
             conn.silence();
             if conn.session.marks.has(Marks::CLOSE_AFTER_REPLY) && conn.reply.is_empty() {

@@ -96,6 +96,9 @@ impl Conn {
             (self.session.subscribed(), 'P'),
             (self.session.multi.is_some(), 'x'),
             (self.parked.is_some(), 'b'),
+            (m.has(Marks::TRACKING), 't'),
+            (m.has(Marks::TRACKING_BROKEN), 'R'),
+            (m.has(Marks::TRACKING_BCAST), 'B'),
             (dirty, 'd'),
             (m.has(Marks::CLOSE_AFTER_REPLY), 'c'),
             (m.has(Marks::CLOSE_ASAP), 'A'),
@@ -196,7 +199,7 @@ impl Server {
             false => (output, 0),
         };
         format!(
-            "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={sub} psub={psub} ssub={ssub} multi={} qbuf={qbuf} qbuf-free={qbuf_free} argv-mem={argv} multi-mem={} rbs={} rbp={} obl={obl} oll={oll} omem={} tot-mem={total} events={} cmd={} user={} redir=-1 resp={} lib-name={} lib-ver={}",
+            "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={sub} psub={psub} ssub={ssub} multi={} qbuf={qbuf} qbuf-free={qbuf_free} argv-mem={argv} multi-mem={} rbs={} rbp={} obl={obl} oll={oll} omem={} tot-mem={total} events={} cmd={} user={} redir={} resp={} lib-name={} lib-ver={}",
             s.id,
             c.peer.addr,
             c.peer.laddr,
@@ -214,7 +217,11 @@ impl Server {
             if c.write_blocked { "rw" } else { "r" },
             s.last_command
                 .map_or("NULL", |id| self.table.get(id).spec.name),
-            s.user,
+            s.user()
+                .map_or("(superuser)".into(), |user| String::from_utf8_lossy(
+                    user.name()
+                )),
+            self.tracking.redirect_of(s.id).map_or(-1, |id| id as i64),
             if c.reply.is_resp3() { 3 } else { 2 },
             text(&s.lib_name),
             text(&s.lib_version),
@@ -303,9 +310,12 @@ impl Server {
         }
     }
 
-    /// All bytes held for a client, what it watches included.
+    /// All bytes held for a client, what it watches and broadcasts to included.
     fn memory_of(&self, conn: &Conn) -> usize {
-        conn.memory_now() + self.watch.watched_by(conn.session.id) * WATCH_BYTES
+        let id = conn.session.id;
+        conn.memory_now()
+            + self.watch.watched_by(id) * WATCH_BYTES
+            + self.tracking.prefixes_memory(id)
     }
 
     /// Counts the memory of a client anew.

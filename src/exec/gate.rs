@@ -57,7 +57,7 @@ impl Server {
         hints: &[KeyHint],
     ) {
         match resolved {
-            Resolved::Command(id) if self.passes(token, id, args.len()) => {
+            Resolved::Command(id) if self.passes(token, id, &args) => {
                 self.call_top(io, token, id, args, hints);
             }
             Resolved::Unknown if is_cross_protocol(args.name()) => return self.attacked(token),
@@ -89,7 +89,7 @@ impl Server {
         let checked = match resolved {
             Resolved::Command(id) => self
                 .check_arity(id, &args)
-                .and_then(|()| self.check(io, token, id))
+                .and_then(|()| self.check(io, token, id, args.argv()))
                 .map(|v| (id, v)),
             Resolved::Unknown => Err((None, unknown_command(&args))),
             Resolved::UnknownSub(parent) => {
@@ -133,9 +133,9 @@ impl Server {
     /// The gate's short way, which nearly every request takes: a client in no special state calls a command that is
     /// open to all, and the server holds nothing back. Whoever does not pass here has [`Server::check`] look closer.
     #[inline]
-    fn passes(&mut self, token: Token, id: CommandId, argc: usize) -> bool {
+    fn passes(&mut self, token: Token, id: CommandId, args: &Args<'_>) -> bool {
         let command = self.table.get(id);
-        if command.flags.has(Flags::PROTECTED) || !command.takes(argc) {
+        if command.flags.has(Flags::PROTECTED) || !command.takes(args.len()) {
             return false;
         }
         let limited = self.config.maxmemory > 0 || self.config.maxmemory_clients != 0;
@@ -159,6 +159,8 @@ impl Server {
             || session.subscribed()
             || session.marks.has(Marks::MONITOR | Marks::REPLICA)
             || (refused && !session.marks.has(Marks::MASTER))
+            || (session.marks.has(Marks::LIMITED)
+                && !session.user().is_some_and(|user| user.allows_plainly(id)))
         {
             return false;
         }
@@ -174,7 +176,7 @@ impl Server {
         id: CommandId,
         args: &Args<'_>,
     ) -> Checked {
-        match self.check(io, token, id) {
+        match self.check(io, token, id, args.argv()) {
             Ok(Verdict::Run | Verdict::Queue) if self.is_held_up(token, id, args) => {
                 self.postpone(token, id, args, Why::Held);
                 Checked::Waits
@@ -221,6 +223,7 @@ impl Server {
         io: &mut dyn Io,
         token: Token,
         id: CommandId,
+        argv: &[&[u8]],
     ) -> Result<Verdict, (Option<CommandId>, Fault)> {
         let refuse = |fault| Err((Some(id), fault));
         let table = self.table.clone();
@@ -236,15 +239,22 @@ impl Server {
         if flags.has(Flags::PROTECTED) && !self.allows_protected(token, command.spec.name) {
             return refuse(protected_command(command.spec.name));
         }
-        let Some(conn) = self.conns.get_mut(token) else {
+        let Some(conn) = self.conns.get(token) else {
             return Ok(Verdict::Wait);
         };
-        if !conn.session.authenticated && !flags.has(Flags::NO_AUTH) {
+        if !flags.has(Flags::NO_AUTH) && self.needs_login(&conn.session) {
             return refuse(NOAUTH);
         }
         if in_multi && flags.has(Flags::NO_MULTI) {
             return refuse(NO_MULTI);
         }
+        if let Err(denied) = self.may_run(token, id, argv) {
+            let context = self.acl_context(token);
+            return refuse(self.note_denied(token, id, argv, denied, context));
+        }
+        let Some(conn) = self.conns.get(token) else {
+            return Ok(Verdict::Wait);
+        };
         let resp2_subscriber = conn.session.subscribed() && !conn.reply.is_resp3();
         // EXEC answers for what it will run.
         let (any, missing) = match (&conn.session.multi, command.needs) {

@@ -86,6 +86,8 @@ pub trait Io {
     fn apply(&mut self, setting: Setting, config: &Config) -> Result<(), String>;
     /// The absolute form of a directory, seen from `from`, or why one may not enter it.
     fn enter_dir(&mut self, from: &Text, path: &[u8]) -> Result<Text, String>;
+    /// Fills with bytes that nobody can foretell, for a password.
+    fn secret(&mut self, bytes: &mut [u8]);
     /// Reads a whole file that is about to be replaced (the configuration): empty if there is none.
     fn read_file(&mut self, path: &Path) -> std::io::Result<Vec<u8>>;
     /// Replaces a file so that a crash leaves the old or the new one.

@@ -44,11 +44,13 @@ impl Server {
         let start_ns = io.mono_ns();
         let mut enough = true;
         let mut evicted = 0u64;
-        while self.counted_memory(io) > limit {
-            if !self.evict_one(io) {
+        let mut told = 0;
+        while self.counted_memory(io).saturating_sub(told) > limit {
+            let Some(bytes) = self.evict_one(io) else {
                 enough = false;
                 break;
-            }
+            };
+            told += bytes;
             evicted += 1;
             if evicted.is_multiple_of(16) && io.mono_ns() - start_ns > budget_ns {
                 self.evict_more = true;
@@ -77,19 +79,20 @@ impl Server {
         None
     }
 
-    fn evict_one(&mut self, io: &mut dyn Io) -> bool {
-        let Some((db, key)) = self.choose_victim() else {
-            return false;
-        };
+    /// Evicts a key, if there is one to choose. What it gives are bytes of messages to those who have the key cached:
+    /// they soon go out, and if they counted, more keys would have to go for them, and be told of.
+    fn evict_one(&mut self, io: &mut dyn Io) -> Option<usize> {
+        let (db, key) = self.choose_victim()?;
         let start_ns = io.mono_ns();
         let hash = self.dbs.hash(&key);
         let Some(entry) = self.dbs.db_mut(db).remove(hash, &key) else {
-            return true;
+            return Some(0);
         };
         discard(&mut self.to_free, entry, self.config.lazyfree_lazy_eviction);
         self.latency_sample("eviction-del", (io.mono_ns() - start_ns) / 1_000_000);
         self.stats.evicted_keys += 1;
         self.watch.touch_deleted(db, &key);
+        let told = self.tell_evicted(io, &key);
         if self
             .config
             .notify_keyspace_events
@@ -110,7 +113,18 @@ impl Server {
         };
         self.unit.push(db, &[name, &key]);
         self.end_unit(io);
-        true
+        Some(told)
+    }
+
+    /// Tells those who have a key cached that it is evicted, and how much memory that took.
+    fn tell_evicted(&mut self, io: &dyn Io, key: &[u8]) -> usize {
+        if !self.unit.tracked {
+            return 0;
+        }
+        let before = io.used_memory();
+        self.unit.note_touched(key);
+        self.tell_trackers(None);
+        io.used_memory().saturating_sub(before)
     }
 
     /// Keeps the clock of the time spent over the limit.

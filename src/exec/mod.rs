@@ -1,13 +1,14 @@
 //! How a request becomes a call: look it up, check it, run it, tell the world.
 //!
 //! [`pipeline`] takes the bytes of a connection apart into commands and fetches their keys ahead;
-//! [`gate`] asks whether a command may run now; [`call`] runs it, measures it and drains the unit
+//! [`gate`] asks whether a command may run now, and [`acl`] whether this user may run it; [`call`] runs it, measures it and drains the unit
 //! of what it changed, which [`propagate`] hands on; [`multi`], [`blocking`], [`pubsub`] and [`notify`]
 //! hold what outlives a single command; [`replication`] is the stream and who follows it, [`acks`] those who
-//! wait for them; [`migrate`] sends keys to other servers, which [`held`] holds meanwhile; [`link`] has the connections that we open ourselves; [`slowlog`] and [`latency`] remember
+//! wait for them; [`migrate`] sends keys to other servers, which [`held`] holds meanwhile; [`link`] has the connections that we open ourselves; [`tracking`] knows who caches which keys; [`slowlog`] and [`latency`] remember
 //! what took long.
 
 pub mod acks;
+pub mod acl;
 pub mod aof;
 pub mod blocking;
 pub mod call;
@@ -35,6 +36,7 @@ pub mod server;
 pub mod slowlog;
 pub mod stats;
 pub mod table;
+pub mod tracking;
 pub mod withheld;
 
 use crate::cmd::ctx::reply_help;

@@ -1,6 +1,8 @@
 //! Transactions: MULTI queues, EXEC runs what was queued as one unit, WATCH calls it off if a
 //! watched key has changed.
 
+use crate::acl::log::Context;
+use crate::acl::{Denied, Reason};
 use crate::cmd::args::OwnedArgs;
 use crate::cmd::fault::CmdResult;
 use crate::cmd::session::{Marks, Multi, Queued};
@@ -95,6 +97,10 @@ pub fn exec(call: &mut Call<'_>, _args: Args<'_>) -> CmdResult {
     for queued in &commands {
         let argv = queued.args.slices();
         call.server.now.mono_ns = call.io.mono_ns();
+        if let Err(denied) = call.server.may_run(call.token, queued.command, &argv) {
+            no_longer_allowed(call, queued.command, &argv, denied);
+            continue;
+        }
         call.server.call(
             call.io,
             call.token,
@@ -111,6 +117,26 @@ pub fn exec(call: &mut Call<'_>, _args: Args<'_>) -> CmdResult {
     call.session().marks.set(Marks::IN_EXEC, false);
     call.session().marks.set(Marks::DENY_BLOCKING, may_block);
     DONE
+}
+
+/// A command was queued when its user was allowed it: what it replies if that has changed.
+#[cold]
+fn no_longer_allowed(call: &mut Call<'_>, id: CommandId, argv: &[&[u8]], denied: Denied) {
+    let (server, token) = (&mut *call.server, call.token);
+    server.note_denied(token, id, argv, denied, Context::Multi);
+    let why = match denied.reason {
+        Reason::Command => "no permission to execute the command or subcommand",
+        Reason::Key => "no permission to touch the specified keys",
+        Reason::Channel => "no permission to access one of the channels used as arguments",
+        Reason::Auth => "no permission",
+    };
+    server.reply_fault(
+        token,
+        &Fault::text(format!(
+            "NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. This \
+             command is no longer allowed for the following reason: {why}"
+        )),
+    );
 }
 
 /// WATCH key [key ...]: the next EXEC fails if one of them changes before it.

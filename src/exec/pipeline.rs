@@ -209,7 +209,7 @@ impl Server {
                 self.mark_pending(token, true);
                 break;
             }
-            let limits = limits(&self.config, conn);
+            let limits = limits(&self.config, self.acl.users.ask_for_login(), conn);
             // AUTH lifts the limits for what follows it.
             let most = if limits.authenticated { BATCH_MAX } else { 1 };
             let step = conn
@@ -436,7 +436,7 @@ impl Server {
             {
                 continue;
             }
-            let limits = limits(&self.config, conn);
+            let limits = limits(&self.config, self.acl.users.ask_for_login(), conn);
             Parser::new().parse(data, &mut scratch.batch, &limits, 1);
             if !scratch.batch.is_empty() {
                 let argv: SmallVec<[&[u8]; 16]> = scratch.batch.argv(0, data).iter().collect();
@@ -500,8 +500,8 @@ fn emptied(mut args: Vec<&[u8]>) -> Vec<&'static [u8]> {
     args.into_iter().map(|_| -> &[u8] { &[] }).collect()
 }
 
-/// What a connection may send.
-fn limits(config: &Config, conn: &Conn) -> Limits {
+/// What a connection may send; `ask`: who has not logged in has to.
+fn limits(config: &Config, ask: bool, conn: &Conn) -> Limits {
     if conn.session.marks.has(Marks::MASTER) {
         return Limits {
             max_bulk_len: i64::MAX,
@@ -511,7 +511,7 @@ fn limits(config: &Config, conn: &Conn) -> Limits {
     }
     Limits {
         max_bulk_len: config.proto_max_bulk_len as i64,
-        authenticated: conn.session.authenticated,
+        authenticated: conn.session.authenticated || !ask,
         big_arg: Limits::BIG_ARG,
     }
 }

@@ -12,6 +12,7 @@ use crate::cmd::unit::Unit;
 use crate::config::{Config, ShutdownFlags};
 use crate::db::keyspace::Databases;
 use crate::db::watch::WatchTable;
+use crate::exec::acl::Acl;
 use crate::exec::aof::Aof;
 use crate::exec::blocking::Blocked;
 use crate::exec::conn::{Conn, Conns, Peer, Token};
@@ -27,6 +28,7 @@ use crate::exec::running::RunningArgs;
 use crate::exec::slowlog::SlowLog;
 use crate::exec::stats::{ClientPeaks, Stats};
 use crate::exec::table::Table;
+use crate::exec::tracking::Tracking;
 use crate::repl::backlog::SIZE_MIN;
 
 /// How long the peak of a client's output counts, in ms.
@@ -148,6 +150,7 @@ pub struct Server {
     /// What stays the same as long as the process runs.
     pub process: ProcessFacts,
     pub table: Rc<Table>,
+    pub acl: Acl,
     pub dbs: Databases,
     pub unit: Unit,
     pub watch: WatchTable,
@@ -156,6 +159,7 @@ pub struct Server {
     pub held: Held,
     pub migrations: Migrations,
     pub pubsub: PubSub,
+    pub tracking: Tracking,
     pub blocked: Blocked,
     pub slowlog: SlowLog,
     pub latency: LatencyMonitor,
@@ -247,6 +251,7 @@ impl Server {
         let run_id = rng.hex(40);
         config.repl_backlog_size = config.repl_backlog_size.max(SIZE_MIN);
         let repl = Replication::new(&mut rng, &config);
+        let names_seed = rng.next_u64();
         let hash_key = crate::ds::dict::HashKey::new(rng.next_u64(), rng.next_u64());
         Server {
             dbs: Databases::new(config.databases, hash_key),
@@ -254,6 +259,7 @@ impl Server {
             config_file: String::new(),
             executable: String::new(),
             process: io.process(),
+            acl: Acl::new(&table, &config),
             table,
             unit: Unit::default(),
             watch: WatchTable::default(),
@@ -261,7 +267,8 @@ impl Server {
             links: Links::default(),
             held: Held::default(),
             migrations: Migrations::default(),
-            pubsub: PubSub::new(rng.next_u64()),
+            pubsub: PubSub::new(names_seed),
+            tracking: Tracking::new(names_seed),
             blocked: Blocked::default(),
             slowlog: SlowLog::default(),
             latency: LatencyMonitor::default(),
@@ -346,15 +353,16 @@ impl Server {
         self.stats.total_connections += 1;
         let id = self.next_client_id;
         self.next_client_id += 1;
-        let mut conn = Conn::new(id, peer, self.now.s());
-        conn.session.authenticated = self.config.requirepass.is_empty();
-        Ok(self.conns.insert(conn))
+        let conn = Conn::new(id, peer, self.now.s());
+        let token = self.conns.insert(conn);
+        self.begin_as_default(token);
+        Ok(token)
     }
 
     /// Protected mode: without a password only this machine may talk to us.
     fn refuses(&self, peer: &Peer) -> bool {
         self.config.protected_mode
-            && self.config.requirepass.is_empty()
+            && self.acl.users.default_user().needs_no_password()
             && !peer.unix_socket
             && !peer.loopback
     }
@@ -374,6 +382,7 @@ impl Server {
         self.unpark(token);
         self.replica_gone(token);
         self.pubsub_drop(token);
+        self.stop_tracking(token);
         self.watch.unwatch_all(id);
         self.monitors.retain(|&t| t != token);
         self.pending_writes.retain(|&t| t != token);

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 
+use crate::acl::{Channels, Commands};
 use crate::base::number;
 use crate::cmd::spec::{Acl, Begin, Find, Flags, KeyFlags, KeyRef, KeySpec, Spec};
 use crate::cmd::{self, DataFn, Row};
@@ -39,6 +40,8 @@ pub struct Command {
     pub legacy_keys: Option<(i32, i32, i32)>,
     /// What the gate has to know about it beyond its flags.
     pub needs: Needs,
+    /// Which of its arguments are channels.
+    pub channels: Option<Channels>,
 }
 
 impl Command {
@@ -143,6 +146,7 @@ impl Table {
                 subs: Vec::new(),
                 legacy_keys: legacy_keys(&spec).0,
                 needs: needs(spec.name),
+                channels: channels(spec.name),
                 spec,
                 run,
             });
@@ -286,6 +290,41 @@ impl Table {
     }
 }
 
+/// What rules of users have to know. Renaming a command does not change what they say of it.
+impl Commands for Table {
+    fn count(&self) -> usize {
+        self.commands.len()
+    }
+
+    fn find(&self, name: &[u8]) -> Option<CommandId> {
+        let name = name.to_ascii_lowercase();
+        // The rows are in the order of their names.
+        let by_name = |c: &Command| c.spec.name.as_bytes().cmp(&name);
+        self.commands.binary_search_by(by_name).ok()
+    }
+
+    fn name(&self, command: CommandId) -> &str {
+        self.commands[command].spec.name
+    }
+
+    fn parent(&self, command: CommandId) -> Option<CommandId> {
+        self.commands[command].parent
+    }
+
+    fn subcommands(&self, command: CommandId) -> &[CommandId] {
+        &self.commands[command].subs
+    }
+
+    fn category(&self, name: &[u8]) -> Option<u32> {
+        let same = |(_, known): &&(Acl, &str)| known.as_bytes().eq_ignore_ascii_case(name);
+        Acl::NAMES.iter().find(same).map(|(category, _)| category.0)
+    }
+
+    fn categories(&self, command: CommandId) -> u32 {
+        self.commands[command].acl.0
+    }
+}
+
 /// What the first arguments of a request call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Resolved {
@@ -342,6 +381,17 @@ fn needs(name: &str) -> Needs {
         | "sunsubscribe" => Needs::Pubsub,
         _ => Needs::Nothing,
     }
+}
+
+/// The channels that a command sends or subscribes to. To unsubscribe is everybody's right.
+fn channels(name: &str) -> Option<Channels> {
+    let (one, patterns) = match name {
+        "publish" | "spublish" => (true, false),
+        "subscribe" | "ssubscribe" => (false, false),
+        "psubscribe" => (false, true),
+        _ => return None,
+    };
+    Some(Channels { one, patterns })
 }
 
 /// The old three numbers of COMMAND INFO (first key, last key from the first or negative from the

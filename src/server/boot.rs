@@ -31,7 +31,7 @@ use crate::server::net::{Doors, Resolver};
 use crate::server::os::{self, Launch};
 use crate::server::proc_title::ProcTitle;
 use crate::server::process::{self, Supervised, Supervisor};
-use crate::server::{crash, default_user, report, shutdown, syscheck};
+use crate::server::{crash, report, shutdown, syscheck};
 
 /// Where a daemon without `pidfile` writes its number.
 const DEFAULT_PID_FILE: &str = "/var/run/redis.pid";
@@ -118,7 +118,7 @@ fn serve(start: &Start, args: Vec<OsString>) -> Step<i32> {
     report::report_on(&server);
     let daemon_file = os.launch.pid_file.as_deref().filter(|_| background);
     crash::set_pid_file(daemon_file);
-    open_doors(&server.config, &mut os)?;
+    open_doors(&mut server, &mut os)?;
     // Not every allocator has such a thread.
     if let Err(why) = os.apply(Setting::JemallocBackground, &server.config) {
         log::debug!("jemalloc-bg-thread: {why}");
@@ -331,7 +331,8 @@ fn executable(launch: &Launch) -> String {
 }
 
 /// Shows the server to the world: pid file, title, banner, listeners.
-fn open_doors(config: &Config, os: &mut Os) -> Step<()> {
+fn open_doors(server: &mut Server, os: &mut Os) -> Step<()> {
+    let config = &server.config;
     if let Some(path) = &os.launch.pid_file {
         process::create_pid_file(path);
     }
@@ -350,7 +351,8 @@ fn open_doors(config: &Config, os: &mut Os) -> Step<()> {
         log::warn!("{why}");
         1
     };
-    default_user::check(config).map_err(refuse)?;
+    server.load_users_at_start(os).map_err(refuse)?;
+    let config = &server.config;
     if config.tls_port != 0 || config.tls_replication || config.tls_cluster {
         let why = "Failed finding TLS support: this version does not speak TLS yet (tls-port, \
                    tls-replication, tls-cluster).";

@@ -379,6 +379,7 @@ impl Server {
             self.watch.touch_flushed(db, &self.dbs);
             self.signal_waiting(db);
         }
+        self.tell_flushed();
         self.own_ttls.clear();
         let before = std::mem::replace(&mut self.dbs, empty);
         if self.config.replica_lazy_flush && !guarded {
@@ -570,6 +571,7 @@ impl Server {
             self.watch.touch_flushed(db, &self.dbs);
             self.signal_waiting(db);
         }
+        self.tell_flushed();
         self.own_ttls.clear();
         let before = std::mem::replace(&mut self.dbs, dbs);
         let keys = before.len();

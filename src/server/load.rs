@@ -573,6 +573,7 @@ impl Server {
             for index in 0..self.dbs.count() as u32 {
                 self.watch.touch_flushed(index, &self.dbs);
             }
+            self.tell_flushed();
             // Now and here, for there may not be room for both.
             self.dbs = Databases::new(self.dbs.count(), self.dbs.hash_key());
         }

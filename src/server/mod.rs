@@ -6,7 +6,6 @@ pub mod bio;
 pub mod boot;
 pub mod crash;
 pub mod cron;
-pub mod default_user;
 pub mod disk;
 pub mod drive;
 pub mod failover;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::time::Clock;
-use crate::base::{alloc, errno};
+use crate::base::{alloc, errno, rng};
 use crate::config::{Choice, Config, OomScoreAdj, Text, file};
 use crate::exec::io::{Crash, Disk, Exchange, Io, MemoryFigures, ProcessFacts, Setting};
 use crate::exec::link::Target;
@@ -192,6 +192,10 @@ impl Io for Os {
 
     fn huge_page_bytes(&mut self) -> u64 {
         procfs::smaps_sum("AnonHugePages:")
+    }
+
+    fn secret(&mut self, bytes: &mut [u8]) {
+        rng::entropy(bytes);
     }
 
     fn purge(&mut self) -> bool {

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::base::rng::Rng;
 use crate::base::time::Clock;
 use crate::cmd::session::Marks;
 use crate::config::{Config, Text};
@@ -180,6 +181,10 @@ impl Io for TestIo {
 
     fn huge_page_bytes(&mut self) -> u64 {
         0
+    }
+
+    fn secret(&mut self, bytes: &mut [u8]) {
+        Rng::new(self.mono_ns()).fill(bytes);
     }
 
     fn purge(&mut self) -> bool {

@@ -27,6 +27,8 @@ mod rdb;
 mod replicas;
 mod scenes;
 mod settings;
+mod tracking;
 mod typed;
 mod types;
+mod users;
 mod words;

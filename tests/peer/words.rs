@@ -201,16 +201,17 @@ pub fn forms(name: &str) -> Option<&'static [&'static str]> {
             "1",
         ],
         // Containers: what is no subcommand.
-        "client" | "config" | "object" | "pubsub" | "slowlog" | "latency" | "memory" | "module"
-        | "acl" => &[
-            "",
-            "nosuch",
-            "nosuch a b",
-            "<binary>",
-            "<binary> <value>",
-            "help x y",
-            "get|x",
-        ],
+        "client" | "config" | "object" | "pubsub" | "slowlog" | "latency" | "memory" | "module" => {
+            &[
+                "",
+                "nosuch",
+                "nosuch a b",
+                "<binary>",
+                "<binary> <value>",
+                "help x y",
+                "get|x",
+            ]
+        }
         _ => return None,
     })
 }
