@@ -368,7 +368,7 @@ impl Server {
         let disk = io.disk();
         let file = disk.open(&path);
         let _ = disk.unlink(&path);
-        let work = move || -> Box<dyn Any + Send> { Box::new(drop(file)) };
+        let work = move || -> Box<dyn Any + Send> { Box::new(file.map(drop)) };
         self.effects
             .push(Effect::Start(Errand::Unlink, Box::new(work)));
     }
