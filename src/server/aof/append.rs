@@ -280,7 +280,7 @@ impl Server {
     }
 
     /// Syncs a file, after all that was written to it, and those that could not be synced before.
-    fn start_sync(&mut self, file: Arc<dyn LogFile>) {
+    pub(super) fn start_sync(&mut self, file: Arc<dyn LogFile>) {
         self.aof.syncs += 1;
         let offset = self.repl.history.offset();
         if planted::on(Bug::SyncCountsTooEarly) {

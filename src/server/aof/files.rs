@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::Places;
 use crate::aof::manifest::{self, Manifest};
 use crate::base::errno;
+use crate::config::Text;
 use crate::exec::aof::State;
 use crate::exec::io::{Disk, Io};
 use crate::exec::persistence::Errand;
@@ -183,20 +184,24 @@ impl Server {
         }
         let goes_on = !manifest.incr().is_empty();
         let name = manifest.last_incr(&places.log).name.clone();
-        // What an interrupted rewrite has left under that name is no part of a log that begins now, and must not come back.
-        let opened = disk.open_log(&places.file(&name), !goes_on);
-        let emptied = opened.and_then(|(file, len)| match goes_on {
-            true => Ok((file, len)),
-            false => file.sync().map(|()| (file, len)),
-        });
-        let (file, len) = emptied.map_err(|e| {
-            log::warn!(
-                "Can't open the append-only file {}: {}",
-                name.lossy(),
-                errno::text(&e)
-            );
+        let failed = |name: &Text, e: std::io::Error| {
+            let (name, why) = (name.lossy(), errno::text(&e));
+            log::warn!("Can't open the append-only file {name}: {why}");
             Told
-        })?;
+        };
+        let open = |name: &Text, fresh| {
+            let opened = disk.open_log(&places.file(name), fresh);
+            opened.map_err(|e| failed(name, e))
+        };
+        // What an interrupted rewrite has left under that name is no part of a log that begins now, and must not come back.
+        let (file, len) = open(&name, !goes_on)?;
+        if !goes_on {
+            file.sync().map_err(|e| failed(&name, e))?;
+        }
+        let earlier = manifest.incr().iter().filter(|incr| incr.name != name);
+        let earlier: Vec<_> = earlier
+            .map(|incr| open(&incr.name, false).map(|(file, _)| file))
+            .collect::<Result<_, _>>()?;
         if manifest != self.aof.manifest {
             put_manifest(&*disk, &places, &manifest)?;
         }
@@ -204,9 +209,15 @@ impl Server {
         log::info!("{verb} AOF incr file {} on server start", name.lossy());
         let aof = &mut self.aof;
         aof.manifest = manifest;
-        aof.file = Some(file);
+        aof.file = Some(file.clone());
         (aof.written, aof.synced) = (len, len);
         aof.state = State::On;
+        // A process that was killed has left bytes that are read but may not be durable, and none that comes now may be so
+        // before them: a log with a hole would be refused.
+        aof.unsynced = earlier;
+        if goes_on {
+            self.start_sync(file);
+        }
         self.note_who_listens();
         Ok(())
     }
