@@ -100,6 +100,7 @@ pub mod object;
 pub mod rdb;
 pub mod repl;
 pub mod resp;
+pub mod script;
 pub mod server;
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ pub mod persistence;
 pub mod pubsub;
 pub mod replicaof;
 pub mod replication;
+pub mod script;
 pub mod server;
 pub mod slowlog;
 pub mod sparkline;
@@ -54,6 +55,7 @@ pub fn rows() -> impl Iterator<Item = &'static Row<ServerFn>> {
         pubsub::ROWS,
         replicaof::ROWS,
         replication::ROWS,
+        script::ROWS,
         server::ROWS,
         slowlog::ROWS,
         tracking::ROWS,

@@ -63,8 +63,13 @@ const PIECES_MAX: usize = 64;
 const ACCEPTS_PER_TURN: usize = 1000;
 
 /// Nothing is read from such a connection.
-const UNREADABLE: Marks =
-    Marks(Marks::CLOSE_ASAP.0 | Marks::CLOSE_AFTER_REPLY.0 | Marks::OPENING.0 | Marks::NOT_READ.0);
+const UNREADABLE: Marks = Marks(
+    Marks::CLOSE_ASAP.0
+        | Marks::CLOSE_AFTER_REPLY.0
+        | Marks::OPENING.0
+        | Marks::NOT_READ.0
+        | Marks::PROTECTED.0,
+);
 
 /// A connection's socket.
 enum Sock {

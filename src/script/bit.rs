@@ -1,0 +1,7 @@
+//! bit
+
+use crate::script::lua::Lua;
+
+pub fn push(lua: Lua) {
+    lua.new_table(0, 0);
+}
