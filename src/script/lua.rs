@@ -133,6 +133,10 @@ impl Lua {
         matches!(self.kind(at), kind::STRING | kind::NUMBER)
     }
 
+    pub fn is_none_or_nil(self, at: c_int) -> bool {
+        self.kind(at) <= kind::NIL
+    }
+
     pub fn is_native(self, at: c_int) -> bool {
         api!(lua_iscfunction(self.0, at)) != 0
     }
@@ -213,6 +217,27 @@ impl Lua {
         api!(lua_pushlightuserdata(self.0, pointer));
     }
 
+    /// Puts memory on the top that belongs to the interpreter, with a value in it that needs no dropping.
+    pub fn push_plain<T: Copy>(self, value: T) {
+        let place = api!(lua_newuserdata(self.0, size_of::<T>())).cast::<T>();
+        // SAFETY: Lua has made room for it, aligned for all plain types.
+        unsafe { place.write(value) };
+    }
+
+    /// A copy of what [`Lua::push_plain`] put at a place.
+    ///
+    /// The caller knows that there is a `T`: only functions whose upvalue it is have it.
+    pub fn plain<T: Copy>(self, at: c_int) -> T {
+        // SAFETY: the caller's promise.
+        unsafe { self.user_pointer(at).cast::<T>().read() }
+    }
+
+    /// Changes what [`Lua::push_plain`] put at a place, with the same promise.
+    pub fn set_plain<T: Copy>(self, at: c_int, value: T) {
+        // SAFETY: the caller's promise.
+        unsafe { self.user_pointer(at).cast::<T>().write(value) };
+    }
+
     /// Puts a function on the top.
     pub fn push_fn(self, body: Body) {
         self.push_closure(body, 0);
@@ -242,6 +267,11 @@ impl Lua {
             table,
             c_int::try_from(n).unwrap_or(c_int::MAX)
         ));
+    }
+
+    /// The same for any integer.
+    pub fn raw_int(self, table: c_int, n: c_int) {
+        api!(lua_rawgeti_(self.0, table, n));
     }
 
     /// Puts a field of the table on the top.
@@ -405,6 +435,20 @@ impl Lua {
             source: source.to_bytes().to_vec(),
             line: info.currentline,
         })
+    }
+
+    /// The name of the running function, as its caller has called it.
+    pub fn running_name(self) -> Vec<u8> {
+        let mut info = new_info();
+        if api!(lua_getstack(self.0, 0, &mut info)) == 0 {
+            return b"?".to_vec();
+        }
+        api!(lua_getinfo(self.0, c"n".as_ptr(), &mut info));
+        if info.name.is_null() {
+            return b"?".to_vec();
+        }
+        // SAFETY: Lua has filled it in with a text that lives as long as the function runs.
+        unsafe { CStr::from_ptr(info.name) }.to_bytes().to_vec()
     }
 
     /// Calls `hook` after every so many instructions; after every line too if `lines`.

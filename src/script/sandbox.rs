@@ -184,6 +184,30 @@ fn pcall(lua: Lua) -> Result<c_int, Raise> {
     Ok(lua.top())
 }
 
+/// `unpack`. Lua's own miscounts where a range is longer than an `int` can tell.
+fn unpack(lua: Lua) -> Result<c_int, Raise> {
+    lua.check_table(1);
+    let first = match lua.kind(2) <= kind::NIL {
+        true => 1,
+        false => lua.check_int(2),
+    };
+    let last = match lua.kind(3) <= kind::NIL {
+        true => i32::try_from(lua.len(1)).unwrap_or(i32::MAX),
+        false => lua.check_int(3),
+    };
+    if first > last {
+        return Ok(0);
+    }
+    let n = i64::from(last) - i64::from(first) + 1;
+    let Some(n) = i32::try_from(n).ok().filter(|&n| lua.has_room(n)) else {
+        return Err(lua.raise_here("too many results to unpack"));
+    };
+    for at in first..=last {
+        lua.raw_int(1, at);
+    }
+    Ok(n)
+}
+
 /// `loadstring`: only source is taken.
 fn loadstring(lua: Lua) -> Result<c_int, Raise> {
     let source = lua.check_bytes(1);
@@ -285,6 +309,7 @@ pub fn wrap_functions(lua: Lua) {
         lua.raw_set_field(GLOBALS, name);
     };
     replace("load", load);
+    replace("unpack", unpack);
     replace("pcall", pcall);
     lua.raw_field(GLOBALS, "next");
     lua.push_closure(pairs, 1);
