@@ -12,6 +12,7 @@ pub mod connection;
 pub mod debug;
 pub mod digest;
 pub mod dump;
+pub mod function;
 pub mod info;
 pub mod keyspace;
 pub mod latency;
@@ -44,6 +45,7 @@ pub fn rows() -> impl Iterator<Item = &'static Row<ServerFn>> {
         connection::ROWS,
         debug::ROWS,
         dump::ROWS,
+        function::ROWS,
         info::ROWS,
         keyspace::ROWS,
         latency::ROWS,

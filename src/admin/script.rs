@@ -20,8 +20,8 @@ pub(super) const RUNS: Flags = Flags::NOSCRIPT
     .or(Flags::NO_MANDATORY_KEYS)
     .or(Flags::STALE);
 pub(super) const COST: &str = "Depends on what the script does.";
-const WORST: KeyFlags = KeyFlags::RW.or(KeyFlags::ACCESS).or(KeyFlags::UPDATE);
-const READS: KeyFlags = KeyFlags::RO.or(KeyFlags::ACCESS);
+pub(super) const WORST: KeyFlags = KeyFlags::RW.or(KeyFlags::ACCESS).or(KeyFlags::UPDATE);
+pub(super) const READS: KeyFlags = KeyFlags::RO.or(KeyFlags::ACCESS);
 pub(super) const KEYS_RW: &[KeySpec] = &[numkeys::spec(2, WORST)
     .notes("We cannot tell how the keys will be used so we assume the worst, RW and UPDATE")];
 pub(super) const KEYS_RO: &[KeySpec] = &[numkeys::spec(2, READS)

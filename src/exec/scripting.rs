@@ -31,7 +31,7 @@ use crate::script::cache::{Script, ScriptCache, Sha};
 use crate::script::dice::Dice;
 use crate::script::flags::{ScriptFlags, shebang};
 use crate::script::host::{Host, NoSuchCommand, Refusal, Turn};
-use crate::script::library::{Function, Libraries};
+use crate::script::library::{Function, Libraries, Policy};
 use crate::script::vm::{Failure, Invocation, Purpose, Vm};
 
 const UNKILLABLE: Fault = Fault::new(
@@ -151,6 +151,21 @@ impl Scripting {
         *self.place(purpose) = Some(vm);
     }
 
+    /// Does something to libraries and the interpreter they live in. `None` while a function runs there.
+    pub fn with_functions<T>(&mut self, f: impl FnOnce(&mut Vm, &mut Libraries) -> T) -> Option<T> {
+        let mut vm = self.take(Purpose::Functions)?;
+        let result = f(&mut vm, &mut self.libraries);
+        self.put_back(Purpose::Functions, vm);
+        Some(result)
+    }
+
+    /// Removes all libraries, with the interpreter that they live in.
+    pub fn flush_functions(&mut self) {
+        self.libraries = Libraries::default();
+        self.functions = None;
+        self.function_bytes = 0;
+    }
+
     /// Forgets all scripts of EVAL. What they leave behind is given back, to be freed where there is time.
     pub fn flush_scripts(&mut self) {
         self.cache = ScriptCache::new(self.seed);
@@ -266,6 +281,37 @@ impl Server {
                 Ok(())
             }
         }
+    }
+
+    /// Adds the libraries of these texts to those that there are, all or none; or the text of the error.
+    pub fn add_libraries(
+        &mut self,
+        io: &dyn Io,
+        texts: &[Vec<u8>],
+        policy: Policy,
+    ) -> Result<(), Vec<u8>> {
+        if texts.is_empty() && policy == Policy::Flush {
+            self.scripting.flush_functions();
+        }
+        if texts.is_empty() {
+            return Ok(());
+        }
+        let mut host = Loading {
+            io,
+            started_ns: io.mono_ns(),
+            limited: false,
+        };
+        let added = self.scripting.with_functions(|vm, libraries| {
+            let mut others = Libraries::default();
+            for text in texts {
+                if let Err(why) = others.load(vm, &mut host, text, false) {
+                    others.clear(vm);
+                    return Err(why);
+                }
+            }
+            libraries.join(vm, others, policy)
+        });
+        added.unwrap_or_else(|| Err(NESTED.as_bytes().to_vec()))
     }
 
     /// Asks for a script as a whole what the gate asks for a command.
@@ -619,6 +665,12 @@ impl Server {
         if let Some(conn) = self.conns.get_mut(caller) {
             conn.session.marks.set(Marks::PROTECTED, true);
         }
+    }
+
+    /// True of the caller of a script that gives way.
+    pub fn is_protected(&self, token: Token) -> bool {
+        let conn = self.conns.get(token);
+        conn.is_some_and(|c| c.session.marks.has(Marks::PROTECTED))
     }
 
     /// It is read again.
