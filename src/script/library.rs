@@ -374,6 +374,9 @@ fn read_named_one(lua: Lua, named: &mut Named) -> Result<(), &'static str> {
         true => lua.bytes(at).map(Bytes::copy_from_slice),
         false => None,
     };
+    if lua.kind(-2) == kind::NUMBER {
+        return Err("unknown argument given to redis.register_function");
+    }
     if lua.kind(-2) != kind::STRING {
         return Err("named argument key given to redis.register_function is not a string");
     }

@@ -20,4 +20,6 @@ pub mod library;
 pub mod lua;
 pub mod sandbox;
 pub mod structs;
+#[cfg(test)]
+mod tests;
 pub mod vm;

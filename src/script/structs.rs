@@ -146,6 +146,8 @@ fn bad_arg(lua: Lua, n: c_int, why: &str) -> Raise {
 fn pack(lua: Lua) -> Result<c_int, Raise> {
     // First all that may raise by itself.
     let format = lua.check_bytes(1);
+    // (One that is missing is told as nil.)
+    lua.push_nil();
     check_pack_args(lua, format);
     let packed = pack_checked(lua, format);
     match packed {
