@@ -466,18 +466,17 @@ pub fn run(call: &mut Call<'_>, args: &Args<'_>, start: &Start<'_>) -> CmdResult
         .conns
         .get(session)
         .is_some_and(|c| c.reply.is_resp3());
-    let errors = match (&result, server.conns.get_mut(caller)) {
+    let (errors, counted) = match (&result, server.conns.get_mut(caller)) {
         (Ok(()), Some(conn)) => vm.reply(&mut conn.reply, resp3),
-        _ => Vec::new(),
+        _ => (Vec::new(), 0),
     };
     server.scripting.put_back(start.purpose, vm);
-    if !errors.is_empty() {
-        let id = call.command();
-        call.server.stats.commands[id].failed += 1;
-        for error in errors {
-            call.server.stats.error(&error);
-            call.server.note_peer_error(caller, &error);
-        }
+    // An error that was counted where it came up still is a failure of this command.
+    let id = call.command();
+    call.server.stats.commands[id].failed += counted + u64::from(!errors.is_empty());
+    for error in errors {
+        call.server.stats.error(&error);
+        call.server.note_peer_error(caller, &error);
     }
     match result {
         Ok(()) => DONE,
@@ -485,6 +484,7 @@ pub fn run(call: &mut Call<'_>, args: &Args<'_>, start: &Start<'_>) -> CmdResult
             text,
             counted: true,
         }) => {
+            call.server.stats.commands[id].failed += 1;
             call.reply().error(&text);
             DONE
         }

@@ -149,9 +149,20 @@ enum Came {
 /// Runs a command and puts its reply on the top.
 fn run(lua: Lua) -> Result<Came, Raise> {
     let argv = arguments(lua)?;
-    if !lua.has_room(8) {
-        return Err(raise(lua, "reached lua stack limit"));
+    if lua.has_room(ROOM_FOR_REPLY) {
+        return run_with(lua, &argv);
     }
+    // The arguments fill the stack: they are copied, and make room for the reply.
+    let copies: Vec<Vec<u8>> = argv.iter().map(|arg| arg.to_vec()).collect();
+    let argv: Argv<'_> = copies.iter().map(|arg| &arg[..]).collect();
+    lua.set_top(0);
+    run_with(lua, &argv)
+}
+
+/// Values that a reply puts on the stack at a time, within reason.
+const ROOM_FOR_REPLY: c_int = 64;
+
+fn run_with(lua: Lua, argv: &[&[u8]]) -> Result<Came, Raise> {
     let mut came = Came::Value;
     let mut take = |bytes: &[u8]| {
         if bytes.first() == Some(&b'-') {
@@ -159,7 +170,7 @@ fn run(lua: Lua) -> Result<Came, Raise> {
         }
         push_reply(lua, bytes);
     };
-    match Shared::of(lua).with_host(|host| host.call(&argv, &mut take)) {
+    match Shared::of(lua).with_host(|host| host.call(argv, &mut take)) {
         Some(Ok(())) => Ok(came),
         Some(Err(why)) => {
             error::push_counted(lua, &why);

@@ -45,6 +45,7 @@ pub fn push_reply<'a>(lua: Lua, bytes: &'a [u8]) -> &'a [u8] {
         },
         b'%' => return push_map(lua, length(text).unwrap_or(0), rest),
         b'~' => return push_set(lua, length(text).unwrap_or(0), rest),
+        b'|' => return push_reply(lua, skip_attributes(lua, length(text).unwrap_or(0), rest)),
         b'#' => lua.push_boolean(text == b"t"),
         b',' => {
             lua.new_table(0, 1);
@@ -87,6 +88,15 @@ fn push_array<'a>(lua: Lua, len: usize, mut rest: &'a [u8]) -> &'a [u8] {
     for n in 1..=len {
         rest = push_reply(lua, rest);
         lua.raw_set_item(-2, n);
+    }
+    rest
+}
+
+/// What is said beside a reply is not for scripts.
+fn skip_attributes<'a>(lua: Lua, pairs: usize, mut rest: &'a [u8]) -> &'a [u8] {
+    for _ in 0..2 * pairs {
+        rest = push_reply(lua, rest);
+        lua.pop(1);
     }
     rest
 }
@@ -142,6 +152,8 @@ pub struct Writer<'a> {
     pub resp3: bool,
     /// Errors in it that nobody has counted yet.
     pub errors: Vec<Vec<u8>>,
+    /// How many are in it that have been counted.
+    pub counted: u64,
 }
 
 impl Writer<'_> {
@@ -187,7 +199,10 @@ impl Writer<'_> {
             lua.pop(1);
             let told = error::read(lua);
             match told.counted {
-                true => self.reply.error(&told.text),
+                true => {
+                    self.counted += 1;
+                    self.reply.error(&told.text);
+                }
                 false => self.error(told.text),
             }
             return;

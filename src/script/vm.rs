@@ -273,18 +273,19 @@ impl Vm {
         Failure { text, counted }
     }
 
-    /// Replies what the last run returned. The errors in it that are still to be counted.
-    pub fn reply(&mut self, reply: &mut Reply, resp3: bool) -> Vec<Vec<u8>> {
+    /// Replies what the last run returned. The errors in it that are still to be counted, and how many others there are.
+    pub fn reply(&mut self, reply: &mut Reply, resp3: bool) -> (Vec<Vec<u8>>, u64) {
         let mut writer = Writer {
             lua: self.lua,
             reply,
             resp3,
             errors: Vec::new(),
+            counted: 0,
         };
         writer.value();
-        let errors = writer.errors;
+        let told = (writer.errors, writer.counted);
         self.lua.set_top(0);
-        errors
+        told
     }
 
     /// Runs the code of a library, which registers its functions; or the text of the error.

@@ -59,6 +59,19 @@ struct Attempt {
 pub(super) struct Calls(Vec<Attempt>);
 
 impl Calls {
+    /// Why the last address did not answer.
+    fn note(&mut self, token: Token, why: String) {
+        if let Some(attempt) = self.0.iter_mut().find(|a| a.token == token) {
+            attempt.why = why;
+        }
+    }
+
+    /// Takes one out.
+    fn take(&mut self, token: Token) -> Option<Attempt> {
+        let at = self.0.iter().position(|a| a.token == token)?;
+        Some(self.0.swap_remove(at))
+    }
+
     pub(super) fn give_up(&mut self, token: Token) {
         self.0.retain(|attempt| attempt.token != token);
     }
@@ -88,11 +101,7 @@ impl Net {
 
     /// Tries the next address of a link; without any left, it is lost.
     fn try_next(&self, server: &mut Server, doors: &mut Doors, token: Token) {
-        let attempt = {
-            let calls = &mut self.calls.borrow_mut().0;
-            let at = calls.iter().position(|a| a.token == token);
-            at.map(|at| calls.swap_remove(at))
-        };
+        let attempt = self.calls.borrow_mut().take(token);
         let Some(mut attempt) = attempt else {
             return;
         };
@@ -140,10 +149,7 @@ impl Net {
             Err(e) if e.raw_os_error() == Some(libc::ENOTCONN) => {}
             Err(e) => {
                 let why = errno::text(&e);
-                let attempts = &mut self.calls.borrow_mut().0;
-                if let Some(attempt) = attempts.iter_mut().find(|a| a.token == token) {
-                    attempt.why = why;
-                }
+                self.calls.borrow_mut().note(token, why);
                 self.drop_sock(os.as_mut(), token);
                 self.try_next(server, os.as_mut(), token);
             }

@@ -146,7 +146,10 @@ fn libraries_outlast_a_reload_and_a_flush_of_the_data() {
 #[test]
 fn scripts_say_what_they_need() {
     let (mut world, client) = world(Config {
-        replicaof: Some(("127.0.0.1".into(), 1)),
+        replicaof: Some(crate::config::ReplicaOf {
+            host: "127.0.0.1".into(),
+            port: 1,
+        }),
         ..Config::default()
     });
     let begins = |world: &mut TestServer, script: &str, with: &str| {
