@@ -46,7 +46,7 @@ fn push_functions(lua: Lua, functions: &[(&str, Body)]) {
 
 /// Puts the table on the top that scripts know as `redis`.
 pub fn push(lua: Lua, for_eval: bool) {
-    lua.new_table(0, 24);
+    lua.new_table(0, 0);
     push_constants(lua);
     push_functions(
         lua,
@@ -84,7 +84,7 @@ pub fn push(lua: Lua, for_eval: bool) {
 
 /// The same for the code of a library as it is loaded: it may log and register functions.
 pub fn push_for_loading(lua: Lua) {
-    lua.new_table(0, 8);
+    lua.new_table(0, 0);
     push_constants(lua);
     push_functions(
         lua,
@@ -213,7 +213,7 @@ fn error_reply(lua: Lua) -> Result<c_int, Raise> {
 
 fn status_reply(lua: Lua) -> Result<c_int, Raise> {
     if takes_one_text(lua) {
-        lua.new_table(0, 1);
+        lua.new_table(0, 0);
         lua.push_value(1);
         lua.raw_set_field(-2, "ok");
     }

@@ -40,6 +40,9 @@ const DEFAULTS: Options = Options {
     decode_invalid: true,
 };
 
+/// Deeper than this nothing is read, whatever the option says: the stack is not endless.
+const DEPTH_MAX: i32 = 4000;
+
 const FUNCTIONS: [(&str, Body); 10] = [
     ("encode", encode),
     ("decode", decode),
@@ -630,7 +633,7 @@ impl Parser<'_> {
 
     fn descend(&mut self) -> Result<(), String> {
         self.depth += 1;
-        if self.depth <= self.options.decode_depth && self.lua.has_room(4) {
+        if self.depth <= self.options.decode_depth.min(DEPTH_MAX) && self.lua.has_room(4) {
             return Ok(());
         }
         Err(format!(

@@ -12,7 +12,7 @@
 //! is what its first field of the above says, or else an array up to its first `nil`.
 
 use crate::base::number::{parse_f64, parse_i64};
-use crate::resp::reply::Reply;
+use crate::resp::reply::{Deferred, Reply};
 use crate::script::error;
 use crate::script::lua::{Lua, kind};
 
@@ -48,7 +48,7 @@ pub fn push_reply<'a>(lua: Lua, bytes: &'a [u8]) -> &'a [u8] {
         b'|' => return push_reply(lua, skip_attributes(lua, length(text).unwrap_or(0), rest)),
         b'#' => lua.push_boolean(text == b"t"),
         b',' => {
-            lua.new_table(0, 1);
+            lua.new_table(0, 0);
             lua.push_number(parse_f64(text).unwrap_or(f64::NAN));
             lua.raw_set_field(-2, "double");
         }
@@ -78,7 +78,7 @@ fn length(text: &[u8]) -> Option<usize> {
 }
 
 fn push_single(lua: Lua, name: &str, text: &[u8]) {
-    lua.new_table(0, 1);
+    lua.new_table(0, 0);
     lua.push_bytes(text);
     lua.raw_set_field(-2, name);
 }
@@ -102,8 +102,8 @@ fn skip_attributes<'a>(lua: Lua, pairs: usize, mut rest: &'a [u8]) -> &'a [u8] {
 }
 
 fn push_map<'a>(lua: Lua, len: usize, mut rest: &'a [u8]) -> &'a [u8] {
-    lua.new_table(0, 1);
-    lua.new_table(0, len);
+    lua.new_table(0, 0);
+    lua.new_table(0, 0);
     for _ in 0..len {
         rest = push_reply(lua, rest);
         rest = push_reply(lua, rest);
@@ -114,8 +114,8 @@ fn push_map<'a>(lua: Lua, len: usize, mut rest: &'a [u8]) -> &'a [u8] {
 }
 
 fn push_set<'a>(lua: Lua, len: usize, mut rest: &'a [u8]) -> &'a [u8] {
-    lua.new_table(0, 1);
-    lua.new_table(0, len);
+    lua.new_table(0, 0);
+    lua.new_table(0, 0);
     for _ in 0..len {
         rest = push_reply(lua, rest);
         lua.push_boolean(true);
@@ -135,8 +135,8 @@ fn set_unless_nil(lua: Lua) {
 
 fn push_verbatim(lua: Lua, text: &[u8]) {
     let (format, string) = text.split_at(text.len().min(3));
-    lua.new_table(0, 1);
-    lua.new_table(0, 2);
+    lua.new_table(0, 0);
+    lua.new_table(0, 0);
     lua.push_bytes(string.get(1..).unwrap_or_default());
     lua.raw_set_field(-2, "string");
     lua.push_bytes(format);
@@ -156,9 +156,80 @@ pub struct Writer<'a> {
     pub counted: u64,
 }
 
+/// A table that is being replied. Tables may be nested as deep as Lua's stack allows, which is deeper than ours does: so
+/// what is left to do stands here and not in calls within calls.
+enum Begun {
+    /// It is on the top; of so many items, so many are done.
+    Array { len: usize, done: usize },
+    /// On the top is the table inside, and the key that was last. The value of a key comes next, or not.
+    Map {
+        head: Deferred,
+        pairs: usize,
+        value_next: bool,
+    },
+    /// The same for keys alone.
+    Set { head: Deferred, items: usize },
+}
+
 impl Writer<'_> {
     /// Replies the value on the top and takes it off.
     pub fn value(&mut self) {
+        let mut begun = Vec::new();
+        loop {
+            self.single(&mut begun);
+            while !self.next_is_there(&mut begun) {
+                if begun.is_empty() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Puts the next value of the innermost table on the top; false if there is none, and then the table is gone.
+    fn next_is_there(&mut self, begun: &mut Vec<Begun>) -> bool {
+        let lua = self.lua;
+        match begun.last_mut() {
+            None => return false,
+            Some(Begun::Array { len, done }) if *done < *len => {
+                *done += 1;
+                lua.raw_item(-1, *done);
+                return true;
+            }
+            Some(Begun::Array { .. }) => {}
+            Some(Begun::Map { value_next, .. }) if *value_next => {
+                *value_next = false;
+                return true;
+            }
+            Some(Begun::Map {
+                pairs, value_next, ..
+            }) => {
+                if lua.next(-2) {
+                    lua.push_value(-2);
+                    *pairs += 1;
+                    *value_next = true;
+                    return true;
+                }
+            }
+            Some(Begun::Set { items, .. }) => {
+                if lua.next(-2) {
+                    lua.pop(1);
+                    lua.push_value(-1);
+                    *items += 1;
+                    return true;
+                }
+            }
+        }
+        lua.pop(1);
+        match begun.pop() {
+            Some(Begun::Map { head, pairs, .. }) => self.reply.close_map(head, pairs),
+            Some(Begun::Set { head, items }) => self.reply.close_set(head, items),
+            Some(Begun::Array { .. }) | None => {}
+        }
+        false
+    }
+
+    /// Replies the value on the top, and takes it off unless it is a table whose items have yet to follow.
+    fn single(&mut self, begun: &mut Vec<Begun>) {
         let lua = self.lua;
         if !lua.has_room(4) {
             self.error(b"ERR reached lua stack limit".to_vec());
@@ -172,7 +243,11 @@ impl Writer<'_> {
                 (false, true) => self.reply.int(1),
                 (false, false) => self.reply.null(),
             },
-            kind::TABLE => self.table(),
+            kind::TABLE => {
+                if let Some(table) = self.table() {
+                    return begun.push(table);
+                }
+            }
             _ => self.reply.null(),
         }
         lua.pop(1);
@@ -193,7 +268,8 @@ impl Writer<'_> {
         found
     }
 
-    fn table(&mut self) {
+    /// Replies the table on the top, if it is one of those that stand for a single value; or begins it.
+    fn table(&mut self) -> Option<Begun> {
         let lua = self.lua;
         if self.field("err", kind::STRING) {
             lua.pop(1);
@@ -205,7 +281,7 @@ impl Writer<'_> {
                 }
                 false => self.error(told.text),
             }
-            return;
+            return None;
         }
         if self.field("ok", kind::STRING) {
             let text = in_one_line(lua.c_bytes(-1).unwrap_or_default());
@@ -218,12 +294,13 @@ impl Writer<'_> {
         } else if self.field("verbatim_string", kind::TABLE) {
             if !self.verbatim() {
                 lua.pop(1);
-                return self.collection();
+                return Some(self.collection());
             }
         } else {
-            return self.collection();
+            return Some(self.collection());
         }
         lua.pop(1);
+        None
     }
 
     fn verbatim(&mut self) -> bool {
@@ -245,39 +322,24 @@ impl Writer<'_> {
         true
     }
 
-    fn collection(&mut self) {
+    /// Begins the table on the top, of which only the part inside is needed from now on.
+    fn collection(&mut self) -> Begun {
         let lua = self.lua;
-        if self.field("map", kind::TABLE) {
-            let head = self.reply.defer();
-            let mut pairs = 0;
-            lua.push_nil();
-            while lua.next(-2) {
-                lua.push_value(-2);
-                self.value();
-                self.value();
-                pairs += 1;
+        for name in ["map", "set"] {
+            if self.field(name, kind::TABLE) {
+                lua.remove(-2);
+                lua.push_nil();
+                let head = self.reply.defer();
+                return match name {
+                    "map" => Begun::Map {
+                        head,
+                        pairs: 0,
+                        value_next: false,
+                    },
+                    _ => Begun::Set { head, items: 0 },
+                };
             }
-            self.reply.close_map(head, pairs);
-            lua.pop(1);
-        } else if self.field("set", kind::TABLE) {
-            let head = self.reply.defer();
-            let mut items = 0;
-            lua.push_nil();
-            while lua.next(-2) {
-                lua.pop(1);
-                lua.push_value(-1);
-                self.value();
-                items += 1;
-            }
-            self.reply.close_set(head, items);
-            lua.pop(1);
-        } else {
-            self.array();
         }
-    }
-
-    fn array(&mut self) {
-        let lua = self.lua;
         let mut len = 0;
         loop {
             lua.raw_item(-1, len + 1);
@@ -289,10 +351,7 @@ impl Writer<'_> {
             len += 1;
         }
         self.reply.array(len);
-        for n in 1..=len {
-            lua.raw_item(-1, n);
-            self.value();
-        }
+        Begun::Array { len, done: 0 }
     }
 }
 

@@ -36,7 +36,7 @@ pub fn push(lua: Lua, text: &[u8]) {
         .rposition(|b| !end(b))
         .map_or(first, |at| at + 1);
     let whole = [code, b" ", &message[first..last]].concat();
-    lua.new_table(0, 4);
+    lua.new_table(0, 0);
     lua.push_bytes(&whole);
     lua.raw_set_field(-2, "err");
 }
@@ -95,7 +95,7 @@ pub fn handler(lua: Lua) -> Result<c_int, super::lua::Raise> {
             kind::NIL => b"nil".to_vec(),
             _ => format!("{}: {:p}", lua.type_name(1), lua.address(1)).into_bytes(),
         };
-        lua.new_table(0, 3);
+        lua.new_table(0, 0);
         lua.push_bytes(&[b"ERR ", &text[..]].concat());
         lua.raw_set_field(-2, "err");
         lua.replace(1);
