@@ -83,11 +83,14 @@ const EVALSHA_RO: Row<ServerFn> = Spec::new("evalsha_ro", -3, Group::Scripting)
     .find_keys(|argv| numkeys::find(argv, 2, READS))
     .run(|call, args| evalsha(call, args, true));
 
+/// Some of a command's arguments.
+type Words<'a> = &'a [&'a [u8]];
+
 /// The keys and the arguments behind the count that is argument 2.
 pub(super) fn split<'a>(
     args: &Args<'a>,
     bad_count: Fault,
-) -> Result<(&'a [&'a [u8]], &'a [&'a [u8]]), Fault> {
+) -> Result<(Words<'a>, Words<'a>), Fault> {
     let (argv, rest) = args.argv().split_at(3);
     let count = parse_i64(argv[2]).ok_or(bad_count)?;
     match usize::try_from(count) {

@@ -14,6 +14,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
+use crate::acl::log::Context;
 use crate::cmd::args::OwnedArgs;
 use crate::cmd::fault::{CmdResult, Fault, OOM};
 use crate::cmd::session::Marks;
@@ -22,7 +23,6 @@ use crate::cmd::{Args, DONE};
 use crate::exec::conn::{Conn, Peer, Token};
 use crate::exec::gate::{NOREPLICAS, READONLY};
 use crate::exec::io::Io;
-use crate::exec::running::RunningArgs;
 use crate::exec::server::Server;
 use crate::exec::table::{CommandId, Needs, Resolved};
 use crate::exec::{Call, gate};
@@ -254,6 +254,14 @@ impl Server {
         flags.map_or(command.flags, |flags| flags.of_command(command.flags))
     }
 
+    /// Who is behind a session: of the one of scripts, who has called the script.
+    pub fn external(&self, token: Token) -> Token {
+        match &self.scripting.running {
+            Some(running) if self.scripting.session == Some(token) => running.caller,
+            _ => token,
+        }
+    }
+
     /// What others hear while a script takes too long.
     pub fn busy(&self) -> Option<&'static Fault> {
         let running = self.scripting.running.as_ref()?;
@@ -402,12 +410,12 @@ impl Server {
             }
         };
         let (db, user, marks) = match self.conns.get(caller) {
-            Some(c) => (c.session.db, c.session.user, c.session.marks),
-            None => (0, "default", Marks::NONE),
+            Some(c) => (c.session.db, c.session.user().cloned(), c.session.marks),
+            None => (0, None, Marks::NONE),
         };
         if let Some(conn) = self.conns.get_mut(token) {
             conn.session.db = db;
-            conn.session.user = user;
+            conn.session.set_user(user);
             conn.reply.set_resp(Resp::V2);
             for mark in [Marks::MASTER, Marks::NO_PROPAGATE, Marks::NO_TOUCH] {
                 conn.session.marks.set(mark, marks.has(mark));
@@ -516,7 +524,7 @@ impl Stage<'_> {
     }
 
     /// What the gate would ask of a command, as far as a script has to be asked.
-    fn check(&mut self, flags: Flags) -> Result<(), Refusal> {
+    fn check(&mut self, id: CommandId, flags: Flags, argv: &[&[u8]]) -> Result<(), Refusal> {
         let server = &mut *self.server;
         let Some(running) = server.scripting.running.as_ref() else {
             return Ok(());
@@ -527,6 +535,13 @@ impl Stage<'_> {
         let stale = server.config.replicaof.is_some() && server.data_is_stale();
         if stale && !flags.has(Flags::STALE) {
             return plain("Can not execute the command on a stale replica");
+        }
+        if let Err(denied) = server.may_run(self.session, id, argv) {
+            let caller = running.caller;
+            let fault = server.note_denied(caller, id, argv, denied, Context::Lua);
+            let why = fault.as_bytes();
+            let why = why.strip_prefix(b"NOPERM ").unwrap_or(why);
+            return Err(Cow::Owned([b"ACL failure in script: ", why].concat()));
         }
         if running.read_only && flags.has(Flags::WRITE | Flags::MAY_REPLICATE) {
             return plain("Write commands are not allowed from read-only scripts.");
@@ -576,7 +591,7 @@ impl Host for Stage<'_> {
             let why = b"Wrong number of args calling Redis command from script";
             return self.refuse(Some(id), Cow::Borrowed(why));
         }
-        if let Err(why) = self.check(flags) {
+        if let Err(why) = self.check(id, flags, argv) {
             return self.refuse(Some(id), why);
         }
         if flags.has(Flags::WRITE)
@@ -615,7 +630,7 @@ impl Host for Stage<'_> {
 
     fn may_run(&mut self, argv: &[&[u8]]) -> Result<bool, NoSuchCommand> {
         match self.server.table.resolve(argv) {
-            Resolved::Command(_) => Ok(true),
+            Resolved::Command(id) => Ok(self.server.may_run(self.session, id, argv).is_ok()),
             _ => Err(NoSuchCommand),
         }
     }
@@ -686,7 +701,7 @@ impl Server {
         let (unit, now) = (self.unit.put_aside(), self.now);
         let current = self.current.take();
         let command = self.stats.command_under_way.take();
-        let running = std::mem::replace(&mut self.running, RunningArgs::default());
+        let running = std::mem::take(&mut self.running);
         let nesting = std::mem::take(&mut self.nesting);
         self.sync_clock(io);
         io.poll(self);
@@ -695,10 +710,9 @@ impl Server {
         self.stats.command_under_way = command;
         self.current = current;
         self.now = now;
-        match self.exiting {
-            None => self.unit.resume(unit),
-            // (SHUTDOWN NOSAVE: what the script has changed is not told to anybody.)
-            Some(_) => {}
+        // (After SHUTDOWN NOSAVE what the script has changed is not told to anybody.)
+        if self.exiting.is_none() {
+            self.unit.resume(unit);
         }
     }
 }

@@ -5,8 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::cmd::Args;
-use crate::cmd::session::Marks;
-use crate::exec::conn::{Conn, Token};
+use crate::exec::conn::Token;
 use crate::exec::server::Server;
 use crate::exec::table::CommandId;
 
@@ -66,12 +65,7 @@ impl Server {
             return;
         }
         // What a script calls is told of who called the script.
-        let is_script = |c: &Conn| c.session.marks.has(Marks::SCRIPT);
-        let token = match self.conns.get(token).is_some_and(is_script) {
-            true => self.scripting.running.as_ref().map_or(token, |r| r.caller),
-            false => token,
-        };
-        let Some(conn) = self.conns.get(token) else {
+        let Some(conn) = self.conns.get(self.external(token)) else {
             return;
         };
         let entry = Entry {

@@ -119,15 +119,17 @@ fn encode_number(out: &mut Vec<u8>, n: f64) {
 }
 
 fn encode_integer(out: &mut Vec<u8>, n: i64) {
+    if (-32..=127).contains(&n) {
+        return out.push(n as u8);
+    }
     match n {
-        -32..=127 => out.push(n as u8),
         0..=0xff => out.extend_from_slice(&[0xcc, n as u8]),
-        0..=0xffff => put(out, 0xcd, &(n as u16).to_be_bytes()),
-        0..=0xffff_ffff => put(out, 0xce, &(n as u32).to_be_bytes()),
-        0.. => put(out, 0xcf, &n.to_be_bytes()),
-        -128.. => out.extend_from_slice(&[0xd0, n as u8]),
-        -32768.. => put(out, 0xd1, &(n as i16).to_be_bytes()),
-        -2_147_483_648.. => put(out, 0xd2, &(n as i32).to_be_bytes()),
+        0x100..=0xffff => put(out, 0xcd, &(n as u16).to_be_bytes()),
+        0x1_0000..=0xffff_ffff => put(out, 0xce, &(n as u32).to_be_bytes()),
+        0x1_0000_0000.. => put(out, 0xcf, &n.to_be_bytes()),
+        -128..=-1 => out.extend_from_slice(&[0xd0, n as u8]),
+        -32768..=-129 => put(out, 0xd1, &(n as i16).to_be_bytes()),
+        -2_147_483_648..=-32769 => put(out, 0xd2, &(n as i32).to_be_bytes()),
         _ => put(out, 0xd3, &n.to_be_bytes()),
     }
 }

@@ -17,7 +17,7 @@ use crate::script::error;
 use crate::script::lua::{Lua, kind};
 
 /// Puts the value of a reply on the top; what is left of the bytes. A reply that is cut short, which none is, gives nil.
-pub fn push_reply<'a>(lua: Lua, bytes: &'a [u8]) -> &'a [u8] {
+pub fn push_reply(lua: Lua, bytes: &[u8]) -> &[u8] {
     if !lua.has_room(6) {
         // No reply is nested that deep.
         return &[];
@@ -83,7 +83,7 @@ fn push_single(lua: Lua, name: &str, text: &[u8]) {
     lua.raw_set_field(-2, name);
 }
 
-fn push_array<'a>(lua: Lua, len: usize, mut rest: &'a [u8]) -> &'a [u8] {
+fn push_array(lua: Lua, len: usize, mut rest: &[u8]) -> &[u8] {
     lua.new_table(len, 0);
     for n in 1..=len {
         rest = push_reply(lua, rest);
@@ -93,7 +93,7 @@ fn push_array<'a>(lua: Lua, len: usize, mut rest: &'a [u8]) -> &'a [u8] {
 }
 
 /// What is said beside a reply is not for scripts.
-fn skip_attributes<'a>(lua: Lua, pairs: usize, mut rest: &'a [u8]) -> &'a [u8] {
+fn skip_attributes(lua: Lua, pairs: usize, mut rest: &[u8]) -> &[u8] {
     for _ in 0..2 * pairs {
         rest = push_reply(lua, rest);
         lua.pop(1);
@@ -101,7 +101,7 @@ fn skip_attributes<'a>(lua: Lua, pairs: usize, mut rest: &'a [u8]) -> &'a [u8] {
     rest
 }
 
-fn push_map<'a>(lua: Lua, len: usize, mut rest: &'a [u8]) -> &'a [u8] {
+fn push_map(lua: Lua, len: usize, mut rest: &[u8]) -> &[u8] {
     lua.new_table(0, 0);
     lua.new_table(0, 0);
     for _ in 0..len {
@@ -113,7 +113,7 @@ fn push_map<'a>(lua: Lua, len: usize, mut rest: &'a [u8]) -> &'a [u8] {
     rest
 }
 
-fn push_set<'a>(lua: Lua, len: usize, mut rest: &'a [u8]) -> &'a [u8] {
+fn push_set(lua: Lua, len: usize, mut rest: &[u8]) -> &[u8] {
     lua.new_table(0, 0);
     lua.new_table(0, 0);
     for _ in 0..len {

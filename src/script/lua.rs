@@ -213,6 +213,10 @@ impl Lua {
         api!(lua_pushlstring_(self.0, bytes.as_ptr().cast(), bytes.len()));
     }
 
+    #[allow(
+        clippy::not_unsafe_ptr_arg_deref,
+        reason = "Lua keeps the address and never looks there"
+    )]
     pub fn push_pointer(self, pointer: *mut c_void) {
         api!(lua_pushlightuserdata(self.0, pointer));
     }

@@ -173,9 +173,8 @@ fn pcall(lua: Lua) -> Result<c_int, Raise> {
         if lua.is_table(-1) {
             lua.push_bytes(b"err");
             lua.get(-2);
-            match lua.is_text(-1) {
-                true => lua.replace(-2),
-                false => {}
+            if lua.is_text(-1) {
+                lua.replace(-2);
             }
         }
         lua.push_boolean(false);
