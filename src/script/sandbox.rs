@@ -18,12 +18,16 @@ use crate::script::lua::{Body, GLOBALS, Lua, Raise, is_bytecode, kind, upvalue};
 
 const READONLY: &str = "Attempt to modify a readonly table";
 
-/// Keys that no script can make: pointers.
+/// Keys that no script can make: the addresses of these.
+static HIDDEN: u8 = 0;
+static SHOWN_META: u8 = 1;
+
 fn hidden_key() -> *mut c_void {
-    refuse as fn(Lua) -> Result<c_int, Raise> as *mut c_void
+    (&raw const HIDDEN).cast_mut().cast()
 }
+
 fn meta_key() -> *mut c_void {
-    absent as fn(Lua) -> Result<c_int, Raise> as *mut c_void
+    (&raw const SHOWN_META).cast_mut().cast()
 }
 
 /// If the value is a locked table, puts the one behind it on the top.
