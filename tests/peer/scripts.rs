@@ -158,14 +158,16 @@ fn expression(rng: &mut Rng, depth: u32, out: &mut String) {
     if depth == 0 || rng.below(3) == 0 {
         return out.push_str(pick(rng, LEAVES));
     }
-    fill(rng, pick(rng, AROUND), depth - 1, out);
+    let around = pick(rng, AROUND);
+    fill(rng, around, depth - 1, out);
 }
 
 /// A script. Most do little before they return: a program that fails early tells less.
 fn script(rng: &mut Rng) -> String {
     let mut text = String::from("local t, n, s = {}, 5, 'seven'\n");
     for _ in 0..rng.below(4) {
-        fill(rng, pick(rng, STATEMENTS), 2, &mut text);
+        let statement = pick(rng, STATEMENTS);
+        fill(rng, statement, 2, &mut text);
         text.push('\n');
     }
     text.push_str("return ");
