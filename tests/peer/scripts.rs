@@ -4,7 +4,7 @@
 use redstart::base::rng::Rng;
 use redstart::resp::value::Value;
 
-use crate::node::both;
+use crate::node::{Version, both};
 use crate::random::seed;
 
 const SCRIPTS: usize = 20_000;
@@ -189,6 +189,11 @@ fn random_scripts_reply_the_same() {
     let seed = seed();
     let mut rng = Rng::new(seed);
     let nodes = both(&[]);
+    // What scripts see of numbers and errors has changed since 7.0.
+    if nodes[1].version() < Version::V72 {
+        println!("the peer is too old to be compared with (REDSTART_PEER names another)");
+        return;
+    }
     let mut conns = nodes.each_ref().map(|node| node.connect());
     let mut values = 0;
     for batch in 0..SCRIPTS / PIPELINE {
@@ -215,6 +220,6 @@ fn random_scripts_reply_the_same() {
         }
     }
     assert!(values > SCRIPTS / 5, "only {values} scripts gave a value");
-    let [ours, theirs] = conns.each_mut().map(|conn| crate::node::digest(conn));
+    let [ours, theirs] = conns.each_mut().map(crate::node::digest);
     assert_eq!(ours, theirs, "seed {seed}: the data differ");
 }
