@@ -46,6 +46,10 @@
 //! ([`ds::hyperloglog`]) and places ([`base::geohash`]) are strings and sorted sets, read in their own way. Commands that
 //! wait for what is not there yet are parked by [`exec::blocking`].
 //!
+//! **Scripts.** EVAL hands its text to an interpreter of [`script`], which knows the server only as a host that runs commands:
+//! [`exec::scripting`] lends it out for the call, and what the script calls comes back through the call of stop 6, into
+//! the same unit. A script that takes long gives way: it polls the loop from within.
+//!
 //! **The file.** [`rdb`] knows the format that all of this has on disk. [`server::save`] writes it from a snapshot, on
 //! another thread while the loop goes on; [`server::load`] reads it into databases of its own, which are then put in
 //! place in one swap. Both touch the disk through [`server::disk`]. [`aof`] knows the other one, a log of the commands that
@@ -83,7 +87,7 @@
 //! [`admin`], built like the data commands, except that they see the whole server.
 //!
 //! An import only ever goes down this list or stays on its floor: `base`, `resp`, `ds`, `ae`; `acl`, `object`,
-//! `config`, `db`, `rdb`, `aof`; `cmd`; `repl`; `exec`, `admin`, `server`, `check`. `tests/tidy.rs` keeps it so.
+//! `config`, `db`, `rdb`, `aof`; `cmd`; `repl`; `script`, `exec`, `admin`, `server`, `check`. `tests/tidy.rs` keeps it so.
 
 pub mod acl;
 pub mod admin;
@@ -100,6 +104,7 @@ pub mod object;
 pub mod rdb;
 pub mod repl;
 pub mod resp;
+pub mod script;
 pub mod server;
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ const FLOORS: &[&[&str]] = &[
     &["acl", "object", "config", "db", "rdb", "aof"],
     &["cmd"],
     &["repl"],
-    &["exec", "admin", "server", "check"],
+    &["script", "exec", "admin", "server", "check"],
 ];
 
 /// What a module never sees, beyond what its floor says.

@@ -294,6 +294,22 @@ fn clients(page: &mut Page, server: &Server, _: &MemoryFigures) {
     page.line("total_blocking_keys_on_nokey", server.keys_awaited_to_go());
 }
 
+/// What scripts and functions take: the interpreters, and what is kept beside them.
+fn scripts(page: &mut Page, server: &Server, o: &Overhead) {
+    let scripting = &server.scripting;
+    let (eval, functions) = scripting.vm_memory();
+    page.lines(&["used_memory_lua", "used_memory_vm_eval"], eval);
+    page.line("used_memory_lua_human", human_bytes(eval as u64));
+    page.line("used_memory_scripts_eval", o.scripts);
+    page.line("number_of_cached_scripts", scripting.cache.len());
+    page.line("number_of_functions", scripting.libraries.functions());
+    page.line("number_of_libraries", scripting.libraries.len());
+    page.line("used_memory_vm_functions", functions);
+    page.bytes("used_memory_vm_total", (eval + functions) as u64);
+    page.line("used_memory_functions", o.functions);
+    page.bytes("used_memory_scripts", (o.scripts + o.functions) as u64);
+}
+
 fn memory(page: &mut Page, server: &Server, figures: &MemoryFigures) {
     let o = Overhead::of(server, figures);
     page.bytes("used_memory", o.used as u64);
@@ -314,21 +330,7 @@ fn memory(page: &mut Page, server: &Server, figures: &MemoryFigures) {
     page.line("allocator_active", figures.active);
     page.line("allocator_resident", figures.resident);
     page.bytes("total_system_memory", figures.system as u64);
-    page.lines(&["used_memory_lua", "used_memory_vm_eval"], 0);
-    page.line("used_memory_lua_human", human_bytes(0));
-    page.line("used_memory_scripts_eval", 0);
-    page.lines(
-        &[
-            "number_of_cached_scripts",
-            "number_of_functions",
-            "number_of_libraries",
-        ],
-        0,
-    );
-    page.line("used_memory_vm_functions", 0);
-    page.bytes("used_memory_vm_total", 0);
-    page.line("used_memory_functions", 0);
-    page.bytes("used_memory_scripts", 0);
+    scripts(page, server, &o);
     // Printed as a signed number, like every size there is.
     page.line("maxmemory", server.config.maxmemory as i64);
     page.line(

@@ -50,6 +50,9 @@ pub struct Overhead {
     /// The replication stream that is kept: the part that is always kept, and what replicas that are behind need more.
     pub backlog: usize,
     pub replicas: usize,
+    /// Scripts and libraries of functions, apart from what the interpreters hold of them.
+    pub scripts: usize,
+    pub functions: usize,
     /// Number of keys.
     pub keys: usize,
     /// Databases with keys: the index, and what the table takes.
@@ -75,6 +78,8 @@ impl Overhead {
             clients: server.clients_memory,
             backlog: server.repl.backlog_memory(&server.config),
             replicas: server.repl.replicas_memory(&server.config),
+            scripts: server.scripting.cache.memory(),
+            functions: server.scripting.libraries.memory(),
             keys: server.dbs.len(),
             tables: tables
                 .filter(|(_, db)| !db.is_empty())
@@ -90,7 +95,8 @@ impl Overhead {
     /// All that is not data.
     pub fn total(&self) -> usize {
         let tables: usize = self.tables.iter().map(|t| t.1).sum();
-        self.startup + self.clients + self.backlog + self.replicas + tables
+        let code = self.scripts + self.functions;
+        self.startup + self.clients + self.backlog + self.replicas + code + tables
     }
 
     /// What is left for data.
@@ -206,8 +212,8 @@ fn stats(call: &mut Call<'_>, _: Args<'_>) -> CmdResult {
     int("clients.normal", o.clients as i64);
     int("cluster.links", 0);
     int("aof.buffer", log_bytes);
-    int("lua.caches", 0);
-    int("functions.caches", 0);
+    int("lua.caches", o.scripts as i64);
+    int("functions.caches", o.functions as i64);
     for &(index, bytes) in &o.tables {
         reply.bulk_fmt(format_args!("db.{index}"));
         reply.map(3);

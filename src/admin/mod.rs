@@ -12,6 +12,7 @@ pub mod connection;
 pub mod debug;
 pub mod digest;
 pub mod dump;
+pub mod function;
 pub mod info;
 pub mod keyspace;
 pub mod latency;
@@ -23,6 +24,7 @@ pub mod persistence;
 pub mod pubsub;
 pub mod replicaof;
 pub mod replication;
+pub mod script;
 pub mod server;
 pub mod slowlog;
 pub mod sparkline;
@@ -43,6 +45,7 @@ pub fn rows() -> impl Iterator<Item = &'static Row<ServerFn>> {
         connection::ROWS,
         debug::ROWS,
         dump::ROWS,
+        function::ROWS,
         info::ROWS,
         keyspace::ROWS,
         latency::ROWS,
@@ -54,6 +57,7 @@ pub fn rows() -> impl Iterator<Item = &'static Row<ServerFn>> {
         pubsub::ROWS,
         replicaof::ROWS,
         replication::ROWS,
+        script::ROWS,
         server::ROWS,
         slowlog::ROWS,
         tracking::ROWS,

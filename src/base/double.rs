@@ -75,11 +75,16 @@ pub fn format_shortest(value: f64) -> DoubleText {
 /// The text that C's `%.17g` gives a double, by which ZSCAN prints the scores of large sorted sets: `3.2999999999999998`,
 /// `1e+21`.
 pub fn format_g17(value: f64) -> DoubleText {
+    format_g(value, 17)
+}
+
+/// The same with so many digits, from 1 to 17.
+pub fn format_g(value: f64, precision: usize) -> DoubleText {
     if !value.is_finite() || value == 0.0 {
         return format_double(value);
     }
-    // One digit, the point, 16 digits, and an exponent: correctly rounded.
-    let text = format!("{:.16e}", value.abs());
+    // One digit, the point, the other digits, and an exponent: correctly rounded.
+    let text = format!("{:.*e}", precision - 1, value.abs());
     let (digits, exp10) = text.split_once('e').unwrap_or((&text, "0"));
     let exp10: i32 = exp10.parse().unwrap_or(0);
     let digits = digits.replace('.', "");
@@ -87,7 +92,7 @@ pub fn format_g17(value: f64) -> DoubleText {
     let mut out = DoubleText::new(if value < 0.0 { b"-" } else { b"" });
     let len = digits.len();
     match usize::try_from(exp10) {
-        Ok(whole) if whole < 17 => {
+        Ok(whole) if whole < precision => {
             let (front, back) = digits.split_at(len.min(whole + 1));
             out.put(front);
             out.zeros(whole + 1 - front.len());

@@ -14,7 +14,7 @@ use crate::cmd::spec::bits;
 
 bits! {
     /// The states of a session that are a plain yes or no.
-    Marks: u32 {
+    Marks: u64 {
         /// Commands until EXEC are queued; one of them was refused, so that EXEC will fail.
         DIRTY_EXEC = 0, "";
         /// Inside EXEC: queued commands are running.
@@ -77,6 +77,10 @@ bits! {
         TRACKING_NOLOOP = 29, "";
         /// Whoever was to hear in its place is gone.
         TRACKING_BROKEN = 30, "";
+        /// Runs the commands of scripts.
+        SCRIPT = 31, "";
+        /// Has called a script that takes long, while others are seen to: it is neither read nor closed.
+        PROTECTED = 32, "";
     }
 }
 

@@ -18,6 +18,7 @@ use crate::base::partial_sort::partial_sort;
 use crate::base::quoted::is_space;
 use crate::cmd::fault::{CmdResult, DONE, Fault, NOT_INTEGER, SYNTAX, WRONG_TYPE};
 use crate::cmd::keys::Keys;
+use crate::cmd::session::Marks;
 use crate::cmd::spec::{
     Acl, Arg, Begin, Find, FindKeys, Flags, Group, KeyFlags, KeyRef, KeySpec, Spec,
 };
@@ -298,9 +299,10 @@ impl<'a> Query<'a> {
         Ok(query)
     }
 
-    /// A set has no order of its own: to store it, one is made up, so that every replica stores the same.
-    fn settle(&mut self, of: Type) {
-        if self.keep_order && of == Type::Set && self.store.is_some() {
+    /// A set has no order of its own: to store it, one is made up, so that every replica stores the same. Scripts are
+    /// used to it as well.
+    fn settle(&mut self, of: Type, scripted: bool) {
+        if self.keep_order && of == Type::Set && (self.store.is_some() || scripted) {
             self.keep_order = false;
             self.alpha = true;
             self.by = None;
@@ -432,6 +434,7 @@ fn load(
     key: &[u8],
     query: &mut Query<'_>,
 ) -> Result<(Elements, Range<usize>), Fault> {
+    let scripted = cx.session.marks.has(Marks::SCRIPT);
     let mut elements = Elements::default();
     let Some(value) = cx.keys.read(key).map(|entry| entry.value()) else {
         return Ok((elements, 0..0));
@@ -451,7 +454,7 @@ fn load(
             query.range(list.len())
         }
         ValueRef::Set(set) => {
-            query.settle(Type::Set);
+            query.settle(Type::Set, scripted);
             set.iter().for_each(|elem| elements.push_elem(elem));
             query.range(elements.all.len())
         }

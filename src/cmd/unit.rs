@@ -19,6 +19,8 @@ pub enum Audience {
     Everyone,
     /// Not for the log: what changes no data (PUBLISH).
     Replicas,
+    /// For the log alone: what a script has said is not for replicas.
+    Log,
 }
 
 /// One command as the log and the replicas get it.
@@ -105,6 +107,28 @@ impl Ops {
             audience: place.audience,
             bytes: &self.bytes[std::mem::replace(&mut from, place.end)..place.end],
         })
+    }
+
+    /// Operations from number `from` on are for these alone.
+    pub fn narrow(&mut self, from: usize, to_log: bool, to_replicas: bool) {
+        if !to_log && !to_replicas {
+            let end = from
+                .checked_sub(1)
+                .map_or(0, |last| self.places.get(last).map_or(0, |p| p.end));
+            self.bytes.truncate(end);
+            self.places.truncate(from);
+            return;
+        }
+        let audience = if to_log {
+            Audience::Log
+        } else {
+            Audience::Replicas
+        };
+        for place in self.places.iter_mut().skip(from) {
+            if place.audience == Audience::Everyone {
+                place.audience = audience;
+            }
+        }
     }
 
     fn clear(&mut self) {
@@ -225,6 +249,23 @@ impl Unit {
         let mut ops = std::mem::take(&mut self.ops);
         ops.whole = ops.places.len() > 1 && !apart;
         Some(ops)
+    }
+
+    /// Puts the work aside, as a script does that others are seen to in between.
+    pub fn put_aside(&mut self) -> Unit {
+        let fresh = Unit {
+            wanted: self.wanted,
+            followed: self.followed,
+            drained: self.drained,
+            ..Unit::default()
+        };
+        std::mem::replace(self, fresh)
+    }
+
+    /// Goes on with work that was put aside.
+    pub fn resume(&mut self, aside: Unit) {
+        let now = std::mem::replace(self, aside);
+        (self.wanted, self.followed, self.drained) = (now.wanted, now.followed, now.drained);
     }
 
     /// The operations are told: their buffer is used again.

@@ -184,7 +184,7 @@ impl Aof {
             self.buffer
                 .extend_from_slice(format!("#TS:{now_s}\r\n").as_bytes());
         }
-        for op in ops.iter().filter(|op| op.audience == Audience::Everyone) {
+        for op in ops.iter().filter(|op| op.audience != Audience::Replicas) {
             self.selected.append(op, &mut self.buffer);
         }
     }

@@ -100,8 +100,8 @@ impl Server {
         self.running = outer_args;
         self.stats.command_under_way = outer;
         let end_ns = io.mono_ns();
-        if self.tracking.clients() > 0 && flags.has(Flags::READONLY) {
-            self.note_read(token, id, &args);
+        if self.tracking.clients() > 0 && flags.has(Flags::READONLY) && needs != Needs::Script {
+            self.note_read(self.external(token), id, &args);
         }
         let dirty = std::mem::replace(&mut self.unit.dirty, outer_dirty);
         self.dirty += dirty;

@@ -217,7 +217,8 @@ impl Server {
     /// not where it came from, so that the data may differ; or a replica said something wrong.
     pub fn note_peer_error(&mut self, token: Token, error: &[u8]) {
         let marks = self.conns.get(token).map(|c| c.session.marks);
-        let Some(marks) = marks.filter(|m| m.has(Marks::MASTER | Marks::REPLICA)) else {
+        let told = |m: &Marks| m.has(Marks::MASTER | Marks::REPLICA) && !m.has(Marks::SCRIPT);
+        let Some(marks) = marks.filter(told) else {
             return;
         };
         let (from, to) = if marks.has(Marks::HEADLESS) {

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use crate::cmd::Args;
 use crate::cmd::fault::{Fault, OOM};
 use crate::cmd::keys::KeyHint;
-use crate::cmd::session::{Marks, Multi};
+use crate::cmd::session::Marks;
 use crate::cmd::spec::Flags;
 use crate::config::ProtectedAction;
 use crate::exec::conn::{Parked, Token, Why};
@@ -22,9 +22,9 @@ const LOADING: Fault = Fault::new("LOADING Redis is loading the dataset in memor
 const MISCONF: Fault = Fault::new(
     "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that may modify the data set are disabled, because this instance is configured to report errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB error.",
 );
-const NOREPLICAS: Fault = Fault::new("NOREPLICAS Not enough good replicas to write.");
-const READONLY: Fault = Fault::new("READONLY You can't write against a read only replica.");
-const MASTERDOWN: Fault =
+pub const NOREPLICAS: Fault = Fault::new("NOREPLICAS Not enough good replicas to write.");
+pub const READONLY: Fault = Fault::new("READONLY You can't write against a read only replica.");
+pub const MASTERDOWN: Fault =
     Fault::new("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.");
 const MONITOR_KEYS: Fault = Fault::new("ERR Replica can't interact with the keyspace");
 const NO_MULTI: Fault = Fault::new("ERR Command not allowed inside a transaction");
@@ -149,7 +149,11 @@ impl Server {
         if limited || paused || self.loading || self.async_loading || unsaved {
             return false;
         }
-        let refused = self.config.replicaof.is_some() && self.replica_refuses(command.flags);
+        let follows = self.config.replicaof.is_some();
+        if command.needs == Needs::Script && follows || self.busy().is_some() {
+            return false;
+        }
+        let refused = follows && self.replica_refuses(command.flags);
         let Some(conn) = self.conns.get_mut(token) else {
             return false;
         };
@@ -228,7 +232,11 @@ impl Server {
         let refuse = |fault| Err((Some(id), fault));
         let table = self.table.clone();
         let command = table.get(id);
-        let flags = command.flags;
+        let flags = self.flags_now(id, argv);
+        let queued = match command.needs {
+            Needs::Exec => self.queued_flags(token),
+            _ => None,
+        };
         let Some(conn) = self.conns.get_mut(token) else {
             return Ok(Verdict::Wait);
         };
@@ -257,10 +265,7 @@ impl Server {
         };
         let resp2_subscriber = conn.session.subscribed() && !conn.reply.is_resp3();
         // EXEC answers for what it will run.
-        let (any, missing) = match (&conn.session.multi, command.needs) {
-            (Some(multi), Needs::Exec) => queued_flags(&table, multi),
-            _ => (flags, Flags(!flags.0)),
-        };
+        let (any, missing) = queued.unwrap_or((flags, Flags(!flags.0)));
         let writes = any.has(Flags::WRITE);
         if self.config.maxmemory_clients != 0 && !self.evict_clients_for(token) {
             return Ok(Verdict::Wait);
@@ -276,6 +281,7 @@ impl Server {
             if short && (any.has(Flags::DENYOOM) || queueing) {
                 return refuse(OOM);
             }
+            self.scripting.oom_before = short;
         }
         if (writes || command.needs == Needs::Ping)
             && let Some(fault) = self.disk_fault()
@@ -309,6 +315,11 @@ impl Server {
         if self.async_loading && any.has(Flags::NO_ASYNC_LOADING) {
             return refuse(LOADING);
         }
+        if !flags.has(Flags::ALLOW_BUSY)
+            && let Some(busy) = self.busy()
+        {
+            return refuse(busy.clone());
+        }
         if marks.has(Marks::MONITOR | Marks::REPLICA) {
             // A monitor is a replica of a kind: such a one has no business with keys, and nothing holds it up.
             if any.has(Flags::WRITE | Flags::READONLY | Flags::MAY_REPLICATE) {
@@ -328,8 +339,21 @@ impl Server {
         })
     }
 
+    /// The flags of all commands in a transaction: any that is set, and any that is missing.
+    fn queued_flags(&self, token: Token) -> Option<(Flags, Flags)> {
+        let multi = self.conns.get(token)?.session.multi.as_ref()?;
+        let none = (Flags::NONE, Flags::NONE);
+        Some(multi.commands.iter().fold(none, |(any, missing), q| {
+            let flags = match self.table.get(q.command).needs {
+                Needs::Script => self.flags_now(q.command, &q.args.slices()),
+                _ => self.table.get(q.command).flags,
+            };
+            (any | flags, missing | Flags(!flags.0))
+        }))
+    }
+
     /// What to tell those who would write while the disk takes nothing.
-    fn disk_fault(&self) -> Option<Fault> {
+    pub(super) fn disk_fault(&self) -> Option<Fault> {
         if self.writes_are_unsafe() {
             return Some(MISCONF);
         }
@@ -347,7 +371,7 @@ impl Server {
     }
 
     /// The data may be older than clients want it (`replica-serve-stale-data no`).
-    fn data_is_stale(&self) -> bool {
+    pub(super) fn data_is_stale(&self) -> bool {
         !self.config.replica_serve_stale_data && !self.link_is_up()
     }
 
@@ -438,17 +462,6 @@ impl Server {
             conn.reply.error(text);
         }
     }
-}
-
-/// The flags of all commands in a transaction: any that is set, and any that is missing.
-fn queued_flags(table: &super::table::Table, multi: &Multi) -> (Flags, Flags) {
-    multi
-        .commands
-        .iter()
-        .fold((Flags::NONE, Flags::NONE), |(any, missing), q| {
-            let f = table.get(q.command).flags;
-            (any | f, missing | Flags(!f.0))
-        })
 }
 
 fn protected_command(name: &str) -> Fault {

@@ -9,6 +9,7 @@ use crate::base::time::Clock;
 use crate::config::{Config, Text};
 use crate::exec::link::Target;
 use crate::exec::pipe::{Pipe, PipeWriter, Wake};
+use crate::exec::server::Server;
 use crate::resp::reply::Reply;
 
 /// Memory as the operating system and the allocator see it, in bytes.
@@ -115,6 +116,8 @@ pub trait Io {
     ) -> Exchange;
     /// Tells systemd, if it supervises the process, what has become of that: a line of sd_notify(3).
     fn tell_supervisor(&mut self, _state: &str) {}
+    /// Sees to other clients, from within a command that takes long. (Tests have none.)
+    fn poll(&mut self, _server: &mut Server) {}
     /// Holds the loop (DEBUG SLEEP).
     fn sleep_us(&mut self, us: u64);
     /// Bytes in transparent huge pages (LATENCY DOCTOR). The kernel walks all pages for it.

@@ -4,7 +4,7 @@
 //! [`gate`] asks whether a command may run now, and [`acl`] whether this user may run it; [`call`] runs it, measures it and drains the unit
 //! of what it changed, which [`propagate`] hands on; [`multi`], [`blocking`], [`pubsub`] and [`notify`]
 //! hold what outlives a single command; [`replication`] is the stream and who follows it, [`acks`] those who
-//! wait for them; [`migrate`] sends keys to other servers, which [`held`] holds meanwhile; [`link`] has the connections that we open ourselves; [`tracking`] knows who caches which keys; [`slowlog`] and [`latency`] remember
+//! wait for them; [`migrate`] sends keys to other servers, which [`held`] holds meanwhile; [`link`] has the connections that we open ourselves; [`tracking`] knows who caches which keys; [`scripting`] runs scripts; [`slowlog`] and [`latency`] remember
 //! what took long.
 
 pub mod acks;
@@ -32,6 +32,7 @@ pub mod propagate;
 pub mod pubsub;
 pub mod replication;
 pub mod running;
+pub mod scripting;
 pub mod server;
 pub mod slowlog;
 pub mod stats;

@@ -31,6 +31,7 @@ impl Server {
         };
         let us = self.now.unix_us;
         let who = match conn.session.marks.has(Marks::UNIX_SOCKET) {
+            _ if conn.session.marks.has(Marks::SCRIPT) => "lua".to_string(),
             true => format!("unix:{}", conn.peer.addr.trim_end_matches(":0")),
             false => conn.peer.addr.clone(),
         };

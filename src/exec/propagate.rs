@@ -6,7 +6,7 @@
 //!                    ^ gathered only if wanted      \-->  the replication stream likewise
 //! ```
 
-use crate::cmd::unit::Ops;
+use crate::cmd::unit::{Audience, Ops};
 use crate::config::AppendFsync;
 use crate::exec::aof::State;
 use crate::exec::server::Server;
@@ -44,12 +44,13 @@ impl Server {
         if self.config.replicaof.is_some() {
             return;
         }
+        let theirs = || ops.iter().filter(|op| op.audience != Audience::Log);
         if self.repl.history.backlog().is_none() {
-            ops.iter().for_each(|_| self.repl.history.count_unkept());
+            theirs().for_each(|_| self.repl.history.count_unkept());
             return;
         }
         let mut bytes = std::mem::take(&mut self.repl.scratch);
-        for op in ops.iter() {
+        for op in theirs() {
             self.repl.selected.append(op, &mut bytes);
         }
         self.append_to_stream(&bytes);

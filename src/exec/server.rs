@@ -25,6 +25,7 @@ use crate::exec::persistence::{Errand, Persistence, Work};
 use crate::exec::pubsub::PubSub;
 use crate::exec::replication::Replication;
 use crate::exec::running::RunningArgs;
+use crate::exec::scripting::Scripting;
 use crate::exec::slowlog::SlowLog;
 use crate::exec::stats::{ClientPeaks, Stats};
 use crate::exec::table::Table;
@@ -227,6 +228,7 @@ pub struct Server {
     pub list_plain_from: usize,
     /// Scripts may run commands that are denied to them (DEBUG SET-DISABLE-DENY-SCRIPTS).
     pub scripts_may_all: bool,
+    pub scripting: Scripting,
     /// Greatest buffers of clients of late.
     pub client_peaks: ClientPeaks,
     /// DEBUG REPLYBUFFER RESIZING, and PEAK-RESET-TIME in ms.
@@ -253,6 +255,7 @@ impl Server {
         let repl = Replication::new(&mut rng, &config);
         let names_seed = rng.next_u64();
         let hash_key = crate::ds::dict::HashKey::new(rng.next_u64(), rng.next_u64());
+        let scripting = Scripting::new(run_id_seed(&run_id));
         Server {
             dbs: Databases::new(config.databases, hash_key),
             stats: Stats::new(table.len()),
@@ -313,6 +316,7 @@ impl Server {
             own_ttls: Default::default(),
             list_plain_from: 1 << 30,
             scripts_may_all: false,
+            scripting,
             client_peaks: ClientPeaks::default(),
             reply_buffer_resizing: true,
             reply_buffer_peak_reset_ms: PEAK_RESET_MS,
@@ -425,6 +429,13 @@ impl Server {
         let what = if lazily { what } else { Box::new(Untold(what)) };
         self.free_later(what, items);
     }
+}
+
+/// A number that differs from server to server, and takes none from the generator.
+fn run_id_seed(run_id: &str) -> u64 {
+    run_id
+        .bytes()
+        .fold(0, |seed, byte| seed.rotate_left(5) ^ u64::from(byte))
 }
 
 /// What a refused client reads in protected mode.

@@ -64,7 +64,8 @@ impl Server {
         {
             return;
         }
-        let Some(conn) = self.conns.get(token) else {
+        // What a script calls is told of who called the script.
+        let Some(conn) = self.conns.get(self.external(token)) else {
             return;
         };
         let entry = Entry {

@@ -77,6 +77,8 @@ pub enum Needs {
     Ping,
     /// Concerns all keys at once: waits while one is held.
     AllKeys,
+    /// Runs a script, which may say itself what it does.
+    Script,
 }
 
 /// All commands. Made once at the start.
@@ -376,6 +378,7 @@ fn needs(name: &str) -> Needs {
         "exec" => Needs::Exec,
         "quit" | "reset" => Needs::Leave,
         "ping" => Needs::Ping,
+        "eval" | "eval_ro" | "evalsha" | "evalsha_ro" | "fcall" | "fcall_ro" => Needs::Script,
         "flushall" | "flushdb" | "swapdb" | "debug" => Needs::AllKeys,
         "subscribe" | "unsubscribe" | "psubscribe" | "punsubscribe" | "ssubscribe"
         | "sunsubscribe" => Needs::Pubsub,

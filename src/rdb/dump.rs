@@ -7,6 +7,7 @@
 use std::io;
 
 use super::encode::{Format, Version, kind_of, write_value};
+use super::form::op;
 use super::sink::{SaveError, Sink};
 use super::source::{Error, Source};
 use super::value::{self, Rules};
@@ -30,11 +31,52 @@ pub fn encode_dump(entry: &Entry, format: Format, compressor: &mut Compressor) -
         .byte(kind_of(value, format.version))
         .and_then(|()| write_value(&mut sink, value, format.version))
         .and_then(|()| sink.finish());
-    let mut payload = in_memory(done);
+    with_footer(in_memory(done), format)
+}
+
+/// All libraries of functions as one payload, each behind the sign that it has in a file.
+pub fn encode_functions<'a>(texts: impl Iterator<Item = &'a [u8]>, format: Format) -> Vec<u8> {
+    let mut compressor = Compressor::new();
+    let compressor = format.compress.then_some(&mut compressor);
+    let mut sink = Sink::new(Vec::new(), compressor, false);
+    let mut each = texts.map(|text| {
+        sink.byte(op::FUNCTION)?;
+        sink.string(text)
+    });
+    let done = each.find(Result::is_err).unwrap_or(Ok(()));
+    drop(each);
+    let payload = in_memory(done.and_then(|()| sink.finish()));
+    with_footer(payload, format)
+}
+
+/// Puts version and checksum behind what a payload says.
+fn with_footer(mut payload: Vec<u8>, format: Format) -> Vec<u8> {
     payload.extend_from_slice(&format.version.number().to_le_bytes());
     let checksum = crc64(&payload);
     payload.extend_from_slice(&checksum.to_le_bytes());
     payload
+}
+
+/// The texts of the libraries in such a payload, or what is wrong with it. `checked`: the checksum has to be right.
+pub fn decode_functions(payload: &[u8], checked: bool) -> Result<Vec<Vec<u8>>, &'static str> {
+    let Ok(Dump(mut source)) = Dump::open(payload, checked) else {
+        return Err("DUMP payload version or checksum are wrong");
+    };
+    let end = (payload.len() - FOOTER_BYTES) as u64;
+    let mut texts = Vec::new();
+    while source.offset() < end {
+        match source.byte() {
+            Ok(op::FUNCTION) => {}
+            Ok(op::FUNCTION_PRE_GA) => return Err("Pre-GA function format not supported"),
+            Ok(_) => return Err("given type is not a function"),
+            Err(_) => return Err("can not read data type"),
+        }
+        match source.text() {
+            Ok(text) => texts.push(text.into_cow().into_owned()),
+            Err(_) => return Err("failed loading the given functions payload"),
+        }
+    }
+    Ok(texts)
 }
 
 /// Bytes that the value takes in a file, without its type.

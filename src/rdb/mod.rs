@@ -78,7 +78,7 @@ pub(crate) mod tests;
 mod value;
 
 pub use decode::{Checksum, Decoder, Doing, Item, Key};
-pub use dump::{Dump, WrongFooter, encode_dump, saved_len};
+pub use dump::{Dump, WrongFooter, decode_functions, encode_dump, encode_functions, saved_len};
 pub use encode::{Format, Info, Replication, Usage, Version, write_file};
 pub use sink::{Progress, SaveError, Sink};
 pub use source::{Error, Reason};

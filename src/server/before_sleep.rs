@@ -67,6 +67,17 @@ pub fn before_sleep(server: &mut Server, world: &mut dyn Outside) {
     carry_out(server, world);
 }
 
+/// What of it is done when a command that takes long gives way to others, from within.
+pub fn while_busy(server: &mut Server, world: &mut dyn Outside) {
+    resume_input(server, world);
+    server.flush_log(world.io(), false);
+    server.gate_stream();
+    server.flow();
+    world.flush(server);
+    close_doomed(server);
+    carry_out(server, world);
+}
+
 fn give_up_waiting(server: &mut Server, io: &mut dyn Io) {
     server.expire_blocked();
     server.expire_migrations(io);
@@ -118,7 +129,9 @@ fn go_on_loading(server: &mut Server, io: &mut dyn Io) {
 
 fn close_doomed(server: &mut Server) {
     for token in server.doomed.clone() {
-        server.disconnect(token);
+        if !server.is_protected(token) {
+            server.disconnect(token);
+        }
     }
 }
 
@@ -130,6 +143,8 @@ fn carry_out(server: &mut Server, world: &mut dyn Outside) {
     for effect in std::mem::take(&mut server.effects) {
         match effect {
             Effect::Close(_) if world.io().mono_ns() >= until_ns => server.effects.push(effect),
+            // Somebody is still in its command.
+            Effect::Close(token) if server.is_protected(token) => server.effects.push(effect),
             Effect::Close(token) => {
                 world.close(token);
                 server.conns.remove(token);

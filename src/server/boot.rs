@@ -286,6 +286,7 @@ fn open_outside(config: &mut Config, launch: Launch, supervisor: Supervisor) -> 
         aof_rewrite: config.aof_rewrite_cpulist.lossy().into(),
     };
     let mut os = Os {
+        net: Default::default(),
         watch: Stopwatch::new(Clock::system(), crate::server::procfs::counter_is_steady()),
         doors: Doors::new(reactor),
         resolver: Resolver::new(waker.clone(), cpus.bio.clone()),

@@ -5,6 +5,7 @@
 //! command which polls the loop finds both free.
 
 use std::any::Any;
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::ae::Signals;
@@ -15,7 +16,7 @@ use crate::exec::io::Io;
 use crate::exec::link::Target;
 use crate::exec::persistence::{Errand, Work};
 use crate::exec::server::Server;
-use crate::server::before_sleep::{Outside, before_sleep};
+use crate::server::before_sleep::{Outside, before_sleep, while_busy};
 use crate::server::bio::{Bio, JobResult, Jobs, Lane};
 use crate::server::boot::say_ready;
 use crate::server::net::{Dialled, Doors, Net, Resolver};
@@ -28,6 +29,7 @@ const CPU_CHECK_NS: u64 = 50_000;
 pub struct Os {
     pub watch: Stopwatch,
     pub doors: Doors,
+    pub net: Rc<Net>,
     pub signals: Option<Signals>,
     pub bio: Bio,
     pub resolver: Resolver,
@@ -41,7 +43,7 @@ pub struct Os {
 /// The outside with its sockets.
 struct World<'a> {
     os: &'a mut Os,
-    net: &'a mut Net,
+    net: &'a Net,
 }
 
 impl Outside for World<'_> {
@@ -128,15 +130,15 @@ impl TurnMeter {
 
 /// Runs until the server is told to exit; the status to exit with.
 pub fn run(server: &mut Server, os: &mut Os) -> i32 {
-    let mut net = Net::default();
+    let net = os.net.clone();
     let mut meter = TurnMeter::default();
     let mut quiet = Quiet::default();
     let mut next_cron_ns = os.watch.mono_ns();
     meter.begin(next_cron_ns);
     loop {
-        before_sleep(server, &mut World { os, net: &mut net });
+        before_sleep(server, &mut World { os, net: &net });
         if let Some(code) = server.exiting {
-            finished_jobs(server, os, &mut net);
+            finished_jobs(server, os, &net);
             while !server.pending_writes.is_empty() {
                 net.flush(server, os);
             }
@@ -156,7 +158,7 @@ pub fn run(server: &mut Server, os: &mut Os) -> i32 {
         server.sync_clock(os);
         meter.begin(server.now.mono_ns);
         net.ready(server, os);
-        finished_jobs(server, os, &mut net);
+        finished_jobs(server, os, &net);
         stop_if_asked(server, os);
         if server.now.mono_ns >= next_cron_ns {
             server.sync_clock(os);
@@ -251,7 +253,7 @@ fn sleep_for(server: &Server, now_ns: u64, next_cron_ns: u64) -> Duration {
     Duration::from_nanos(ns)
 }
 
-fn finished_jobs(server: &mut Server, os: &mut Os, net: &mut Net) {
+fn finished_jobs(server: &mut Server, os: &mut Os, net: &Net) {
     while let Some(finished) = os.bio.next_finished() {
         // (Purging gives nothing back that anybody waits for.)
         if let Some(errand) = finished.lane.errand() {
@@ -285,6 +287,19 @@ fn stop_if_asked(server: &mut Server, os: &mut Os) {
 }
 
 impl Os {
+    /// A turn of the loop within one, as far as others are concerned who wait for a command to end.
+    pub fn poll_within(&mut self, server: &mut Server) {
+        let net = self.net.clone();
+        net.poll(server, self);
+        while_busy(
+            server,
+            &mut World {
+                os: self,
+                net: &net,
+            },
+        );
+    }
+
     /// Hands a value to the freeing thread.
     pub fn free(&mut self, what: Box<dyn Any + Send>, items: usize) {
         self.bio.free(what, items);

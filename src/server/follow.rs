@@ -26,6 +26,7 @@ use crate::exec::link::{News, Owner, Target};
 use crate::exec::persistence::{Errand, Loading};
 use crate::exec::server::{Effect, Server};
 use crate::repl::replica::{Action, Facts, Place, Replica};
+use crate::script::library::Policy;
 use crate::server::load::Source;
 use crate::server::receive::{Intake, Loader, Outcome, Received, ToFile};
 
@@ -499,7 +500,12 @@ impl Server {
         }
         self.end_loading();
         match received.map(|r| r.outcome) {
-            Some(Outcome::Loaded(dbs, db)) => self.sync_loaded(io, &sync, dbs, db),
+            Some(Outcome::Loaded(dbs, mark)) => {
+                match self.take_libraries(io, &mark, Policy::Flush) {
+                    Ok(()) => self.sync_loaded(io, &sync, dbs, mark.db.unwrap_or(0)),
+                    Err(_) => self.full_sync_failed(io, &sync),
+                }
+            }
             Some(Outcome::Empty) => self.refuse_empty(io, &sync),
             Some(Outcome::Failed) | None => self.full_sync_failed(io, &sync),
         }

@@ -42,6 +42,7 @@ const PIECE_BYTES: usize = 256 * 1024;
 /// What the job of a straight transfer needs.
 struct Sending {
     snapshot: Snapshot,
+    libraries: Vec<Bytes>,
     out: PipeWriter,
     mark: String,
     created_s: u64,
@@ -56,6 +57,7 @@ impl Sending {
     fn run(self) -> Result<(), Failure> {
         let Sending {
             snapshot,
+            libraries,
             mut out,
             mark,
             ..
@@ -73,11 +75,10 @@ impl Sending {
         };
         out.write_all(format!("$EOF:{mark}\r\n").as_bytes())
             .map_err(|e| failed(&e))?;
-        let libraries = std::iter::empty();
         let done = write_file(
             out,
             snapshot,
-            libraries,
+            libraries.iter().map(|text| &text[..]),
             &info,
             self.usage,
             self.format,
@@ -122,6 +123,7 @@ impl Server {
         let progress = Arc::new(Progress::with_delay(self.config.rdb_key_save_delay));
         let sending = Sending {
             snapshot,
+            libraries: self.scripting.libraries.texts(),
             out,
             mark,
             created_s: self.now.s(),

@@ -26,6 +26,7 @@ use crate::object::{AccessClock, Entry};
 use crate::rdb::{Checksum, Decoder, Item, Key, Reason, Rules};
 use crate::repl::history::{ID_LEN, OFFSET_MAX};
 use crate::repl::replica::Place;
+use crate::script::library::Policy;
 
 /// So many empty keys are named in the log.
 const EMPTY_KEYS_NAMED: u64 = 10;
@@ -89,6 +90,8 @@ pub struct StreamMark {
     /// The keys that were left out because their time is over, as operations: those who have followed the stream still
     /// have them. More than the backlog can hold are of no use.
     pub left_out: Ops,
+    /// The texts of the libraries of functions that the file has.
+    pub libraries: Vec<Vec<u8>>,
 }
 
 impl StreamMark {
@@ -295,10 +298,8 @@ impl Into<'_> {
                     self.filling = Filling::new(usize::try_from(*keys).unwrap_or(usize::MAX));
                 }
             }
-            Item::Function(_) => {
-                log::warn!("Failed loading library, this version has no functions yet");
-                return Err(Unloadable);
-            }
+            // Whether it can be loaded, only the loop can say: it has the interpreter.
+            Item::Function(text) => self.mark.libraries.push(text.to_vec()),
             // (What modules wrote is only ever skipped for `redis-check-rdb`.)
             Item::Key(_) | Item::ModuleAux { .. } | Item::ModuleKey { .. } => {}
         }
@@ -511,6 +512,10 @@ impl Server {
             .ok()
             .and_then(|value| value.downcast::<Loaded>().ok())
             .and_then(|loaded| loaded.ok());
+        let loaded = loaded.and_then(|(dbs, mark)| {
+            let libraries = self.take_libraries(io, &mark, Policy::Flush);
+            libraries.ok().map(|()| (dbs, mark))
+        });
         let Some((dbs, mark)) = loaded else {
             fatal();
             return self.load_failed();
@@ -527,6 +532,21 @@ impl Server {
         if self.loaded(io).is_err() {
             self.load_failed();
         }
+    }
+
+    /// Loads the libraries that a file has.
+    pub(super) fn take_libraries(
+        &mut self,
+        io: &dyn Io,
+        mark: &StreamMark,
+        policy: Policy,
+    ) -> Result<(), Unloadable> {
+        self.add_libraries(io, &mark.libraries, policy)
+            .map_err(|why| {
+                let why = String::from_utf8_lossy(&why);
+                log::warn!("Failed loading library, {why}");
+                Unloadable
+            })
     }
 
     /// The file of the data tells where in a stream it was written: a replica asks to go on from there, and a master lets
@@ -578,6 +598,12 @@ impl Server {
             self.dbs = Databases::new(self.dbs.count(), self.dbs.hash_key());
         }
         let loaded = reader.read_into(file, &mut self.dbs, || ());
+        let policy = match (flush, merge) {
+            (true, _) => Policy::Flush,
+            (false, true) => Policy::Replace,
+            (false, false) => Policy::Append,
+        };
+        let loaded = loaded.and_then(|(mark, _)| self.take_libraries(io, &mark, policy));
         self.note_loaded(&progress);
         if loaded.is_ok() {
             log::info!("DB reloaded by DEBUG RELOAD");

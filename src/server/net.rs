@@ -6,12 +6,17 @@
 //! Each connection gets a bounded share of a turn; who has more goes to the back of the reactor's
 //! ready queue. The turn is bounded too, whoever is ready: who was not reached comes first in the next,
 //! and so do replies that were not written.
+//!
+//! A command that takes long polls from within ([`Net::poll`]), while what called it is still on the stack. So nothing here is
+//! borrowed while commands run, and a turn within a turn has a lane of its own to read into.
 
 mod dial;
 mod doors;
 mod exchange;
 mod resolve;
 
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -21,7 +26,6 @@ use bytes::Bytes;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Token as MioToken};
 use rustix::net::{RecvFlags, SendFlags};
-use smallvec::SmallVec;
 use socket2::SockRef;
 
 use crate::ae::ReadyEvent;
@@ -63,8 +67,13 @@ const PIECES_MAX: usize = 64;
 const ACCEPTS_PER_TURN: usize = 1000;
 
 /// Nothing is read from such a connection.
-const UNREADABLE: Marks =
-    Marks(Marks::CLOSE_ASAP.0 | Marks::CLOSE_AFTER_REPLY.0 | Marks::OPENING.0 | Marks::NOT_READ.0);
+const UNREADABLE: Marks = Marks(
+    Marks::CLOSE_ASAP.0
+        | Marks::CLOSE_AFTER_REPLY.0
+        | Marks::OPENING.0
+        | Marks::NOT_READ.0
+        | Marks::PROTECTED.0,
+);
 
 /// A connection's socket.
 enum Sock {
@@ -143,25 +152,72 @@ struct Input {
 }
 
 /// The connections' sockets.
+#[derive(Default)]
 pub struct Net {
-    socks: Vec<Option<Sock>>,
-    /// Room for a share of each connection of a group; pages that are never used are never resident. What was read lies
-    /// close together, so that small requests of many connections stay in the first-level cache.
-    buf: Box<[u8]>,
+    socks: RefCell<Vec<Option<Sock>>>,
+    /// For turns of the loop, and for those within them.
+    lanes: [Lane; 2],
+    /// A turn within a turn is under way.
+    within: Cell<bool>,
     /// When the turn's time is over.
-    until_ns: u64,
+    until_ns: Cell<u64>,
     /// Links on their way.
-    calls: dial::Calls,
+    calls: RefCell<dial::Calls>,
 }
 
-impl Default for Net {
-    fn default() -> Self {
-        Net {
-            socks: Vec::new(),
-            buf: vec![0; GROUP * READ_SHARE].into(),
-            until_ns: 0,
-            calls: dial::Calls::default(),
+/// What a turn reads into.
+#[derive(Default)]
+struct Lane {
+    /// Room for a share of each connection of a group; pages that are never used are never resident. What was read lies
+    /// close together, so that small requests of many connections stay in the first-level cache. Made when first needed.
+    buf: RefCell<Box<[u8]>>,
+    /// Those of the group that have yet to run.
+    unrun: RefCell<VecDeque<Input>>,
+}
+
+impl Input {
+    /// Its bytes in the buffer.
+    fn of<'b>(&self, buf: &'b [u8]) -> &'b [u8] {
+        &buf[self.at..][..self.bytes]
+    }
+}
+
+impl Lane {
+    /// Room for a share from `at` on.
+    fn part<'b>(&self, buf: &'b mut Box<[u8]>, at: usize) -> &'b mut [u8] {
+        if buf.is_empty() {
+            *buf = vec![0; GROUP * READ_SHARE].into();
         }
+        &mut buf[at..][..READ_SHARE]
+    }
+
+    /// The next one that is to run.
+    fn next(&self) -> Option<Input> {
+        self.unrun.borrow_mut().pop_front()
+    }
+
+    /// Fetches the memory that the commands of the group will look up.
+    fn fetch_ahead(&self, server: &mut Server) {
+        let (buf, unrun) = (self.buf.borrow(), self.unrun.borrow());
+        if unrun.len() > 1 {
+            server.fetch_ahead(unrun.iter().map(|input| (input.token, input.of(&buf))));
+        }
+    }
+
+    /// Keeps what was read and has not run: it comes first in the next turn.
+    fn keep_rest<O: Io + AsMut<Doors>>(&self, server: &mut Server, os: &mut O) {
+        let buf = self.buf.borrow();
+        let unrun = std::mem::take(&mut *self.unrun.borrow_mut());
+        for input in unrun.iter().rev() {
+            if server.keep(os, input.token, input.of(&buf)) || input.more {
+                let token = MioToken(input.token.0 + LISTENERS_MAX);
+                os.as_mut().reactor.put_back(token, input.more);
+            }
+        }
+        // (Its memory is used again.)
+        let mut unrun = unrun;
+        unrun.clear();
+        *self.unrun.borrow_mut() = unrun;
     }
 }
 
@@ -170,61 +226,68 @@ impl Net {
     ///
     /// Connections are read a group at a time before any of their commands runs, so that the memory
     /// which the commands of one group will look up can be fetched together.
-    pub fn ready<O: Io + AsMut<Doors>>(&mut self, server: &mut Server, os: &mut O) {
-        self.until_ns = server.now.mono_ns + TURN_NS;
+    pub fn ready<O: Io + AsMut<Doors>>(&self, server: &mut Server, os: &mut O) {
+        self.until_ns.set(server.now.mono_ns + TURN_NS);
+        let lane = &self.lanes[usize::from(self.within.get())];
         for _ in 0..TURN_CONNS / GROUP {
-            let inputs = self.take_in_group(server, os);
-            if inputs.len() > 1 {
-                let filled = |input: &Input| &self.buf[input.at..][..input.bytes];
-                server.fetch_ahead(inputs.iter().map(|input| (input.token, filled(input))));
-            }
+            self.take_in_group(server, os, lane);
+            lane.fetch_ahead(server);
             // Each command looks at the clock when it ends: there is no need to look again for each connection.
             server.tick(os);
-            let in_time = |server: &Server| server.now.mono_ns < self.until_ns;
-            let mut ran = 0;
-            while ran < inputs.len() && in_time(server) {
-                self.run(server, os, &inputs[ran]);
-                ran += 1;
+            let in_time = |server: &Server| server.now.mono_ns < self.until_ns.get();
+            while in_time(server) {
+                let Some(input) = lane.next() else {
+                    break;
+                };
+                self.run(server, os, lane, &input);
             }
-            for input in inputs[ran..].iter().rev() {
-                let data = &self.buf[input.at..][..input.bytes];
-                if server.keep(os, input.token, data) || input.more {
-                    let token = MioToken(input.token.0 + LISTENERS_MAX);
-                    os.as_mut().reactor.put_back(token, input.more);
-                }
-            }
+            lane.keep_rest(server, os);
             if !in_time(server) || !os.as_mut().reactor.has_reports() {
                 return;
             }
         }
     }
 
+    /// A turn within a turn: whoever was read already and waits for the command that takes long comes first.
+    pub fn poll<O: Io + AsMut<Doors>>(&self, server: &mut Server, os: &mut O) {
+        if self.within.replace(true) {
+            return;
+        }
+        self.lanes[0].keep_rest(server, os);
+        match os.as_mut().reactor.wait(Some(Duration::ZERO)) {
+            Ok(()) => self.ready(server, os),
+            // The loop will meet it again and end.
+            Err(e) => log::debug!("The event loop can't be polled: {e}"),
+        }
+        self.within.set(false);
+    }
+
     /// Reads a group of connections. Those who acted at once, such as a listener, may have used up the time.
-    fn take_in_group<O: Io + AsMut<Doors>>(
-        &mut self,
-        server: &mut Server,
-        os: &mut O,
-    ) -> SmallVec<[Input; GROUP]> {
-        let mut inputs: SmallVec<[Input; GROUP]> = SmallVec::new();
+    fn take_in_group<O: Io + AsMut<Doors>>(&self, server: &mut Server, os: &mut O, lane: &Lane) {
         let mut free_at = 0;
         for _ in 0..GROUP {
             let Some(event) = os.as_mut().reactor.next() else {
                 break;
             };
-            if let Some(input) = self.take_in(server, os, &event, free_at) {
+            if let Some(input) = self.take_in(server, os, &event, lane, free_at) {
                 free_at = (input.at + input.bytes).next_multiple_of(CACHE_LINE);
-                inputs.push(input);
-            } else if os.mono_ns() >= self.until_ns {
+                lane.unrun.borrow_mut().push_back(input);
+            } else if os.mono_ns() >= self.until_ns.get() {
                 break;
             }
         }
-        inputs
     }
 
     /// Runs what a connection sent.
-    fn run<O: Io + AsMut<Doors>>(&self, server: &mut Server, os: &mut O, input: &Input) {
-        let data = &self.buf[input.at..][..input.bytes];
-        let more = server.feed(os, input.token, data);
+    fn run<O: Io + AsMut<Doors>>(
+        &self,
+        server: &mut Server,
+        os: &mut O,
+        lane: &Lane,
+        input: &Input,
+    ) {
+        let buf = lane.buf.borrow();
+        let more = server.feed(os, input.token, input.of(&buf));
         self.goes_on(server, os, input.token, more || input.more);
     }
 
@@ -239,10 +302,11 @@ impl Net {
     /// Acts on one report, but for running what a connection sent: that is handed back, its bytes from
     /// `at` on in the buffer.
     fn take_in<O: Io + AsMut<Doors>>(
-        &mut self,
+        &self,
         server: &mut Server,
         os: &mut O,
         event: &ReadyEvent,
+        lane: &Lane,
         at: usize,
     ) -> Option<Input> {
         if event.token.0 < LISTENERS_MAX {
@@ -263,7 +327,7 @@ impl Net {
         }
         let to_the_end = event.read_closed || event.error;
         if event.readable || to_the_end {
-            return self.read(server, os, token, to_the_end, at);
+            return self.read(server, os, token, to_the_end, lane, at);
         }
         if event.kept {
             let more = server.resume(os, token);
@@ -272,12 +336,7 @@ impl Net {
         None
     }
 
-    fn accept<O: Io + AsMut<Doors>>(
-        &mut self,
-        server: &mut Server,
-        os: &mut O,
-        listener: MioToken,
-    ) {
+    fn accept<O: Io + AsMut<Doors>>(&self, server: &mut Server, os: &mut O, listener: MioToken) {
         for _ in 0..ACCEPTS_PER_TURN {
             let Some(accepted) = os.as_mut().accept(listener) else {
                 return;
@@ -299,7 +358,7 @@ impl Net {
                     return;
                 }
             }
-            if os.mono_ns() >= self.until_ns {
+            if os.mono_ns() >= self.until_ns.get() {
                 break;
             }
         }
@@ -307,7 +366,7 @@ impl Net {
     }
 
     fn welcome<O: Io + AsMut<Doors>>(
-        &mut self,
+        &self,
         server: &mut Server,
         os: &mut O,
         sock: Sock,
@@ -335,26 +394,28 @@ impl Net {
     }
 
     /// Keeps a connection's socket, and has the reactor report on it.
-    fn put(&mut self, doors: &mut Doors, token: Token, mut sock: Sock) -> io::Result<()> {
+    fn put(&self, doors: &mut Doors, token: Token, mut sock: Sock) -> io::Result<()> {
         let mio_token = MioToken(token.0 + LISTENERS_MAX);
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registered = match &mut sock {
             Sock::Tcp(s) => doors.reactor.register(s, mio_token, interest),
             Sock::Unix(s) => doors.reactor.register(s, mio_token, interest),
         };
-        if self.socks.len() <= token.0 {
-            self.socks.resize_with(token.0 + 1, || None);
+        let mut socks = self.socks.borrow_mut();
+        if socks.len() <= token.0 {
+            socks.resize_with(token.0 + 1, || None);
         }
-        self.socks[token.0] = Some(sock);
+        socks[token.0] = Some(sock);
         registered
     }
 
     fn read<O: Io + AsMut<Doors>>(
-        &mut self,
+        &self,
         server: &mut Server,
         os: &mut O,
         token: Token,
         to_the_end: bool,
+        lane: &Lane,
         at: usize,
     ) -> Option<Input> {
         let conn = server.conns.get_mut(token)?;
@@ -368,15 +429,17 @@ impl Net {
             self.again(os.as_mut(), token);
             return None;
         }
-        let sock = self.socks.get_mut(token.0)?.as_mut()?;
         server.stats.reads += 1;
-        let part = &mut self.buf[at..][..READ_SHARE];
-        let result = match &mut conn.big {
-            Some(big) => {
-                let most = (big.need - big.data.len()).min(BIG_SHARE);
-                sock.read_more(&mut big.data, most)
+        let result = {
+            let mut socks = self.socks.borrow_mut();
+            let sock = socks.get_mut(token.0)?.as_mut()?;
+            match &mut conn.big {
+                Some(big) => {
+                    let most = (big.need - big.data.len()).min(BIG_SHARE);
+                    sock.read_more(&mut big.data, most)
+                }
+                None => sock.read(lane.part(&mut lane.buf.borrow_mut(), at)),
             }
-            None => sock.read(part),
         };
         match result {
             Ok(0) => {
@@ -423,7 +486,7 @@ impl Net {
 
     /// Writes what connections have to say, each up to its share, as far as the time goes: who was not reached comes
     /// first in the next turn.
-    pub fn flush<O: Io + AsMut<Doors>>(&mut self, server: &mut Server, os: &mut O) {
+    pub fn flush<O: Io + AsMut<Doors>>(&self, server: &mut Server, os: &mut O) {
         let mut pending = std::mem::take(&mut server.pending_writes);
         let until_ns = os.mono_ns() + WRITING_NS;
         let mut written = 0;
@@ -440,15 +503,12 @@ impl Net {
         server.pending_writes = pending;
     }
 
-    fn write<O: Io + AsMut<Doors>>(&mut self, server: &mut Server, os: &mut O, token: Token) {
+    fn write<O: Io + AsMut<Doors>>(&self, server: &mut Server, os: &mut O, token: Token) {
         let now_s = server.now.s();
         let Some(conn) = server.conns.get_mut(token) else {
             return;
         };
         conn.write_queued = false;
-        let Some(sock) = self.socks.get_mut(token.0).and_then(Option::as_mut) else {
-            return;
-        };
         if conn.session.marks.has(Marks::CLOSE_ASAP) || conn.write_blocked {
             return;
         }
@@ -456,6 +516,10 @@ impl Net {
             self.write_to_replica(server, os, token);
             return;
         }
+        let mut socks = self.socks.borrow_mut();
+        let Some(sock) = socks.get_mut(token.0).and_then(Option::as_mut) else {
+            return;
+        };
         conn.note_reply_peak();
         let until = conn.free_until(server.aof.durable);
         let mut written = 0;
@@ -504,13 +568,14 @@ impl Net {
 
     /// Writes to a replica: first what is meant for it alone, then the stream, straight from where it is kept.
     fn write_to_replica<O: Io + AsMut<Doors>>(
-        &mut self,
+        &self,
         server: &mut Server,
         os: &mut O,
         token: Token,
     ) {
         let flows = server.may_flow(token);
-        let Some(sock) = self.socks.get_mut(token.0).and_then(Option::as_mut) else {
+        let mut socks = self.socks.borrow_mut();
+        let Some(sock) = socks.get_mut(token.0).and_then(Option::as_mut) else {
             return;
         };
         let (Some(conn), history) = (server.conns.get_mut(token), &mut server.repl.history) else {
@@ -569,20 +634,21 @@ impl Net {
 
     /// Lets small writes to a connection be gathered into larger packets.
     pub fn gather(&self, token: Token) {
-        if let Some(Some(Sock::Tcp(stream))) = self.socks.get(token.0) {
+        if let Some(Some(Sock::Tcp(stream))) = self.socks.borrow().get(token.0) {
             // Not doing so costs packets, nothing else.
             let _ = stream.set_nodelay(false);
         }
     }
 
     /// Closes the socket of a connection that the server has let go of.
-    pub fn close(&mut self, doors: &mut Doors, token: Token) {
-        self.calls.give_up(token);
+    pub fn close(&self, doors: &mut Doors, token: Token) {
+        self.calls.borrow_mut().give_up(token);
         self.drop_sock(doors, token);
     }
 
-    fn drop_sock(&mut self, doors: &mut Doors, token: Token) {
-        let Some(sock) = self.socks.get_mut(token.0).and_then(Option::take) else {
+    fn drop_sock(&self, doors: &mut Doors, token: Token) {
+        let mut socks = self.socks.borrow_mut();
+        let Some(sock) = socks.get_mut(token.0).and_then(Option::take) else {
             return;
         };
         let mio_token = MioToken(token.0 + LISTENERS_MAX);

@@ -13,6 +13,7 @@ use crate::config::{Choice, Config, OomScoreAdj, Text, file};
 use crate::exec::io::{Crash, Disk, Exchange, Io, MemoryFigures, ProcessFacts, Setting};
 use crate::exec::link::Target;
 use crate::exec::pipe::{Pipe, PipeWriter, Wake};
+use crate::exec::server::Server;
 use crate::resp::reply::Reply;
 use crate::server::bio::Lane;
 use crate::server::disk::RealDisk;
@@ -42,6 +43,10 @@ const PIPE_BYTES: usize = 1024 * 1024;
 pub const CLOCK_NAME: &str = "POSIX clock_gettime";
 
 impl Io for Os {
+    fn poll(&mut self, server: &mut Server) {
+        self.poll_within(server);
+    }
+
     fn mono_ns(&self) -> u64 {
         self.watch.mono_ns()
     }

@@ -16,15 +16,15 @@ use crate::db::keyspace::Databases;
 use crate::exec::inlet::{Inlet, Outlet};
 use crate::exec::io::{Disk, NewFile};
 use crate::exec::persistence::LoadProgress;
-use crate::server::load::{Counted, Reader};
+use crate::server::load::{Counted, Reader, StreamMark};
 
 /// So many bytes at a time are sent on their way to the disk.
 const WRITE_BACK_BYTES: u64 = 8 * 1024 * 1024;
 
 /// What came of a sync.
 pub enum Outcome {
-    /// The data, and the database that the stream had selected.
-    Loaded(Databases, u32),
+    /// The data, and what the file says beside.
+    Loaded(Databases, StreamMark),
     /// There is none, where there should be some.
     Empty,
     /// The log says why not.
@@ -125,7 +125,7 @@ impl Loader {
         if guarded && dbs.is_empty() {
             return Some(Outcome::Empty);
         }
-        Some(Outcome::Loaded(dbs, mark.db.unwrap_or(0)))
+        Some(Outcome::Loaded(dbs, mark))
     }
 }
 

@@ -17,6 +17,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
+
 use crate::admin::info::REDIS_VERSION;
 use crate::base::errno;
 use crate::base::planted::{self, Bug};
@@ -62,6 +64,8 @@ impl StreamPlace {
 /// Everything that a save needs.
 struct Task {
     snapshot: Snapshot,
+    /// The texts of the libraries of functions.
+    libraries: Vec<Bytes>,
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     temp: PathBuf,
@@ -151,11 +155,11 @@ impl Task {
             aof_base: false,
         };
         let out = Writing::new(file, self.incremental);
-        let (snapshot, libraries) = (self.snapshot, std::iter::empty());
+        let (snapshot, libraries) = (self.snapshot, self.libraries);
         let done = write_file(
             out,
             snapshot,
-            libraries,
+            libraries.iter().map(|text| &text[..]),
             &info,
             self.usage,
             self.format,
@@ -237,6 +241,7 @@ impl Server {
             place: self.stream_place(),
             progress: Arc::new(progress),
             commit: Arc::default(),
+            libraries: self.scripting.libraries.texts(),
             snapshot: self.dbs.snapshot(),
         }
     }

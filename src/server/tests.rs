@@ -7,6 +7,7 @@ mod links;
 mod migrate;
 mod replicas;
 mod rewrite;
+mod scripting;
 
 use std::time::Duration;
 

@@ -26,6 +26,7 @@ mod random;
 mod rdb;
 mod replicas;
 mod scenes;
+mod scripts;
 mod settings;
 mod tracking;
 mod typed;

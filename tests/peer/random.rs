@@ -6,7 +6,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use redstart::cmd::spec::Spec;
+use redstart::cmd::spec::{Group, Spec};
 use redstart::exec::table::Table;
 use redstart::resp::value::Value;
 
@@ -73,6 +73,8 @@ pub fn rows(nodes: &[Node; 2]) -> Vec<Spec> {
     let rows = table
         .iter()
         .map(|(_, c)| c.spec)
+        // (What scripts do is drawn in `scripts.rs`.)
+        .filter(|s| s.group != Group::Scripting)
         .filter(|s| !LEFT_OUT.contains(&s.name) && !is_users(s.name) && known(s))
         .collect();
     pair.quit();

@@ -10,6 +10,7 @@ use super::{log_claim, log_group_id, no_group, reply_entry, reply_id, strict_id}
 use crate::cmd::args::OwnedArgs;
 use crate::cmd::blocking::deadline_ms;
 use crate::cmd::fault::{Block, CmdResult, DONE, Fault, Flow, OnTimeout, SYNTAX, quoted};
+use crate::cmd::session::Marks;
 use crate::cmd::spec::{Acl, Arg, Begin, Find, Flags, Group, KeyFlags, KeyRef, KeySpec, Spec};
 use crate::cmd::{Args, Ctx, DataFn, Row, is_word};
 use crate::config::NotifyFlags;
@@ -137,8 +138,19 @@ struct Request<'a> {
     keys: usize,
 }
 
+/// Other commands that would wait reply at once as if they had; this one has always refused to.
+fn not_from_scripts(name: &[u8]) -> Fault {
+    let why = b" command is not allowed with BLOCK option from scripts";
+    Fault::text([b"ERR ", name, why].concat())
+}
+
 impl<'a> Request<'a> {
-    fn parse(argv: &'a [&'a [u8]], now_ms: u64, as_group: bool) -> Result<Self, Fault> {
+    fn parse(
+        argv: &'a [&'a [u8]],
+        now_ms: u64,
+        as_group: bool,
+        scripted: bool,
+    ) -> Result<Self, Fault> {
         let mut request = Request {
             count: 0,
             block: None,
@@ -151,6 +163,9 @@ impl<'a> Request<'a> {
         while let Some(word) = args.peek() {
             args.skip(1);
             if is_word(word, "BLOCK") && args.more() {
+                if scripted {
+                    return Err(not_from_scripts(argv[0]));
+                }
                 request.block = Some(deadline_ms(args.next()?, now_ms)?);
             } else if is_word(word, "COUNT") && args.more() {
                 request.count = usize::try_from(args.next_i64()?).unwrap_or(0);
@@ -207,7 +222,8 @@ impl<'a> Request<'a> {
 
 fn read(cx: &mut Ctx<'_>, args: Args<'_>, as_group: bool) -> CmdResult {
     let argv = args.argv();
-    let request = Request::parse(argv, cx.now_ms(), as_group)?;
+    let scripted = cx.session.marks.has(Marks::SCRIPT);
+    let request = Request::parse(argv, cx.now_ms(), as_group, scripted)?;
     let (keys, ids) = argv[request.keys_at..].split_at(request.keys);
     let mut after = Vec::with_capacity(keys.len());
     for (key, id) in keys.iter().zip(ids) {

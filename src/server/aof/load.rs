@@ -32,7 +32,8 @@ use crate::exec::io::{Disk, Io};
 use crate::exec::persistence::{Errand, ReadingFile, Replay};
 use crate::exec::server::{Effect, Server};
 use crate::exec::table::{CommandId, Resolved};
-use crate::server::load::{Counted, Rest, Source, Unloadable};
+use crate::script::library::Policy;
+use crate::server::load::{Counted, Rest, Source, StreamMark, Unloadable};
 
 /// Commands run between two looks at the clock.
 const COMMANDS_PER_LOOK: usize = 64;
@@ -42,7 +43,7 @@ const TURN_NS: u64 = 5_000_000;
 /// What the job gives that reads the RDB file at the front of a log. The databases come back in any case.
 struct FrontRead {
     dbs: Databases,
-    rest: Result<Rest, Unloadable>,
+    read: Result<(StreamMark, Rest), Unloadable>,
 }
 
 impl Server {
@@ -169,6 +170,7 @@ impl Server {
     pub fn reload_log(&mut self, io: &mut dyn Io) -> bool {
         self.settle_log(io);
         self.flush_databases(0..self.dbs.count() as u32, false);
+        self.scripting.flush_functions();
         self.aof.manifest = Manifest::default();
         let begun = self.read_manifest(io).map_err(|_| Unloadable);
         self.remove_history(io);
@@ -338,8 +340,7 @@ impl Server {
         let mut dbs = std::mem::replace(&mut self.dbs, stand_in);
         let work = move || -> Box<dyn Any + Send> {
             let read = reader.read_into(file, &mut dbs, || ());
-            let rest = read.map(|(_, rest)| rest);
-            Box::new(FrontRead { dbs, rest })
+            Box::new(FrontRead { dbs, read })
         };
         let effect = Effect::Start(Errand::Load, Box::new(work));
         self.effects.push(effect);
@@ -364,8 +365,12 @@ impl Server {
         outcome: Result<Box<dyn Any + Send>, String>,
     ) -> Result<(), Unloadable> {
         let read = outcome.ok().and_then(|v| v.downcast::<FrontRead>().ok());
-        let FrontRead { dbs, rest } = *read.ok_or(Unloadable)?;
+        let FrontRead { dbs, read } = *read.ok_or(Unloadable)?;
         self.dbs = dbs;
+        let rest = read.and_then(|(mark, rest)| {
+            self.take_libraries(io, &mark, Policy::Append)?;
+            Ok(rest)
+        });
         let path_of = Places::of(&self.config);
         let replay = self.persistence.replay.as_deref_mut();
         let reading = replay.and_then(|replay| replay.reading.as_mut());

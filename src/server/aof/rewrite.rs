@@ -19,6 +19,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
+
 use super::Places;
 use super::files::{NotPut, Told, make_dir, put_manifest, remove_history};
 use crate::admin::info::REDIS_VERSION;
@@ -42,6 +44,7 @@ const DELAY_MAX_MIN: u64 = 60;
 /// Everything that it takes to write a base.
 struct BaseTask {
     snapshot: Snapshot,
+    libraries: Vec<Bytes>,
     disk: Arc<dyn Disk>,
     temp: PathBuf,
     /// An RDB file, and not commands.
@@ -81,7 +84,7 @@ impl BaseTask {
             Failure::Told
         })?;
         let out = Writing::new(file, self.incremental);
-        let libraries = std::iter::empty();
+        let libraries = self.libraries.iter().map(|text| &text[..]);
         let done = if self.rdb {
             let info = Info {
                 redis_version: REDIS_VERSION,
@@ -206,6 +209,7 @@ impl Server {
             format: Format::of(config),
             stamped: config.aof_timestamp_enabled,
             incremental: config.aof_rewrite_incremental_fsync,
+            libraries: self.scripting.libraries.texts(),
             snapshot: self.dbs.snapshot(),
         }
     }

@@ -59,6 +59,19 @@ struct Attempt {
 pub(super) struct Calls(Vec<Attempt>);
 
 impl Calls {
+    /// Why the last address did not answer.
+    fn note(&mut self, token: Token, why: String) {
+        if let Some(attempt) = self.0.iter_mut().find(|a| a.token == token) {
+            attempt.why = why;
+        }
+    }
+
+    /// Takes one out.
+    fn take(&mut self, token: Token) -> Option<Attempt> {
+        let at = self.0.iter().position(|a| a.token == token)?;
+        Some(self.0.swap_remove(at))
+    }
+
     pub(super) fn give_up(&mut self, token: Token) {
         self.0.retain(|attempt| attempt.token != token);
     }
@@ -66,12 +79,7 @@ impl Calls {
 
 impl Net {
     /// Begins to connect a link, now that it is known where it may lead.
-    pub fn dial<O: Io + AsMut<Doors>>(
-        &mut self,
-        server: &mut Server,
-        os: &mut O,
-        dialled: Dialled,
-    ) {
+    pub fn dial<O: Io + AsMut<Doors>>(&self, server: &mut Server, os: &mut O, dialled: Dialled) {
         let token = dialled.token;
         if !server.is_opening(token, dialled.serial) {
             // Its owner has given it up meanwhile.
@@ -79,7 +87,7 @@ impl Net {
         }
         match dialled.found {
             Ok(found) => {
-                self.calls.0.push(Attempt {
+                self.calls.borrow_mut().0.push(Attempt {
                     token,
                     left: found.into_iter(),
                     source: dialled.source,
@@ -92,17 +100,17 @@ impl Net {
     }
 
     /// Tries the next address of a link; without any left, it is lost.
-    fn try_next(&mut self, server: &mut Server, doors: &mut Doors, token: Token) {
-        let Some(at) = self.calls.0.iter().position(|a| a.token == token) else {
+    fn try_next(&self, server: &mut Server, doors: &mut Doors, token: Token) {
+        let attempt = self.calls.borrow_mut().take(token);
+        let Some(mut attempt) = attempt else {
             return;
         };
-        let mut attempt = self.calls.0.swap_remove(at);
         while let Some(addr) = attempt.left.next() {
             let begun = begin(addr, attempt.source);
             match begun.and_then(|stream| self.put(doors, token, Sock::Tcp(stream))) {
                 Ok(()) => {
                     server.link_called(token);
-                    self.calls.0.push(attempt);
+                    self.calls.borrow_mut().0.push(attempt);
                     return;
                 }
                 Err(e) => attempt.why = errno::text(&e),
@@ -113,32 +121,35 @@ impl Net {
 
     /// It is known how connecting a link went.
     pub(super) fn answered<O: Io + AsMut<Doors>>(
-        &mut self,
+        &self,
         server: &mut Server,
         os: &mut O,
         token: Token,
     ) {
-        let Some(Some(sock @ Sock::Tcp(stream))) = self.socks.get(token.0) else {
-            return;
-        };
-        let outcome = match stream.take_error() {
-            Ok(None) => stream.peer_addr(),
-            Ok(Some(e)) | Err(e) => Err(e),
+        let outcome = {
+            let socks = self.socks.borrow();
+            let Some(Some(sock @ Sock::Tcp(stream))) = socks.get(token.0) else {
+                return;
+            };
+            let outcome = match stream.take_error() {
+                Ok(None) => stream.peer_addr(),
+                Ok(Some(e)) | Err(e) => Err(e),
+            };
+            outcome.map(|addr| {
+                tune(stream, &server.config);
+                peer_of(sock, Some(canonical(addr)), &server.config)
+            })
         };
         match outcome {
-            Ok(addr) => {
-                tune(stream, &server.config);
-                let peer = peer_of(sock, Some(canonical(addr)), &server.config);
-                self.calls.give_up(token);
+            Ok(peer) => {
+                self.calls.borrow_mut().give_up(token);
                 server.link_connected(os, token, peer);
             }
             // The report was meant for another: it is still on its way.
             Err(e) if e.raw_os_error() == Some(libc::ENOTCONN) => {}
             Err(e) => {
                 let why = errno::text(&e);
-                if let Some(attempt) = self.calls.0.iter_mut().find(|a| a.token == token) {
-                    attempt.why = why;
-                }
+                self.calls.borrow_mut().note(token, why);
                 self.drop_sock(os.as_mut(), token);
                 self.try_next(server, os.as_mut(), token);
             }
