@@ -146,7 +146,9 @@ impl Server {
         let paused = paused || !self.held.is_empty();
         let unsaved =
             self.persistence.error.is_some() || self.aof.in_trouble() || self.lacks_replicas();
-        if limited || paused || self.loading || self.async_loading || unsaved {
+        // There may be more keys tracked than there should be since CONFIG SET.
+        let crowded = self.unit.tracked && self.tracking_excess() > 0;
+        if limited || crowded || paused || self.loading || self.async_loading || unsaved {
             return false;
         }
         let follows = self.config.replicaof.is_some();
@@ -282,6 +284,9 @@ impl Server {
                 return refuse(OOM);
             }
             self.scripting.oom_before = short;
+        }
+        if self.unit.tracked {
+            self.limit_tracking();
         }
         if (writes || command.needs == Needs::Ping)
             && let Some(fault) = self.disk_fault()

@@ -311,11 +311,18 @@ impl Server {
         self.limit_tracking();
     }
 
+    /// How many keys are remembered beyond what should be (`tracking-table-max-keys`).
+    pub fn tracking_excess(&self) -> usize {
+        match self.config.tracking_table_max_keys {
+            0 => 0,
+            most => self.tracking.keys.order.len().saturating_sub(most),
+        }
+    }
+
     /// Forgets keys if too many are remembered; their readers are told so.
     pub fn limit_tracking(&mut self) {
-        let most = self.config.tracking_table_max_keys;
-        let excess = self.tracking.keys.order.len().saturating_sub(most);
-        if most == 0 || excess == 0 {
+        let excess = self.tracking_excess();
+        if excess == 0 {
             self.tracking.tries = 0;
             return;
         }
@@ -717,5 +724,13 @@ mod tests {
         let reply = scene.mine("MGET c d");
         assert_eq!(reply.matches("invalidate").count(), 2, "{reply}");
         assert_eq!(scene.totals(), (2, 2, 0));
+        // A new limit holds from the next command on, even one that is only queued.
+        scene.mine("MULTI");
+        assert_eq!(scene.told_of("CONFIG SET tracking-table-max-keys 1"), "");
+        let reply = scene.mine("PING");
+        assert!(
+            reply.contains("invalidate") && reply.ends_with("+QUEUED\r\n"),
+            "{reply}"
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use redstart::resp::value::Value;
 
-use crate::node::{Conn, Node, both};
+use crate::node::{Conn, Node, Version, both};
 
 /// Each step is a connection and what it sends; `3` after the name: it speaks RESP3. `?` awaits one more message instead,
 /// `@` is the listener's ID, and `=` before the words says that the reply holds it.
@@ -53,7 +53,9 @@ const SCENES: &[&[(&str, &str)]] = &[
 #[test]
 fn the_same_messages_come_at_the_same_places() {
     let nodes = both(&[]);
-    for (scene, steps) in SCENES.iter().enumerate() {
+    // Before 7.2 a client's own messages came in the middle of EXEC's reply: the last scene is about that.
+    let old = usize::from(nodes[1].version() < Version::V72);
+    for (scene, steps) in SCENES.iter().enumerate().take(SCENES.len() - old) {
         let mut listener = nodes.each_ref().map(Node::connect);
         let ids = listener
             .each_mut()

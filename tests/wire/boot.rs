@@ -210,7 +210,7 @@ fn a_wrong_line_stops_the_start() {
 fn what_cannot_be_served_is_refused() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    let cases: [(&[&str], &str); 5] = [
+    let cases: [(&[&str], &str); 7] = [
         (&["--bind", "127.0.0.1", "--port", &port], "tcp), aborting."),
         (
             &["--port", "0"],
@@ -225,8 +225,16 @@ fn what_cannot_be_served_is_refused() {
             "Failed finding TLS support",
         ),
         (
-            &["--port", "0", "--user", "default", "off"],
-            "the default user is restricted",
+            &["--port", "0", "--user", "alice", "on", "+nosuch"],
+            "Error loading ACL rule '+nosuch' for the user named 'alice': Unknown command or category name in ACL\n",
+        ),
+        (
+            &["--port", "0", "--aclfile", "/no/such.acl"],
+            "Aborting Redis startup because of ACL errors: Error loading ACLs, opening file '/no/such.acl': No such file or directory\n",
+        ),
+        (
+            &["--port", "0", "--aclfile", "/x", "--user", "a", "on"],
+            "at the same setting an ACL file path is invalid",
         ),
     ];
     for (args, said) in cases {
