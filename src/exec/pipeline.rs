@@ -475,7 +475,8 @@ impl Server {
             conn.reply.error(&text);
             conn.session.marks.set(Marks::CLOSE_AFTER_REPLY, true);
         }
-        self.wants_write(token);
+        // It ends as a request's reply does, which CLIENT REPLY may silence.
+        self.end_request(token);
     }
 }
 
