@@ -765,6 +765,11 @@ mod tests {
         // A silent client that leaves has nothing to wait for.
         world.send(me, b"CLIENT REPLY OFF\r\nQUIT\r\n");
         assert!(!world.is_open(me));
+        for mode in ["OFF", "SKIP"] {
+            let me = client(&mut world, 1);
+            world.send(me, format!("CLIENT REPLY {mode}\r\n*x\r\n").as_bytes());
+            assert_eq!((world.receive(me), world.is_open(me)), (vec![], false));
+        }
     }
 
     #[test]

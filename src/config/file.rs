@@ -43,7 +43,11 @@ impl<F: Fn(&[u8]) -> bool> Host for Disk<F> {
     }
 
     fn read(&mut self, dir: &Text, path: &[u8]) -> Result<Vec<u8>, String> {
-        fs::read(join(dir, path)).map_err(|error| errno::text(&error))
+        match fs::read(join(dir, path)) {
+            // As in Redis, where a pattern may well find one: conf.d/* with a directory of old files in it.
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => Ok(Vec::new()),
+            read => read.map_err(|error| errno::text(&error)),
+        }
     }
 
     fn matching(&mut self, dir: &Text, pattern: &[u8]) -> Vec<Text> {
@@ -178,7 +182,7 @@ mod tests {
     fn files_are_found_below_the_configured_directory() {
         let dir = tempfile::tempdir().unwrap();
         let root = fs::canonicalize(dir.path()).unwrap();
-        fs::create_dir_all(root.join("a[b]/conf.d")).unwrap();
+        fs::create_dir_all(root.join("a[b]/conf.d/old.conf")).unwrap();
         fs::write(
             root.join("main.conf"),
             "dir 'a[b]'\ninclude conf.d/*.conf\nhz 30",

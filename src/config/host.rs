@@ -12,7 +12,7 @@ pub trait Host {
     /// See [`Enter`].
     fn enter(&mut self, dir: &Text, path: &[u8]) -> Result<Text, String>;
 
-    /// A file's content, or the reason why there is none.
+    /// A file's content (a directory's: nothing), or the reason why there is none.
     fn read(&mut self, dir: &Text, path: &[u8]) -> Result<Vec<u8>, String>;
 
     /// The files that a pattern with wildcards stands for, in alphabetical order.

@@ -5,6 +5,8 @@
 //! a text, `set` is CONFIG SET and GET, `rewrite` is CONFIG REWRITE, all of them pure; `file` alone
 //! touches the disk.
 
+use std::path::PathBuf;
+
 mod absent;
 mod check;
 pub mod cmdline;
@@ -42,6 +44,15 @@ impl Config {
             }
         };
         limit.max(CLIENT_MEMORY_MIN)
+    }
+
+    /// Where the RDB file is, `dbfilename` in `dir`. An empty name stands for no file: no path, so that opening it
+    /// finds nothing and nothing can be moved there.
+    pub fn rdb_path(&self) -> PathBuf {
+        match self.dbfilename.is_empty() {
+            true => PathBuf::new(),
+            false => self.dir.as_path().join(self.dbfilename.as_path()),
+        }
     }
 }
 

@@ -172,8 +172,10 @@ impl Server {
         if conn.input.is_empty() && conn.input.capacity() > 0 {
             conn.input = Vec::new();
         }
-        let held = conn.input.len() + conn.parser.memory();
-        if held > limit && !conn.session.marks.has(Marks::MASTER) {
+        // What is an argument already is no query buffer any more; a big one is to become as long as it says.
+        let due = conn.big.as_ref().map_or(0, |big| big.need);
+        let unparsed = conn.input.len().saturating_sub(conn.parser.parsed());
+        if unparsed + due > limit && !conn.session.marks.has(Marks::MASTER) {
             let line = self.client_line(token);
             let head = self
                 .conns
@@ -475,7 +477,8 @@ impl Server {
             conn.reply.error(&text);
             conn.session.marks.set(Marks::CLOSE_AFTER_REPLY, true);
         }
-        self.wants_write(token);
+        // It ends as a request's reply does, which CLIENT REPLY may silence.
+        self.end_request(token);
     }
 }
 

@@ -6,7 +6,7 @@
 //!                    ^ gathered only if wanted      \-->  the replication stream likewise
 //! ```
 
-use crate::cmd::unit::{Audience, Ops};
+use crate::cmd::unit::{Audience, Op, Ops};
 use crate::config::AppendFsync;
 use crate::exec::aof::State;
 use crate::exec::server::Server;
@@ -51,7 +51,19 @@ impl Server {
         }
         let mut bytes = std::mem::take(&mut self.repl.scratch);
         for op in theirs() {
-            self.repl.selected.append(op, &mut bytes);
+            let big = op.bytes.len() > SCRATCH_KEPT;
+            let copied = if big { &[] } else { op.bytes };
+            let op_copied = Op {
+                bytes: copied,
+                ..op
+            };
+            self.repl.selected.append(op_copied, &mut bytes);
+            if big {
+                // Straight from the unit: a command of 512 MB is not copied more often than it must be.
+                self.append_to_stream(&bytes);
+                bytes.clear();
+                self.append_to_stream(op.bytes);
+            }
         }
         self.append_to_stream(&bytes);
         bytes.clear();
@@ -61,7 +73,7 @@ impl Server {
 
     /// Appends bytes to the replication stream. Replicas that it leaves too far behind are closed.
     pub fn append_to_stream(&mut self, bytes: &[u8]) {
-        if self.repl.history.append(bytes) {
+        if !bytes.is_empty() && self.repl.history.append(bytes) {
             for token in self.repl.master.at(|_| true) {
                 self.check_output(token);
             }

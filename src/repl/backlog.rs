@@ -116,6 +116,8 @@ impl Backlog {
             let room = self.blocks.back_mut().map_or(0, room);
             if room == 0 {
                 self.add_block(bytes.len());
+                // At once: of a command of 512 MB nearly all is beyond the tail before its end is here.
+                self.trim(TRIM_STEP);
                 grown = true;
                 continue;
             }
@@ -350,6 +352,19 @@ mod tests {
         assert!(!backlog.has_for(Token(1)) && backlog.unread(Token(1)) == 7);
         backlog.close_from(None);
         assert_eq!(rest(&backlog, Token(1)), b"not yet");
+    }
+
+    #[test]
+    fn a_long_command_does_not_make_it_longer() {
+        let size = 1 << 20;
+        let mut backlog = Backlog::new(size, 1);
+        backlog.append(&vec![7; 100 * size]);
+        assert!(backlog.memory() < 2 * size, "{}", backlog.memory());
+        // A reader that is behind keeps all of it.
+        backlog.read_from(Token(1), backlog.end());
+        backlog.append(&vec![8; 10 * size]);
+        assert_eq!(backlog.unread(Token(1)), 10 * size);
+        assert!(backlog.len() >= 10 * size);
     }
 
     #[test]

@@ -234,6 +234,11 @@ impl Parser {
         self.place.is_some()
     }
 
+    /// How many bytes at the front of the buffer are arguments already, of a command that is unfinished.
+    pub fn parsed(&self) -> usize {
+        self.place.as_ref().map_or(0, |place| place.pos)
+    }
+
     /// Memory held: arguments kept for an unfinished command.
     pub fn memory(&self) -> usize {
         self.place.as_ref().map_or(0, |place| {

@@ -86,7 +86,7 @@ pub fn main() -> i32 {
             eprintln!("Sentinel is not there yet: this version cannot start as one.");
             1
         }
-        CommandLine::Serve(start) => serve(&start, args).unwrap_or_else(|status| status),
+        CommandLine::Serve(start) => serve(start, args).unwrap_or_else(|status| status),
     }
 }
 
@@ -99,10 +99,14 @@ fn version_line() -> String {
     )
 }
 
-fn serve(start: &Start, args: Vec<OsString>) -> Step<i32> {
+fn serve(mut start: Start, args: Vec<OsString>) -> Step<i32> {
     let dir = file::current_dir();
+    start.file = start.file.map(|file| {
+        let file = absolute(dir.as_path(), Path::new(OsStr::from_bytes(&file)));
+        file.into_os_string().into_vec()
+    });
     let table = Table::new(admin::rows());
-    let mut config = configure(start, &dir, &table)?;
+    let mut config = configure(&start, &dir, &table)?;
     syscheck::warn_at_start(config.disable_thp);
     let supervisor = Supervisor::detect(supervised(config.supervised), |name| {
         std::env::var(name).ok()
@@ -111,8 +115,8 @@ fn serve(start: &Start, args: Vec<OsString>) -> Step<i32> {
     if background {
         process::daemonize();
     }
-    announce(start, &args);
-    let launch = launch(start, args, &dir, &mut config, background);
+    announce(&start, &args);
+    let launch = launch(&start, args, &dir, &mut config, background);
     let mut os = open_outside(&mut config, launch, supervisor)?;
     let mut server = new_server(config, table, &os);
     report::report_on(&server);
@@ -224,13 +228,12 @@ fn launch(
     if background && config.pidfile.is_empty() {
         config.pidfile = DEFAULT_PID_FILE.into();
     }
-    let path = |text: &[u8]| absolute(dir.as_path(), Path::new(OsStr::from_bytes(text)));
-    let config_file = start.file.as_deref().map(path).unwrap_or_default();
+    let config_file = start.file.as_deref().unwrap_or_default();
     let pid_file = config.dir.as_path().join(config.pidfile.as_path());
     Launch {
         args,
         dir: dir.as_path().to_path_buf(),
-        config_file: config_file.to_string_lossy().into_owned(),
+        config_file: String::from_utf8_lossy(config_file).into_owned(),
         pid_file: Some(pid_file).filter(|_| !config.pidfile.is_empty()),
     }
 }

@@ -286,11 +286,7 @@ impl Server {
         let reader = self.reader(source, false);
         let config = &self.config;
         let remove = config.rdb_del_sync_files && config.save.is_empty() && !config.appendonly;
-        let (dir, name) = (
-            config.dir.as_path().to_path_buf(),
-            config.dbfilename.as_path(),
-        );
-        let target = dir.join(name);
+        let (dir, target) = (config.dir.as_path().to_path_buf(), config.rdb_path());
         let Some(sync) = self.sync_mut().filter(|sync| !sync.started) else {
             return;
         };

@@ -264,8 +264,7 @@ impl Server {
     /// The file of a full sync is there: it is sent to those who wait for it. It is opened here and now: by the time
     /// that a job runs, another save may have put a later file in its place, which is not what they were promised.
     pub(super) fn file_written(&mut self, io: &mut dyn Io) {
-        let path = self.config.dir.as_path();
-        let path = path.join(self.config.dbfilename.as_path());
+        let path = self.config.rdb_path();
         let disk = io.disk();
         for token in self.repl.master.written() {
             let Some(conn) = self.conns.get_mut(token) else {
@@ -365,7 +364,7 @@ impl Server {
         }
         self.repl.file_for_sync = false;
         log::info!("Removing the RDB file used to feed replicas in a persistence-less instance");
-        let path = config.dir.as_path().join(config.dbfilename.as_path());
+        let path = config.rdb_path();
         // The name goes at once, lest it take a later file with it; what it stood for goes when the job closes it.
         let disk = io.disk();
         let file = disk.open(&path);

@@ -417,7 +417,7 @@ impl Server {
     /// Opens the file; `None` if there is none.
     fn open_file(&mut self, io: &mut dyn Io) -> Result<Option<(Counted, u64)>, Unloadable> {
         let config = &self.config;
-        let path = config.dir.as_path().join(config.dbfilename.as_path());
+        let path = config.rdb_path();
         match io.disk().open(&path) {
             Ok((file, len)) => {
                 let progress = self.load_progress();

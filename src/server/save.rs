@@ -230,7 +230,7 @@ impl Server {
         let dir = config.dir.as_path().to_path_buf();
         Task {
             temp: dir.join(temp),
-            target: dir.join(config.dbfilename.as_path()),
+            target: config.rdb_path(),
             dir,
             disk: io.disk(),
             created_s: self.now.s(),

@@ -133,6 +133,29 @@ fn a_big_argument_arrives_whole() {
 }
 
 #[test]
+fn the_query_buffer_limit_is_for_what_is_no_argument_yet() {
+    let mut world = world_with(Config {
+        client_query_buffer_limit: 1 << 20,
+        ..Config::default()
+    });
+    let client = world.connect();
+    // Ten times the limit, but no argument is longer: small ones, and some that get a buffer of their own.
+    for (count, len) in [(1000, 10_000), (20, 500_000)] {
+        let name = format!("${len}\r\n{}\r\n", "x".repeat(len)).repeat(count);
+        let request = format!("*{}\r\n$6\r\nEXISTS\r\n{name}", count + 1);
+        for part in request.as_bytes().chunks(16 * 1024) {
+            world.send(client, part);
+        }
+        assert_eq!(world.receive(client), b":0\r\n");
+    }
+    world.send(
+        client,
+        format!("*2\r\n$6\r\nEXISTS\r\n${}\r\n", 1 << 20).as_bytes(),
+    );
+    assert!(!world.is_open(client));
+}
+
+#[test]
 fn keys_expire_on_time_though_nobody_looks() {
     let mut world = world();
     let client = world.connect();

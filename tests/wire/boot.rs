@@ -199,11 +199,27 @@ fn a_wrong_line_stops_the_start() {
         "\n*** FATAL CONFIG FILE ERROR (Redis 7.2.6) ***\nReading the configuration file, at line 3\n\
          >>> 'maxmemory \"lots\"'\nargument must be a memory value\n"
     );
-    let (status, stdout, _) = run(&["/no/such.conf"]);
-    assert_eq!(status, Some(1));
-    assert!(stdout.ends_with(
-        " # Fatal error, can't open config file '/no/such.conf': No such file or directory\n"
-    ));
+    // The name is told in full: whoever reads the log does not know where the start was.
+    let dir = tempfile::tempdir().unwrap();
+    let from = dir.path().canonicalize().unwrap();
+    let Output { status, stdout, .. } = command(&from, &["no/such.conf"]).output().unwrap();
+    assert_eq!(status.code(), Some(1));
+    let said = format!(
+        " # Fatal error, can't open config file '{}/no/such.conf': No such file or directory\n",
+        from.display()
+    );
+    let stdout = String::from_utf8(stdout).unwrap();
+    assert!(stdout.ends_with(&said), "{stdout}");
+}
+
+#[test]
+fn an_empty_dbfilename_is_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Server::start(dir.path(), &["--dbfilename", ""]);
+    assert_eq!(server.ask("SAVE"), "-ERR");
+    assert!(server.says("on the final destination  (in server root dir "));
+    let left = fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(left, 0);
 }
 
 #[test]

@@ -583,6 +583,26 @@ fn a_file_may_be_torn_as_long_as_nothing_follows_it() {
     }
 }
 
+/// A process was killed while a rewrite had just begun: the end of the file before the last was read, but never synced,
+/// and when the power went later it was gone from under the synced one behind it.
+#[test]
+fn what_a_killed_process_left_unsynced_is_durable_before_what_follows() {
+    let (mut world, client) = world(AppendFsync::Everysec);
+    world.call(client, &["SET", "a", "1"]);
+    world.hold_jobs();
+    world.call(client, &["BGREWRITEAOF"]);
+    world.call(client, &["SET", "b", "1"]);
+    assert!(world.run_one_job(), "the next file is listed");
+    // Killed: what is seen stays, what was under way does not end.
+    world.restart().unwrap();
+    world.let_jobs_run();
+    let client = world.connect();
+    world.call(client, &["SET", "c", "1"]);
+    world.advance(Duration::from_secs(3));
+    let client = lose_power(&mut world);
+    assert_eq!(world.call(client, &["EXISTS", "a", "b", "c"]), ":3\r\n");
+}
+
 #[test]
 fn a_log_of_an_old_version_is_taken_over() {
     let log = "*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n";
