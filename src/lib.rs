@@ -95,6 +95,7 @@ pub mod ae;
 pub mod aof;
 pub mod base;
 pub mod check;
+pub mod cli;
 pub mod cmd;
 pub mod config;
 pub mod db;
