@@ -94,6 +94,7 @@ pub mod admin;
 pub mod ae;
 pub mod aof;
 pub mod base;
+pub mod bench;
 pub mod check;
 pub mod cli;
 pub mod cmd;

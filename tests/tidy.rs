@@ -12,7 +12,7 @@ const FLOORS: &[&[&str]] = &[
     &["acl", "object", "config", "db", "rdb", "aof"],
     &["cmd"],
     &["repl"],
-    &["script", "exec", "admin", "server", "check", "cli"],
+    &["script", "exec", "admin", "server", "check", "cli", "bench"],
 ];
 
 /// What a module never sees, beyond what its floor says.
@@ -50,7 +50,7 @@ const FILES: &[&str] = &[
 ];
 
 /// Where the client programs touch sockets.
-const CLIENT_SOCKETS: &[&str] = &["cli/link.rs"];
+const CLIENT_SOCKETS: &[&str] = &["bench/load.rs", "cli/link.rs"];
 
 struct Source {
     /// Path below src, as in `exec/call.rs`.
