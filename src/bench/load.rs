@@ -62,6 +62,8 @@ struct Shared {
     issued: AtomicI64,
     finished: AtomicI64,
     alive: AtomicI64,
+    /// When the last of them was answered; 0 before.
+    done_ms: AtomicU64,
     /// Somebody said that it is over.
     stop: AtomicBool,
     progress_len: AtomicU64,
@@ -83,6 +85,7 @@ impl Load<'_> {
             issued: AtomicI64::new(0),
             finished: AtomicI64::new(0),
             alive: AtomicI64::new(0),
+            done_ms: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             progress_len: AtomicU64::new(0),
             latencies: latencies.ok_or(Stop(1))?,
@@ -110,7 +113,11 @@ impl Load<'_> {
                 all.into_iter().collect::<Result<(), Stop>>()
             })?,
         }
-        let took_ms = self.now_ms().saturating_sub(from_ms);
+        let done_ms = match shared.done_ms.load(Relaxed) {
+            0 => self.now_ms(),
+            done_ms => done_ms,
+        };
+        let took_ms = done_ms.saturating_sub(from_ms);
         let mut all = lock(&shared.latencies[0]).all.clone();
         for other in &shared.latencies[1..] {
             // (Made alike, they always fit.)
@@ -418,7 +425,11 @@ impl<'a> Worker<'a> {
                 }
             }
             let done = client.busy && client.pending == 0 && client.greetings_pending == 0;
-            if done && !self.is_over() {
+            if done && self.is_over() {
+                // (Other threads may sleep on a little.)
+                let done_ms = &self.shared.done_ms;
+                let _ = done_ms.compare_exchange(0, self.load.now_ms(), Relaxed, Relaxed);
+            } else if done {
                 self.next_request(at)?;
             }
             if n < self.buf.len() {

@@ -56,10 +56,9 @@ impl Replies {
                     self.header(&whole)?;
                 }
             }
-            if self.left == 0 && !std::mem::take(&mut self.is_push) {
-                if let Err(error) = reply(self.error.take()) {
-                    return Ok(Err(error));
-                }
+            let complete = self.left == 0 && !std::mem::take(&mut self.is_push);
+            if complete && let Err(error) = reply(self.error.take()) {
+                return Ok(Err(error));
             }
         }
         Ok(Ok(()))

@@ -662,16 +662,21 @@ impl Command {
             b"hello" => Kind::Hello,
             _ => Kind::Other,
         };
-        let raw = match (&name[..], sub.as_deref(), args.len()) {
-            (b"info" | b"lolwut", _, _) => true,
-            (b"debug", Some(b"htstats" | b"htstats-key" | b"client-eviction"), _) => true,
-            (b"memory", Some(b"malloc-stats" | b"doctor"), _) => true,
-            (b"cluster", Some(b"nodes" | b"info"), 2) => true,
-            (b"client", Some(b"list" | b"info"), _) => true,
-            (b"latency", Some(b"graph"), 3) | (b"latency", Some(b"doctor"), 2) => true,
-            (b"proxy", Some(b"info"), _) => true,
-            _ => false,
-        };
+        let raw = matches!(
+            (&name[..], sub.as_deref(), args.len()),
+            (b"info" | b"lolwut", _, _)
+                | (
+                    b"debug",
+                    Some(b"htstats" | b"htstats-key" | b"client-eviction"),
+                    _
+                )
+                | (b"memory", Some(b"malloc-stats" | b"doctor"), _)
+                | (b"cluster", Some(b"nodes" | b"info"), 2)
+                | (b"client", Some(b"list" | b"info"), _)
+                | (b"latency", Some(b"graph"), 3)
+                | (b"latency", Some(b"doctor"), 2)
+                | (b"proxy", Some(b"info"), _)
+        );
         Command { kind, raw }
     }
 

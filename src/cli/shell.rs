@@ -156,7 +156,7 @@ fn show_messages(session: &mut Session) -> Result<(), Stop> {
         true => ("\x1b[1;90m", "\x1b[0m"),
         false => ("", ""),
     };
-    let _keys = Keys::unbuffered();
+    let _keys = Keys::unbuffered(LocalModes::empty());
     while session.subscribed {
         session.print_arrived()?;
         if tell {
@@ -229,13 +229,14 @@ fn wait(session: &mut Session) -> Result<Came, Stop> {
 struct Keys(Option<Termios>);
 
 impl Keys {
-    fn unbuffered() -> Keys {
+    /// `also`: modes that are off besides.
+    fn unbuffered(also: LocalModes) -> Keys {
         let stdin = io::stdin();
         let Some(before) = tcgetattr(&stdin).ok().filter(|_| stdin.is_terminal()) else {
             return Keys(None);
         };
         let mut mode = before.clone();
-        mode.local_modes -= LocalModes::ECHO | LocalModes::ICANON;
+        mode.local_modes -= LocalModes::ECHO | LocalModes::ICANON | also;
         let _ = tcsetattr(&stdin, OptionalActions::Now, &mode);
         Keys(Some(before))
     }
@@ -259,12 +260,17 @@ pub fn ask_password(prompt: &str) -> Option<Vec<u8>> {
     }
     say!("{prompt}");
     out::flush();
-    let _keys = Keys::unbuffered();
+    let _keys = Keys::unbuffered(LocalModes::ISIG);
     loop {
         let mut byte = [0];
         stdin.lock().read_exact(&mut byte).ok()?;
         match byte[0] {
             b'\r' | b'\n' => break,
+            // Ctrl-C, Ctrl-D.
+            3 | 4 => {
+                say!("\n");
+                return None;
+            }
             8 | 127 => {
                 if password.pop().is_some() {
                     say!("\x08 \x08");

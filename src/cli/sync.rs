@@ -6,6 +6,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
+use std::thread::sleep;
+use std::time::Duration;
 
 use super::link::{Link, LinkError};
 use super::options::Mode;
@@ -161,7 +163,8 @@ pub fn follow(session: &mut Session, ask: bool) -> Result<(), Stop> {
     if let Extent::Mark(_) = extent {
         let len = len + MARK_LEN as u64;
         complain!("{what} done after {len} bytes. Logging commands from master.\n");
-        // That puts the replica online.
+        // That puts the replica online, once the master has seen that its transfer is over.
+        sleep(Duration::from_secs(1));
         complain!("sending REPLCONF ACK 0\n");
         link.append(&["REPLCONF", "ACK", "0"]);
     } else {
