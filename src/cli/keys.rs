@@ -163,8 +163,12 @@ fn kinds() -> Vec<Kind> {
     .collect()
 }
 
-fn percent(part: u64, whole: f64) -> f64 {
-    100.0 * part as f64 / whole
+/// How far the walk is: `sampled` of `all`, in percent.
+fn progress(sampled: u64, all: i64) -> f64 {
+    match all {
+        ..=0 => 0.0,
+        all => 100.0 * sampled as f64 / all as f64,
+    }
 }
 
 fn introduce(what: &str) {
@@ -184,16 +188,13 @@ pub enum Measure {
 pub fn big(session: &mut Session, measure: Measure) -> Result<(), Stop> {
     let options = session.options.clone();
     let mut walk = Walk::begin(session.link()?, &options);
-    let all = walk.db_size()? as f64;
+    let all = walk.db_size()?;
     let mut kinds = kinds();
-    let (mut sampled, mut key_bytes, mut done) = (0, 0, 0.0);
+    let (mut sampled, mut key_bytes) = (0, 0);
+    let mut done;
     introduce("biggest keys");
     loop {
-        done = if sampled == 0 && all == 0.0 {
-            done
-        } else {
-            percent(sampled, all)
-        };
+        done = progress(sampled, all);
         let keys = walk.next()?;
         let types = types_of(walk.link, &keys, &mut kinds)?;
         let sizes = sizes_of(walk.link, &keys, &types, &kinds, measure, &options)?;
@@ -374,15 +375,14 @@ fn sizes_of(
 pub fn hot(session: &mut Session) -> Result<(), Stop> {
     let options = session.options.clone();
     let mut walk = Walk::begin(session.link()?, &options);
-    let all = walk.db_size()? as f64;
-    let (mut sampled, mut done) = (0u64, 0.0);
+    let all = walk.db_size()?;
+    let mut sampled = 0u64;
+    let mut done;
     // The hottest, coldest first.
     let mut hottest: Vec<(u64, String)> = Vec::new();
     introduce("hot keys");
     loop {
-        if sampled > 0 || all > 0.0 {
-            done = percent(sampled, all);
-        }
+        done = progress(sampled, all);
         let keys = walk.next()?;
         let uses = uses_of(walk.link, &keys)?;
         for (key, uses) in keys.iter().zip(uses) {
