@@ -41,29 +41,28 @@ pub fn run(mut session: Session) -> Result<(), Stop> {
             }
             return Ok(());
         };
-        if !line.is_empty() {
-            one_line(&mut session, &mut lines, &line, &clock)?;
-        }
-        if session.subscribed {
+        let sent = line.is_empty() || one_line(&mut session, &mut lines, &line, &clock)?;
+        if sent && session.subscribed {
             show_messages(&mut session)?;
         }
     }
 }
 
+/// Does what a line says. Whether it was a command.
 fn one_line(
     session: &mut Session,
     lines: &mut Lines,
     line: &[u8],
     clock: &Clock,
-) -> Result<(), Stop> {
+) -> Result<bool, Stop> {
     let Ok(args) = split_args(line) else {
         say!("Invalid argument(s)\n");
         out::flush();
         lines.remember(line);
-        return Ok(());
+        return Ok(false);
     };
     let Some(first) = args.first() else {
-        return Ok(());
+        return Ok(false);
     };
     let (times, used) = leading_i64(first);
     let mut command = &args[..];
@@ -71,7 +70,7 @@ fn one_line(
     if args.len() > 1 && used == first.len() {
         if times <= 0 || times == i64::MAX {
             say!("Invalid redis-cli repeat command option value.\n");
-            return Ok(());
+            return Ok(false);
         }
         (repeat, command) = (times, &args[1..]);
     }
@@ -80,7 +79,10 @@ fn one_line(
     }
     match (&first.to_ascii_lowercase()[..], args.len()) {
         (b"quit" | b"exit", _) => return Err(Stop(0)),
-        ([b':', ..], _) => lines.set_preference(&args, ""),
+        ([b':', ..], _) => {
+            lines.set_preference(&args, "");
+            return Ok(false);
+        }
         (b"restart", _) => say!("Use 'restart' only in Lua debugging mode.\n"),
         (b"connect", 3) => {
             session.options.place.host = args[1].clone();
@@ -99,7 +101,7 @@ fn one_line(
         }
     }
     out::flush();
-    Ok(())
+    Ok(true)
 }
 
 /// Whether a command holds a password, and does not belong into a history.
