@@ -81,20 +81,26 @@
 //! holds what each has against what was said. It belongs to the library's own tests, so that it may look into everything. That
 //! it would notice a bug is shown by bugs that are planted for it ([`base::planted`]).
 //!
+//! **The other side.** [`cli`] is redis-cli: it holds a connection, prints what comes back, and looks at a server in a dozen
+//! ways. [`bench`] is redis-benchmark, which keeps many connections busy. [`check`] looks at files while no server runs.
+//!
 //! What goes on beside requests: [`server::cron`] runs `hz` times a second, [`db::expire`] finds keys
 //! whose time is over without sampling, [`db::evict`] chooses what goes when memory is short,
 //! [`server::bio`] does on other threads what has no state to share. The server commands stand in
 //! [`admin`], built like the data commands, except that they see the whole server.
 //!
 //! An import only ever goes down this list or stays on its floor: `base`, `resp`, `ds`, `ae`; `acl`, `object`,
-//! `config`, `db`, `rdb`, `aof`; `cmd`; `repl`; `script`, `exec`, `admin`, `server`, `check`. `tests/tidy.rs` keeps it so.
+//! `config`, `db`, `rdb`, `aof`; `cmd`; `repl`; `script`, `exec`, `admin`, `server`, `check`,
+//! `cli`, `bench`. `tests/tidy.rs` keeps it so.
 
 pub mod acl;
 pub mod admin;
 pub mod ae;
 pub mod aof;
 pub mod base;
+pub mod bench;
 pub mod check;
+pub mod cli;
 pub mod cmd;
 pub mod config;
 pub mod db;

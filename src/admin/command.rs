@@ -212,6 +212,11 @@ fn docs(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
     DONE
 }
 
+/// The documentation of all commands, as COMMAND DOCS gives it: for clients that have no server to ask.
+pub fn document_table(reply: &mut Reply, table: &Table) {
+    document_all(reply, table, &in_use(table));
+}
+
 fn document_all(reply: &mut Reply, table: &Table, ids: &[CommandId]) {
     reply.map(ids.len());
     for &id in ids {

@@ -17,6 +17,7 @@ mod migrate;
 mod node;
 mod numbers;
 mod pair;
+mod programs;
 mod propagate;
 mod protocol;
 #[allow(dead_code, reason = "likewise")]
