@@ -111,6 +111,7 @@ pub mod rdb;
 pub mod repl;
 pub mod resp;
 pub mod script;
+pub mod sentinel;
 pub mod server;
 
 #[cfg(test)]
