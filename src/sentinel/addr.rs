@@ -6,6 +6,7 @@
 
 use core::net::IpAddr;
 
+use super::instance::Id;
 use super::state::{Action, Level, Sentinel};
 
 /// An answer is asked for again after this.
@@ -113,6 +114,13 @@ impl Sentinel {
             ip: ip.unwrap_or_default(),
             port,
         })
+    }
+
+    /// The master that is there, as far as we know.
+    pub fn master_at(&mut self, host: &str, port: i64) -> Option<Id> {
+        let addr = self.make_addr(host, port, true).ok()?;
+        let mut masters = self.masters();
+        masters.find(|master| master.addr.is(&addr)).map(|m| m.id)
     }
 
     /// True if the host is where `addr` is.

@@ -9,6 +9,7 @@ use super::instance::{Id, Instance, Kind};
 use super::state::Sentinel;
 use crate::base::number::leading_i64;
 use crate::base::quoted::{needs_quotes, quote_into};
+use crate::config::rewrite::{MoreLine, MoreLines};
 
 /// What reading asks of the outside.
 pub trait Host {
@@ -50,17 +51,6 @@ struct Row {
     pass: Pass,
     read: Read,
     write: Write,
-}
-
-/// A line of the file as it is to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
-    /// The directive with `sentinel` before it; another by which it may stand in the file, which it then replaces.
-    pub name: &'static str,
-    pub old_name: Option<&'static str>,
-    pub text: Vec<u8>,
-    /// It is to be in the file, even if it is not there now.
-    pub force: bool,
 }
 
 const NO_MASTER: &str = "No such master with specified name.";
@@ -533,13 +523,14 @@ impl Sentinel {
         }
     }
 
-    /// The lines that the file is to have, in order.
-    pub fn lines(&self) -> Vec<Line> {
+    /// The lines that the file is to have, in order; of all our directives there are no others.
+    pub fn file_lines(&self) -> MoreLines {
         let mut lines = Vec::new();
         let mut push = |row: &Row, rest: &[u8], force| {
-            lines.push(Line {
-                name: row.name,
-                old_name: (row.name == "sentinel known-replica").then_some(OLD_REPLICA),
+            let is_replica = row.name == "sentinel known-replica";
+            lines.push(MoreLine {
+                name: row.name.to_string(),
+                old_name: is_replica.then(|| OLD_REPLICA.to_string()),
                 text: [row.name.as_bytes(), b" ", rest].concat(),
                 force,
             });
@@ -572,12 +563,8 @@ impl Sentinel {
                 push(row, &text, force);
             }
         }
-        lines
-    }
-
-    /// All directives that the file may have: lines of them that are left over go.
-    pub fn directives() -> impl Iterator<Item = &'static str> {
-        ROWS.iter().map(|row| row.name)
+        let names = ROWS.iter().map(|row| row.name.to_string()).collect();
+        MoreLines { lines, names }
     }
 }
 

@@ -35,8 +35,5 @@ pub mod wire;
 pub use instance::{Id, Instance, Kind, Link, LinkId};
 pub use state::{Action, ConnId, Facts, Level, Periods, Sentinel, Settings};
 
-/// The port that Sentinels have.
-pub const PORT: u16 = 26379;
-
 /// The channel of the messages that Sentinels tell each other of themselves.
 pub const HELLO_CHANNEL: &str = "__sentinel__:hello";

@@ -1,0 +1,1 @@
+//! Sentinels as processes.
