@@ -143,13 +143,18 @@ impl Sentinel {
         if !self.settings.resolve_hostnames {
             return;
         }
-        let peer_ip = literal(peer_ip);
+        let Some(ip) = literal(peer_ip) else {
+            return;
+        };
+        let mut names = Vec::new();
         for instance in self.instances.values_mut().filter(|i| Some(i.link) == link) {
-            if literal(&instance.addr.host).is_none()
-                && let Some(ip) = &peer_ip
-            {
-                instance.addr.ip.clone_from(ip);
+            if literal(&instance.addr.host).is_none() {
+                instance.addr.ip.clone_from(&ip);
+                names.push(instance.addr.host.clone());
             }
+        }
+        for name in names {
+            self.looked_up(now_ms, &name, Some(ip.clone()));
         }
     }
 
