@@ -245,3 +245,34 @@ fn without_a_file_it_does_not_start() {
     let wanted = "Reading the configuration file, at line 2\n>>> 'sentinel monitor m 127.0.0.1 1 0'\nQuorum must be 1 or greater.";
     assert!(text.contains(wanted), "{text}");
 }
+
+#[test]
+fn the_example_is_taken_as_it_stands() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/sentinel.conf.example");
+    let example = text_of(example.as_ref());
+    let dir = directory();
+    let master = Node::start(&our_program(), &[]);
+    let (home, there) = (dir.clone(), master.port);
+    let one = Node::launch(dir.clone(), OURS, move |port, command| {
+        let text = example
+            .replace("\nport 26379\n", &format!("\nport {port}\n"))
+            .replace(" 127.0.0.1 6379 2\n", &format!(" 127.0.0.1 {there} 2\n"))
+            .replace(
+                "\ndir /tmp\n",
+                &format!("\ndir {}\n", home.path().display()),
+            );
+        let file = file_of(&home, port);
+        fs::write(&file, text).unwrap();
+        command.arg(&file);
+    });
+    let mut conn = one.connect();
+    let line = format!("name=mymaster,status=ok,address=127.0.0.1:{there},slaves=0,sentinels=1");
+    assert_eq!(info(&mut conn, "master0"), line);
+    let role = Value::Array(vec![
+        Value::Bulk("sentinel".into()),
+        Value::Array(vec![Value::Bulk("mymaster".into())]),
+    ]);
+    assert_eq!(conn.call(&["ROLE"]), role);
+    // It has no data, and no commands for any.
+    assert!(conn.call(&["GET", "key"]).is_error());
+}

@@ -62,6 +62,17 @@ fn tell_set(call: &mut Call<'_>, id: Id, words: &[&[u8]]) -> Result<(), Fault> {
     with(call, |s| s.event(Level::Warning, "+set", id, text))
 }
 
+fn bad_value(option: &[u8], value: &[u8]) -> Fault {
+    let parts: [&[u8]; 5] = [
+        b"ERR Invalid argument '",
+        value,
+        b"' for SENTINEL SET '",
+        option,
+        b"'",
+    ];
+    Fault::text(parts.concat())
+}
+
 /// Sets the option that stands first. How many words it took.
 fn set_one(call: &mut Call<'_>, id: Id, words: &[&[u8]]) -> Result<usize, Fault> {
     let option = words[0];
@@ -70,75 +81,69 @@ fn set_one(call: &mut Call<'_>, id: Id, words: &[&[u8]]) -> Result<usize, Fault>
         Fault::text([text, option, b"'"].concat())
     };
     let value = *words.get(1).ok_or_else(unknown)?;
-    let bad = |value: &[u8]| {
-        let parts = [
-            b"ERR Invalid argument '",
-            value,
-            b"' for SENTINEL SET '",
-            option,
-            b"'",
-        ];
-        Fault::text(parts.concat())
-    };
-    let positive = || {
-        let number = number::parse_i64(value).filter(|n| *n > 0);
-        number.ok_or_else(|| bad(value))
-    };
+    if set_number(call, id, option, value)? {
+        return Ok(2);
+    }
     let text = Some(value.to_vec()).filter(|text| !text.is_empty());
-    if is_word(option, "down-after-milliseconds") {
-        let period = positive()?;
-        with(call, |s| s.set_down_after(id, period))?;
-    } else if is_word(option, "failover-timeout") {
-        let period = positive()?;
+    if is_word(option, "notification-script") {
+        let why = "Notification script seems non existing or non executable";
+        check_script(call, value, why)?;
         with(call, |s| {
-            s.configure(id, |m| m.watched.failover_timeout_ms = period)
-        })?;
-    } else if is_word(option, "parallel-syncs") {
-        let count = positive()?;
-        with(call, |s| {
-            s.configure(id, |m| m.watched.parallel_syncs = count)
-        })?;
-    } else if is_word(option, "notification-script") {
-        check_script(
-            call,
-            value,
-            "Notification script seems non existing or non executable",
-        )?;
-        with(call, |s| {
-            s.configure(id, |m| m.watched.notification_script = text)
+            s.configure(id, |m| m.watched.notification_script = text);
         })?;
     } else if is_word(option, "client-reconfig-script") {
         let why = "Client reconfiguration script seems non existing or non executable";
         check_script(call, value, why)?;
         with(call, |s| {
-            s.configure(id, |m| m.watched.client_reconfig_script = text)
+            s.configure(id, |m| m.watched.client_reconfig_script = text);
         })?;
     } else if is_word(option, "auth-pass") {
-        with(call, |s| s.configure(id, |m| m.watched.auth_pass = text))?;
-        with(call, |s| s.reconnect_master(id))?;
+        with(call, |s| {
+            s.configure(id, |m| m.watched.auth_pass = text);
+            s.reconnect_master(id);
+        })?;
     } else if is_word(option, "auth-user") {
-        with(call, |s| s.configure(id, |m| m.watched.auth_user = text))?;
-        with(call, |s| s.reconnect_master(id))?;
-    } else if is_word(option, "quorum") {
-        let quorum = u32::try_from(positive()?).map_err(|_| bad(value))?;
-        with(call, |s| s.configure(id, |m| m.watched.quorum = quorum))?;
+        with(call, |s| {
+            s.configure(id, |m| m.watched.auth_user = text);
+            s.reconnect_master(id);
+        })?;
     } else if is_word(option, "rename-command") && words.len() > 2 {
         let new = words[2];
         if value.is_empty() || new.is_empty() {
-            return Err(bad(if new.is_empty() { new } else { value }));
+            return Err(bad_value(option, if new.is_empty() { new } else { value }));
         }
         rename(call, id, value, new)?;
         return Ok(3);
-    } else if is_word(option, "master-reboot-down-after-period") {
-        let period = number::parse_i64(value).filter(|ms| *ms >= 0);
-        let period = period.ok_or_else(|| bad(value))?;
-        with(call, |s| {
-            s.configure(id, |m| m.watched.reboot_down_after_ms = period)
-        })?;
     } else {
         return Err(unknown());
     }
     Ok(2)
+}
+
+/// Sets an option that is a number; false if it is none of those.
+fn set_number(call: &mut Call<'_>, id: Id, option: &[u8], value: &[u8]) -> Result<bool, Fault> {
+    type Set = fn(&mut Sentinel, Id, i64);
+    let (least, set): (i64, Set) = match () {
+        _ if is_word(option, "down-after-milliseconds") => (1, |s, id, n| s.set_down_after(id, n)),
+        _ if is_word(option, "failover-timeout") => (1, |s, id, n| {
+            s.configure(id, |m| m.watched.failover_timeout_ms = n)
+        }),
+        _ if is_word(option, "parallel-syncs") => (1, |s, id, n| {
+            s.configure(id, |m| m.watched.parallel_syncs = n)
+        }),
+        _ if is_word(option, "quorum") => (1, |s, id, n| {
+            let quorum = u32::try_from(n).unwrap_or(u32::MAX);
+            s.configure(id, |m| m.watched.quorum = quorum)
+        }),
+        _ if is_word(option, "master-reboot-down-after-period") => (0, |s, id, n| {
+            s.configure(id, |m| m.watched.reboot_down_after_ms = n)
+        }),
+        _ => return Ok(false),
+    };
+    let number = number::parse_i64(value).filter(|n| *n >= least);
+    let number = number.ok_or_else(|| bad_value(option, value))?;
+    with(call, |s| set(s, id, number))?;
+    Ok(true)
 }
 
 /// A script may be changed, and there is one by that path, or none is wanted.
