@@ -30,6 +30,8 @@ fn a_dead_master_is_replaced_and_comes_back_as_a_replica() {
     world.run(12 * SECOND);
     world.stop_node(0);
     assert!(world.run_until(30 * SECOND, |w| w.agreed() == Some(node_port(1))));
+    let all_told = |w: &World| (0..3).all(|n| w.has(n, "+switch-master"));
+    assert!(world.run_until(30 * SECOND, all_told));
     let leader = (0..3).find(|n| world.has(*n, "+elected-leader")).unwrap();
     for event in [
         "+sdown master m 127.0.0.1 7000",
@@ -106,6 +108,28 @@ fn a_jump_of_the_clock_stops_all_decisions_for_a_while() {
     assert!((0..3).all(|n| !world.has(n, "+sdown")));
     assert!(world.run_until(60 * SECOND, |w| w.agreed().is_some()));
     assert!((0..3).all(|n| world.has(n, "-tilt #tilt mode exited")));
+}
+
+#[test]
+fn a_vote_outlasts_a_restart() {
+    let mut world = met(8, 2, 1, 2);
+    let (one, two) = ("1".repeat(40), "2".repeat(40));
+    let vote = |world: &mut World, who: &str| {
+        let machine = world.watchers[0].machine.as_mut().unwrap();
+        let id = machine.master_named("m").unwrap().id;
+        let given = machine.vote(id, 9, who);
+        world.run(world::STEP_MS);
+        given
+    };
+    // The epoch is known before, so that it is the vote alone that has to be written.
+    let hello = format!("127.0.0.1,26001,{},9,m,127.0.0.1,7000,0", "3".repeat(40));
+    world.watchers[0].machine.as_mut().unwrap().hello(&hello);
+    world.run(world::STEP_MS);
+    assert_eq!(vote(&mut world, &one), (Some(one.clone()), 9));
+    assert_eq!(vote(&mut world, &two), (Some(one), 9));
+    world.stop(0);
+    world.start(0);
+    assert_eq!(vote(&mut world, &two), (None, 9));
 }
 
 #[test]
