@@ -28,6 +28,8 @@ enum Pass {
 }
 
 type Words<'a> = &'a [Vec<u8>];
+/// What stands behind the name, and whether the line is needed in a file without it.
+type WriteOwn = fn(&Sentinel) -> Option<(Vec<u8>, bool)>;
 type Outcome = Result<(), &'static str>;
 
 /// How a line is read: of our own, or of a master, which has been found by its first word.
@@ -36,9 +38,9 @@ enum Read {
     Of(fn(&mut Sentinel, Id, Words<'_>, &mut dyn Host) -> Outcome),
 }
 
-/// How lines are written: what comes behind the name of each, and whether the line is needed in a file without it.
+/// How lines are written.
 enum Write {
-    Own(fn(&Sentinel) -> Option<(Vec<u8>, bool)>),
+    Own(WriteOwn),
     /// Behind the master's name.
     Of(fn(&Sentinel, &Instance) -> Vec<Vec<u8>>),
     Never,
@@ -311,7 +313,7 @@ const OLD_REPLICA: &str = "sentinel known-slave";
 const fn own(
     name: &'static str,
     read: fn(&mut Sentinel, Words<'_>) -> Outcome,
-    write: fn(&Sentinel) -> Option<(Vec<u8>, bool)>,
+    write: WriteOwn,
 ) -> Row {
     Row {
         name,

@@ -413,7 +413,7 @@ impl Sentinel {
                 self.event(Level::Notice, "-slave-reconf-sent-timeout", id, "");
                 self.set_reconf(id, Reconf::Done);
             }
-            if self.get(id).is_none_or(|r| is_busy(r)) || self.is_disconnected(id) {
+            if self.get(id).is_none_or(is_busy) || self.is_disconnected(id) {
                 continue;
             }
             if self.send_replicaof(id, Some(promoted)) {
