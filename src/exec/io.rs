@@ -9,8 +9,8 @@ use crate::base::time::Clock;
 use crate::config::{Config, Text};
 use crate::exec::link::Target;
 use crate::exec::pipe::{Pipe, PipeWriter, Wake};
-use crate::exec::server::Server;
 use crate::exec::sentinel::{Ended, NotStarted};
+use crate::exec::server::Server;
 use crate::resp::reply::Reply;
 
 /// Memory as the operating system and the allocator see it, in bytes.
