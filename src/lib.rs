@@ -65,6 +65,10 @@
 //! client's commands and passes its bytes on to those who follow us, [`server::follow`] ties both to the rest. All data comes
 //! first, by way of [`server::receive`]. [`server::failover`] lets the two change places.
 //!
+//! **Sentinel.** A process may instead watch masters and replicas of others: [`sentinel`] is the machine that judges, votes
+//! and fails over, without sockets or a clock like [`repl`]; [`server::sentinel`] does what it says, and
+//! `admin/sentinel.rs` has its commands.
+//!
 //! **Connections that we open** ourselves are [`exec::link`]s: names are looked up off the loop, sockets connect without
 //! holding it, and what comes in goes to the link's owner instead of the parser. [`exec::migrate`] sends keys over one,
 //! which [`exec::held`] holds until it is known where they are.
@@ -90,7 +94,7 @@
 //! [`admin`], built like the data commands, except that they see the whole server.
 //!
 //! An import only ever goes down this list or stays on its floor: `base`, `resp`, `ds`, `ae`; `acl`, `object`,
-//! `config`, `db`, `rdb`, `aof`; `cmd`; `repl`; `script`, `exec`, `admin`, `server`, `check`,
+//! `config`, `db`, `rdb`, `aof`; `cmd`; `repl`, `sentinel`; `script`, `exec`, `admin`, `server`, `check`,
 //! `cli`, `bench`. `tests/tidy.rs` keeps it so.
 
 pub mod acl;
@@ -111,6 +115,7 @@ pub mod rdb;
 pub mod repl;
 pub mod resp;
 pub mod script;
+pub mod sentinel;
 pub mod server;
 
 #[cfg(test)]

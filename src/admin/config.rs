@@ -14,7 +14,8 @@ use crate::config::rewrite::rewrite;
 use crate::config::set::{Change, Circumstances, SetError, config_get, config_set, is_sensitive};
 use crate::config::{Apply, Config, Text};
 use crate::exec::aof::State;
-use crate::exec::io::Setting;
+use crate::exec::io::{Io, Setting};
+use crate::exec::server::Server;
 use crate::exec::{Call, ServerFn};
 use crate::repl::backlog::SIZE_MIN;
 
@@ -271,7 +272,7 @@ fn rewrite_command(call: &mut Call<'_>, _args: Args<'_>) -> CmdResult {
     if call.server.config_file.is_empty() {
         return Err(NO_FILE);
     }
-    match rewrite_file(call, false) {
+    match rewrite_file(call.server, call.io, false) {
         Ok(()) => {
             log::info!("CONFIG REWRITE executed with success.");
             call.reply().ok();
@@ -286,13 +287,13 @@ fn rewrite_command(call: &mut Call<'_>, _args: Args<'_>) -> CmdResult {
 }
 
 /// Rewrites the configuration file; `all` writes the defaults too (DEBUG CONFIG-REWRITE-FORCE-ALL).
-pub fn rewrite_file(call: &mut Call<'_>, all: bool) -> std::io::Result<()> {
-    let path = Path::new(&call.server.config_file);
-    let old = call.io.read_file(path)?;
-    let server = &*call.server;
+pub fn rewrite_file(server: &Server, io: &mut dyn Io, all: bool) -> std::io::Result<()> {
+    let path = Path::new(&server.config_file);
+    let old = io.read_file(path)?;
     let users: Vec<Vec<u8>> = server.acl.users.iter().map(|u| u.config_line()).collect();
-    let text = rewrite(&old, &server.config, &users, all);
-    call.io.replace_file(path, &text)
+    let watched = server.sentinel.as_ref().map(|w| w.machine.file_lines());
+    let text = rewrite(&old, &server.config, &users, watched.as_ref(), all);
+    io.replace_file(path, &text)
 }
 
 pub static ROWS: &[Row<ServerFn>] = &[CONFIG, GET, HELP, RESETSTAT, REWRITE, SET];

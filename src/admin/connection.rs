@@ -177,9 +177,13 @@ pub fn hello(call: &mut Call<'_>, mut args: Args<'_>) -> CmdResult {
         Some(_) => "replica",
         None => "master",
     };
+    let fields: &[(&str, &str)] = match call.server.sentinel {
+        Some(_) => &[("mode", "sentinel")],
+        None => &[("mode", "standalone"), ("role", role)],
+    };
     let reply = call.reply();
     let proto = if reply.is_resp3() { 3 } else { 2 };
-    reply.map(7);
+    reply.map(5 + fields.len());
     for (field, value) in [("server", "redis"), ("version", REDIS_VERSION)] {
         reply.bulk(field.as_bytes());
         reply.bulk(value.as_bytes());
@@ -188,7 +192,7 @@ pub fn hello(call: &mut Call<'_>, mut args: Args<'_>) -> CmdResult {
     reply.int(proto);
     reply.bulk(b"id");
     reply.int(id as i64);
-    for (field, value) in [("mode", "standalone"), ("role", role)] {
+    for (field, value) in fields {
         reply.bulk(field.as_bytes());
         reply.bulk(value.as_bytes());
     }

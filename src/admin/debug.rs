@@ -131,7 +131,7 @@ fn restart(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
     let failed = Fault::new("ERR failed to restart the server. Check server logs.");
     if is_word(args.argv()[1], "restart") {
         if !call.server.config_file.is_empty()
-            && let Err(why) = rewrite_file(call, false)
+            && let Err(why) = rewrite_file(call.server, call.io, false)
         {
             log::warn!(
                 "Can't restart: configuration rewrite process failed: {}",
@@ -159,7 +159,7 @@ fn restart(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
 
 /// DEBUG CONFIG-REWRITE-FORCE-ALL: CONFIG REWRITE with every directive.
 fn rewrite_config(call: &mut Call<'_>, _: Args<'_>) -> CmdResult {
-    if let Err(why) = rewrite_file(call, true) {
+    if let Err(why) = rewrite_file(call.server, call.io, true) {
         let why = errno::text(&why);
         return Err(Fault::text(format!(
             "ERR CONFIG-REWRITE-FORCE-ALL failed: {why}"

@@ -7,6 +7,7 @@
 //! can print it too.
 
 mod replication;
+mod sentinel;
 
 use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering;
@@ -44,6 +45,8 @@ enum Shown {
     ByDefault,
     /// By `all` and `everything`.
     InAll,
+    /// Where it is that server's kind: in a Sentinel.
+    InSentinel,
     /// Never.
     Named,
 }
@@ -91,6 +94,12 @@ static SECTIONS: &[Section] = &[
     section(&["latencystats"], "Latencystats", Shown::InAll, latencies),
     section(&["cluster"], "Cluster", Shown::ByDefault, cluster),
     section(&["keyspace"], "Keyspace", Shown::ByDefault, keyspace),
+    section(
+        &["sentinel"],
+        "Sentinel",
+        Shown::InSentinel,
+        sentinel::section,
+    ),
     section(&["debug"], "Debug", Shown::Named, debug),
 ];
 
@@ -101,7 +110,7 @@ pub struct Sections(u32);
 impl Sections {
     /// Every section but `debug`.
     pub fn all() -> Sections {
-        Self::where_shown(|shown| shown != Shown::Named)
+        Self::where_shown(|shown| matches!(shown, Shown::ByDefault | Shown::InAll))
     }
 
     /// The sections of a plain INFO.
@@ -117,6 +126,21 @@ impl Sections {
         names.iter().fold(Sections(0), |wanted, name| {
             Sections(wanted.0 | Self::one(name).0)
         })
+    }
+
+    /// Those of a Sentinel that INFO's arguments name: it has some of them, and one of its own.
+    fn of_sentinel(names: &[&[u8]]) -> Sections {
+        let own: [&[u8]; 5] = [b"server", b"clients", b"cpu", b"stats", b"sentinel"];
+        let own = own.iter().fold(0, |all, name| all | Self::one(name).0);
+        let all = |name: &&[u8]| {
+            ["default", "all", "everything"]
+                .iter()
+                .any(|w| is_word(name, w))
+        };
+        if names.is_empty() || names.iter().any(all) {
+            return Sections(own);
+        }
+        Sections(Self::named(names).0 & own)
     }
 
     fn one(name: &[u8]) -> Sections {
@@ -147,7 +171,8 @@ impl Sections {
 pub fn info_text(server: &Server, figures: &MemoryFigures, sections: Sections) -> String {
     let mut page = Page(String::with_capacity(8 * 1024));
     for (at, section) in SECTIONS.iter().enumerate() {
-        if sections.0 & 1 << at == 0 {
+        let is_theirs = section.shown == Shown::InSentinel && server.sentinel.is_none();
+        if sections.0 & 1 << at == 0 || is_theirs {
             continue;
         }
         if !page.0.is_empty() {
@@ -215,10 +240,10 @@ pub fn human_bytes(bytes: u64) -> String {
 
 fn server(page: &mut Page, server: &Server, _: &MemoryFigures) {
     let (config, process) = (&server.config, &server.process);
-    let mode = if config.cluster_enabled {
-        "cluster"
-    } else {
-        "standalone"
+    let mode = match (config.cluster_enabled, &server.sentinel) {
+        (true, _) => "cluster",
+        (_, Some(_)) => "sentinel",
+        _ => "standalone",
     };
     let uptime_s = server.now.s().saturating_sub(server.started_us / 1_000_000);
     page.line("redis_version", REDIS_VERSION);
@@ -731,14 +756,22 @@ const INFO: Row<ServerFn> = Spec::new("info", -1, Group::Server)
 
 /// INFO [section ...]
 fn info(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
-    let sections = Sections::named(&args.argv()[1..]);
+    let watches = call.server.sentinel.is_some();
+    let names = &args.argv()[1..];
+    let sections = match watches {
+        true => Sections::of_sentinel(names),
+        false => Sections::named(names),
+    };
     let mut figures = MemoryFigures::default();
     if sections.need_figures() {
         figures = call.io.memory();
         call.server.note_peak(figures.used);
     }
     let text = info_text(call.server, &figures, sections);
-    call.reply().verbatim(b"txt", text.as_bytes());
+    match watches {
+        true => call.reply().bulk(text.as_bytes()),
+        false => call.reply().verbatim(b"txt", text.as_bytes()),
+    }
     DONE
 }
 
@@ -751,8 +784,8 @@ mod tests {
     #[test]
     fn sections_by_name() {
         let all = SECTIONS.len() as u32;
-        assert_eq!(Sections::all().0.count_ones(), all - 1);
-        assert_eq!(Sections::default_ones().0.count_ones(), all - 3);
+        assert_eq!(Sections::all().0.count_ones(), all - 2);
+        assert_eq!(Sections::default_ones().0.count_ones(), all - 4);
         assert_eq!(Sections::named(&[]), Sections::default_ones());
         assert_eq!(Sections::named(&[b"KeySpace", b"nosuch"]).0.count_ones(), 1);
         assert_eq!(
@@ -760,7 +793,7 @@ mod tests {
             Sections::named(&[b"module_list"])
         );
         let more = Sections::named(&[b"default", b"commandstats", b"debug"]);
-        assert_eq!(more.0.count_ones(), all - 1);
+        assert_eq!(more.0.count_ones(), all - 2);
     }
 
     #[test]

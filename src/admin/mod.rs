@@ -25,6 +25,7 @@ pub mod pubsub;
 pub mod replicaof;
 pub mod replication;
 pub mod script;
+pub mod sentinel;
 pub mod server;
 pub mod slowlog;
 pub mod sparkline;
@@ -58,6 +59,7 @@ pub fn rows() -> impl Iterator<Item = &'static Row<ServerFn>> {
         replicaof::ROWS,
         replication::ROWS,
         script::ROWS,
+        sentinel::ROWS,
         server::ROWS,
         slowlog::ROWS,
         tracking::ROWS,

@@ -1,5 +1,6 @@
 //! The commands of publish and subscribe. How messages travel is told in `exec/pubsub.rs`.
 
+use crate::admin::sentinel;
 use crate::base::glob;
 use crate::cmd::session::Marks;
 use crate::cmd::spec::{Arg, Flags, Group, KeyFlags, KeySpec, Spec};
@@ -124,6 +125,9 @@ const PUBLISH: Row<ServerFn> = row("publish", 3, PUBLISHING.or(Flags::SENTINEL_H
 /// PUBLISH channel message: replies how many got it.
 pub fn publish(call: &mut Call<'_>, mut args: Args<'_>) -> CmdResult {
     let (channel, message) = args.two()?;
+    if call.server.sentinel.is_some() {
+        return sentinel::publish(call, channel, message);
+    }
     let receivers = call.server.publish(channel, message);
     call.server.unit.logging = Logging::ReplicasOnly;
     call.reply().int(receivers as i64);

@@ -1,6 +1,7 @@
 //! Commands of replication, as a master hears them: PSYNC, SYNC, REPLCONF, ROLE, WAIT, WAITAOF.
 
 use crate::admin::replicaof::role_of_replica;
+use crate::admin::sentinel;
 use crate::base::number;
 use crate::base::quoted::split_args;
 use crate::cmd::fault::{Fault, Flow, NOT_INTEGER, SYNTAX, quoted};
@@ -251,6 +252,9 @@ const ROLE: Row<ServerFn> = Spec::new("role", 1, Group::Server)
     .run(role);
 
 fn role(call: &mut Call<'_>, _: Args<'_>) -> CmdResult {
+    if call.server.sentinel.is_some() {
+        return sentinel::role(call);
+    }
     if call.server.config.replicaof.is_some() {
         return role_of_replica(call);
     }

@@ -203,6 +203,11 @@ fn thread_cpu_ns() -> u64 {
     spent.tv_sec as u64 * 1_000_000_000 + spent.tv_nsec as u64
 }
 
+const MONTHS: [&str; 12] = [
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+];
+const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
+
 /// A moment in the local time zone. Shown as `dd Mon yyyy hh:mm:ss.mmm`, the form of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LocalTime {
@@ -210,6 +215,8 @@ pub struct LocalTime {
     /// 0..=11.
     pub month: usize,
     pub day: i32,
+    /// 0..=6, from Sunday on.
+    pub weekday: usize,
     pub hour: i32,
     pub minute: i32,
     pub second: i32,
@@ -231,19 +238,31 @@ impl LocalTime {
             year: tm.tm_year + 1900,
             month: usize::try_from(tm.tm_mon).unwrap_or(0),
             day: tm.tm_mday,
+            weekday: usize::try_from(tm.tm_wday).unwrap_or(0),
             hour: tm.tm_hour,
             minute: tm.tm_min,
             second: tm.tm_sec,
             milli: (unix_us / 1000 % 1000) as u32,
         }
     }
+
+    /// The form of C's `ctime`, without the line's end: `Thu Nov  9 08:00:00 2023`.
+    pub fn ctime(&self) -> String {
+        let (day, month) = (DAYS[self.weekday % 7], MONTHS[self.month % 12]);
+        let LocalTime {
+            year,
+            day: date,
+            hour,
+            minute,
+            second,
+            ..
+        } = self;
+        format!("{day} {month} {date:>2} {hour:02}:{minute:02}:{second:02} {year}")
+    }
 }
 
 impl fmt::Display for LocalTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const MONTHS: [&str; 12] = [
-            "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-        ];
         let LocalTime {
             year,
             month,
@@ -252,6 +271,7 @@ impl fmt::Display for LocalTime {
             minute,
             second,
             milli,
+            ..
         } = self;
         let month = MONTHS[month % 12];
         write!(
@@ -324,5 +344,11 @@ mod tests {
             "{text}"
         );
         assert_eq!(text.len(), 24);
+        let text = at.ctime();
+        assert!(
+            text.contains(" Nov 14 ") || text.contains(" Nov 15 "),
+            "{text}"
+        );
+        assert_eq!((text.len(), &text[16..]), (24, ":20 2023"));
     }
 }

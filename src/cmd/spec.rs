@@ -45,15 +45,14 @@ bits! {
         LOADING = 8, "loading"; STALE = 9, "stale"; SKIP_MONITOR = 10, "skip_monitor";
         SKIP_SLOWLOG = 11, "skip_slowlog"; ASKING = 12, "asking"; FAST = 13, "fast"; NO_AUTH = 14, "no_auth";
         MAY_REPLICATE = 15, "";
-        /// Exists only in a Sentinel process.
-        SENTINEL = 16, "";
-        /// Exists in a Sentinel process as well.
+        /// Exists only in a Sentinel.
         ONLY_SENTINEL = 17, "";
         NO_MANDATORY_KEYS = 18, "no_mandatory_keys"; PROTECTED = 19, ""; NO_ASYNC_LOADING = 20, "no_async_loading";
         NO_MULTI = 21, "no_multi";
         /// The keys depend on more than the key specs can say: [`Spec::find_keys`] tells.
         MOVABLE_KEYS = 24, "movablekeys";
         ALLOW_BUSY = 22, "allow_busy"; TOUCHES_ARBITRARY_KEYS = 23, "";
+        /// Exists in a Sentinel as well.
         SENTINEL_HAS = 25, "";
     }
 }

@@ -25,6 +25,9 @@ const OBSOLETE: [&str; 9] = [
     "glueoutputbuf",
 ];
 
+/// The port that Sentinels have.
+const SENTINEL_PORT: u16 = 26379;
+
 /// How deep files may include one another before it must be a circle.
 const INCLUDE_DEPTH_MAX: usize = 32;
 
@@ -80,6 +83,16 @@ pub struct Loaded {
     pub config: Config,
     /// Warnings, for the log once it is open.
     pub notes: Vec<String>,
+    /// The lines about Sentinel, which are looked at once all others are read.
+    pub sentinel: Vec<SentinelLine>,
+}
+
+/// A line about Sentinel: where it stands, as it stands there, and its words behind the first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SentinelLine {
+    pub number: usize,
+    pub line: Vec<u8>,
+    pub words: Vec<Vec<u8>>,
 }
 
 /// Reads what `start` names, from the directory `dir`; `stdin` is the text of standard input if it is to
@@ -99,6 +112,9 @@ pub fn load(
     text.push(b'\n');
     text.extend_from_slice(&start.options);
     let mut loader = Loader::new(dir, host);
+    if start.sentinel {
+        loader.be_sentinel();
+    }
     loader.read(&text)?;
     Ok(loader.finish())
 }
@@ -145,6 +161,10 @@ struct Loader<'a> {
     setting: Setting,
     depth: usize,
     obsolete_seen: Vec<&'static str>,
+    /// The lines about Sentinel, if this is to be one.
+    sentinel: Option<Vec<SentinelLine>>,
+    /// Where we are.
+    number: usize,
 }
 
 impl<'a> Loader<'a> {
@@ -159,7 +179,16 @@ impl<'a> Loader<'a> {
             setting: Setting::file(),
             depth: 0,
             obsolete_seen: Vec::new(),
+            sentinel: None,
+            number: 0,
         }
+    }
+
+    /// Sentinels have a port of their own, and are there to be reached.
+    fn be_sentinel(&mut self) {
+        self.config.port = SENTINEL_PORT;
+        self.config.protected_mode = false;
+        self.sentinel = Some(Vec::new());
     }
 
     fn finish(self) -> Loaded {
@@ -168,6 +197,7 @@ impl<'a> Loader<'a> {
         Loaded {
             config: self.config,
             notes,
+            sentinel: self.sentinel.unwrap_or_default(),
         }
     }
 
@@ -178,6 +208,7 @@ impl<'a> Loader<'a> {
             if line.is_empty() || line[0] == b'#' {
                 continue;
             }
+            self.number = at + 1;
             self.line(line).map_err(|stop| match stop {
                 Stop::Here(reason) => LoadError::Line {
                     number: at + 1,
@@ -198,6 +229,10 @@ impl<'a> Loader<'a> {
         name.make_ascii_lowercase();
         match lookup(name) {
             Some(row) => self.directive(row, &args[1..]),
+            None if args[0] == b"sentinel" && args.len() > 1 && self.sentinel.is_some() => {
+                self.note_sentinel(line, &args[1..]);
+                Ok(())
+            }
             None => self.other(&args),
         }
     }
@@ -252,6 +287,17 @@ impl<'a> Loader<'a> {
                 Err("Module Configuration detected without loadmodule directive or no ApplyConfig call: aborting".into())
             }
             _ => Err("Bad directive or wrong number of arguments".into()),
+        }
+    }
+
+    fn note_sentinel(&mut self, line: &[u8], words: &[Vec<u8>]) {
+        let number = self.number;
+        if let Some(lines) = &mut self.sentinel {
+            lines.push(SentinelLine {
+                number,
+                line: line.to_vec(),
+                words: words.to_vec(),
+            });
         }
     }
 

@@ -98,6 +98,19 @@ impl Rewriter {
         }
     }
 
+    /// Lines of other directives.
+    fn more(&mut self, more: &MoreLines) {
+        for line in &more.lines {
+            let stands = |name: &String| self.places.get(name).is_some_and(|p| !p.is_empty());
+            let name = line.old_name.as_ref().filter(|name| stands(name));
+            let name = name.unwrap_or(&line.name);
+            self.line(name, line.text.clone(), line.force);
+        }
+        for name in &more.names {
+            self.processed(name);
+        }
+    }
+
     /// Writes one row.
     fn row(&mut self, row: &Row, config: &Config, default: &Config) {
         let name = row.name;
@@ -159,8 +172,15 @@ fn directive_of(line: &[u8]) -> Option<String> {
     }
     let file_only = FILE_ONLY
         .iter()
-        .find(|name| name.as_bytes().eq_ignore_ascii_case(given));
-    file_only.map(|name| name.to_string())
+        .find(|name| name.as_bytes().eq_ignore_ascii_case(given))?;
+    // Sentinel's directives are those behind that word.
+    Some(match args.get(1).filter(|_| *file_only == "sentinel") {
+        Some(word) => {
+            let word = String::from_utf8_lossy(word);
+            format!("sentinel {}", word.to_ascii_lowercase())
+        }
+        None => file_only.to_string(),
+    })
 }
 
 fn format_number(value: i128, unit: Unit) -> String {
@@ -175,13 +195,42 @@ fn format_number(value: i128, unit: Unit) -> String {
     }
 }
 
+/// Lines of directives that are not in the table of rows: Sentinel's.
+#[derive(Clone, Debug, Default)]
+pub struct MoreLines {
+    pub lines: Vec<MoreLine>,
+    /// All directives of the kind: what is left of them in the file goes.
+    pub names: Vec<String>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MoreLine {
+    /// The directive, two words; another by which it may stand in the file, whose place it takes then.
+    pub name: String,
+    pub old_name: Option<String>,
+    pub text: Vec<u8>,
+    /// It is to be in the file even if it is not there now.
+    pub force: bool,
+}
+
 /// The file's new text. `users` are the lines (`user <name> <rules>`) that describe the ACL; they are left
 /// out where `aclfile` holds them. `all` writes every directive, defaults too.
-pub fn rewrite(old: &[u8], config: &Config, users: &[Vec<u8>], all: bool) -> Vec<u8> {
+pub fn rewrite(
+    old: &[u8],
+    config: &Config,
+    users: &[Vec<u8>],
+    more: Option<&MoreLines>,
+    all: bool,
+) -> Vec<u8> {
     let default = Config::default();
     let mut file = Rewriter::read(old, all);
     for row in ROWS {
-        file.row(row, config, &default);
+        // A Sentinel saves nothing, whatever its file says.
+        match more.is_some() && row.name == "save" {
+            true => file.processed(row.name),
+            false => file.row(row, config, &default),
+        }
     }
     file.processed("user");
     if config.aclfile.is_empty() {
@@ -190,6 +239,9 @@ pub fn rewrite(old: &[u8], config: &Config, users: &[Vec<u8>], all: bool) -> Vec
         }
     }
     file.processed("loadmodule");
+    if let Some(more) = more {
+        file.more(more);
+    }
     file.finish()
 }
 

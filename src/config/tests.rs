@@ -174,7 +174,7 @@ fn every_row_is_read_shown_set_and_rewritten_alike() {
             assert_eq!(get(&config, name), value, "{name}");
 
             for all in [false, true] {
-                let text = rewrite::rewrite(b"", &config, &[], all);
+                let text = rewrite::rewrite(b"", &config, &[], None, all);
                 let again = config_of(std::str::from_utf8(&text).unwrap());
                 assert_eq!(again, config, "{name} {value}");
             }
@@ -446,7 +446,7 @@ fn rewrite_keeps_the_file_and_says_the_rest() {
     config.tcp_keepalive = 60;
     config.requirepass = "".into();
     let user = b"user default on nopass sanitize-payload ~* &* +@all".to_vec();
-    let new = rewrite::rewrite(old.as_bytes(), &config, &[user], false);
+    let new = rewrite::rewrite(old.as_bytes(), &config, &[user], None, false);
     let expected = "# mine\n\n# two empty lines above\nport 7991\nmaxmemory 1536\nsave 5 5\n\nreplica-read-only yes\n\n\
         hash-max-listpack-entries 512\ninclude /inc*.conf\nrename-command FLUSHDB \"\"\n# ??? list-max-ziplist-entries 5\n\n\
         user default on nopass sanitize-payload ~* &* +@all\nclient-output-buffer-limit normal 0 0 0\ntimeout 0\n\n\
@@ -455,7 +455,7 @@ fn rewrite_keeps_the_file_and_says_the_rest() {
     assert_eq!(String::from_utf8(new.clone()).unwrap(), expected);
 
     let user = b"user default on nopass sanitize-payload ~* &* +@all".to_vec();
-    let again = rewrite::rewrite(&new, &config, &[user], false);
+    let again = rewrite::rewrite(&new, &config, &[user], None, false);
     assert_eq!(String::from_utf8(again).unwrap(), format!("{expected}\n"));
     let listing = String::from_utf8(rewrite::debug_listing(&config)).unwrap();
     assert!(listing.contains("\nreplica-read-only yes\n") && !listing.contains("port"));
@@ -474,7 +474,7 @@ proptest! {
         let _ = load_text(&noise);
         let read: Vec<Loaded> = lines.iter().filter_map(|line| load_text(line).ok()).collect();
         for loaded in read {
-            let text = rewrite::rewrite(b"", &loaded.config, &[], false);
+            let text = rewrite::rewrite(b"", &loaded.config, &[], None, false);
             let again = load_text(&String::from_utf8_lossy(&text)).unwrap();
             prop_assert_eq!(again.config, loaded.config);
         }

@@ -30,9 +30,18 @@ pub struct Peer {
 impl Peer {
     /// Its address without the port.
     pub fn ip(&self) -> &str {
-        let ip = self.addr.rsplit_once(':').map_or("", |(ip, _)| ip);
-        ip.trim_start_matches('[').trim_end_matches(']')
+        ip_of(&self.addr)
     }
+
+    /// Our address without the port.
+    pub fn own_ip(&self) -> &str {
+        ip_of(&self.laddr)
+    }
+}
+
+fn ip_of(addr: &str) -> &str {
+    let ip = addr.rsplit_once(':').map_or("", |(ip, _)| ip);
+    ip.trim_start_matches('[').trim_end_matches(']')
 }
 
 /// A big argument on its way in.

@@ -9,6 +9,7 @@ use crate::base::time::Clock;
 use crate::config::{Config, Text};
 use crate::exec::link::Target;
 use crate::exec::pipe::{Pipe, PipeWriter, Wake};
+use crate::exec::sentinel::{Ended, NotStarted};
 use crate::exec::server::Server;
 use crate::resp::reply::Reply;
 
@@ -114,6 +115,18 @@ pub trait Io {
         lines: usize,
         timeout_ms: u64,
     ) -> Exchange;
+    /// What a name stands for, found out while everybody waits, but not for long.
+    fn look_up(&mut self, name: &str) -> Option<String>;
+    /// The same for a job, which may wait.
+    fn looker_up(&self) -> LookUp;
+    /// True if there is such a program, and we may run it.
+    fn is_executable(&mut self, path: &Path) -> bool;
+    /// Starts a program in a directory: its name and arguments. The number of its process.
+    fn start_program(&mut self, dir: &Path, argv: &[Vec<u8>]) -> Result<u32, NotStarted>;
+    /// Kills a program that was started.
+    fn kill_program(&mut self, pid: u32);
+    /// Programs that have ended since this was last asked.
+    fn ended_programs(&mut self) -> Vec<Ended>;
     /// Tells systemd, if it supervises the process, what has become of that: a line of sd_notify(3).
     fn tell_supervisor(&mut self, _state: &str) {}
     /// Sees to other clients, from within a command that takes long. (Tests have none.)
@@ -142,6 +155,9 @@ pub enum Stage {
     Writing,
     Reading,
 }
+
+/// Finds out what a name stands for.
+pub type LookUp = Box<dyn Fn(&str) -> Option<String> + Send>;
 
 /// What came of [`Io::exchange`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -28,6 +28,8 @@ pub enum Owner {
     /// The master's, see `server/follow.rs`.
     Master,
     Migrate,
+    /// What a Sentinel watches, see `server/sentinel.rs`.
+    Sentinel,
     /// A test that notes what it hears.
     #[cfg(test)]
     Test,
@@ -210,6 +212,7 @@ impl Server {
         match owner {
             Owner::Master => self.hear_master(io, token, news),
             Owner::Migrate => self.migration_news(io, token, news),
+            Owner::Sentinel => self.hear_watched(io, token, news),
             #[cfg(test)]
             Owner::Test => {
                 self.links.heard.push(format!("{} {news:?}", token.0));

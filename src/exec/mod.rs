@@ -33,6 +33,7 @@ pub mod pubsub;
 pub mod replication;
 pub mod running;
 pub mod scripting;
+pub mod sentinel;
 pub mod server;
 pub mod slowlog;
 pub mod stats;

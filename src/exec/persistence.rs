@@ -39,6 +39,8 @@ pub enum Errand {
     Rewrite,
     /// Removing a file, which nobody waits for.
     Unlink,
+    /// Finding out what a name stands for.
+    LookUp,
 }
 
 /// Where a background save goes.

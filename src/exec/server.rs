@@ -26,6 +26,7 @@ use crate::exec::pubsub::PubSub;
 use crate::exec::replication::Replication;
 use crate::exec::running::RunningArgs;
 use crate::exec::scripting::Scripting;
+use crate::exec::sentinel::Watching;
 use crate::exec::slowlog::SlowLog;
 use crate::exec::stats::{ClientPeaks, Stats};
 use crate::exec::table::Table;
@@ -182,6 +183,8 @@ pub struct Server {
     pub pause: Pause,
     pub run_id: String,
     pub repl: Replication,
+    /// What it watches, if it is a Sentinel.
+    pub sentinel: Option<Box<Watching>>,
     pub started_us: u64,
     pub next_client_id: u64,
     /// The connection whose command runs, and the number of that command.
@@ -287,6 +290,7 @@ impl Server {
             pause: Pause::default(),
             run_id,
             repl,
+            sentinel: None,
             started_us: now.unix_us,
             next_client_id: 1,
             current: None,

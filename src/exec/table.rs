@@ -115,9 +115,22 @@ const INDEX_SLOTS: usize = 2048;
 impl Table {
     /// Joins the rows of the data commands with those of the server commands.
     pub fn new(server: impl Iterator<Item = &'static Row<ServerFn>>) -> Self {
+        let all = Self::all(server);
+        Self::build(all.filter(|(spec, _)| !spec.flags.has(Flags::ONLY_SENTINEL)))
+    }
+
+    /// The commands of a Sentinel.
+    pub fn of_sentinel(server: impl Iterator<Item = &'static Row<ServerFn>>) -> Self {
+        let there = Flags::ONLY_SENTINEL.or(Flags::SENTINEL_HAS);
+        Self::build(Self::all(server).filter(|(spec, _)| spec.flags.has(there)))
+    }
+
+    fn all(
+        server: impl Iterator<Item = &'static Row<ServerFn>>,
+    ) -> impl Iterator<Item = (Spec, Run)> {
         let data = cmd::rows().map(|r| (r.spec, r.run.map_or(Run::Container, Run::Data)));
         let server = server.map(|r| (r.spec, r.run.map_or(Run::Container, Run::Server)));
-        Self::build(data.chain(server))
+        data.chain(server)
     }
 
     /// Builds a table of the given rows; the tests add rows of their own.

@@ -37,6 +37,8 @@ pub trait Outside {
 pub fn before_sleep(server: &mut Server, world: &mut dyn Outside) {
     // Links that broke first: somebody may wait for what will not come any more.
     server.tell_lost_links(world.io());
+    // A Sentinel's time has come, and what it says leaves with the rest.
+    server.watch(world.io());
     // Then clients whose wait is over: what they change is logged and answered with the rest.
     give_up_waiting(server, world.io());
     server.refill_sync();

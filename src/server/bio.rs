@@ -45,10 +45,12 @@ pub enum Lane {
     ReadFile,
     /// Packing keys for another server.
     Pack,
+    /// Looking up names for a Sentinel.
+    LookUp,
 }
 
 /// All lanes, in the order of their numbers.
-pub const LANES: [Lane; 9] = [
+pub const LANES: [Lane; 10] = [
     Lane::CloseFile,
     Lane::Aof,
     Lane::LazyFree,
@@ -58,6 +60,7 @@ pub const LANES: [Lane; 9] = [
     Lane::Receive,
     Lane::ReadFile,
     Lane::Pack,
+    Lane::LookUp,
 ];
 
 impl Lane {
@@ -72,6 +75,7 @@ impl Lane {
             Errand::Log => Lane::Aof,
             Errand::Rewrite => Lane::Rewrite,
             Errand::Unlink => Lane::CloseFile,
+            Errand::LookUp => Lane::LookUp,
         }
     }
 
@@ -86,6 +90,7 @@ impl Lane {
             Lane::Aof => Some(Errand::Log),
             Lane::Rewrite => Some(Errand::Rewrite),
             Lane::CloseFile => Some(Errand::Unlink),
+            Lane::LookUp => Some(Errand::LookUp),
             Lane::LazyFree => None,
         }
     }
@@ -101,6 +106,7 @@ impl Lane {
             Lane::Receive => "bio_receive",
             Lane::ReadFile => "bio_read_file",
             Lane::Pack => "bio_pack",
+            Lane::LookUp => "bio_look_up",
         }
     }
 
@@ -108,7 +114,7 @@ impl Lane {
     /// it still gets a quarter of a core that the loop keeps busy.
     fn niceness(self) -> i32 {
         match self {
-            Lane::Aof | Lane::Load | Lane::Receive | Lane::Pack => 0,
+            Lane::Aof | Lane::Load | Lane::Receive | Lane::Pack | Lane::LookUp => 0,
             Lane::CloseFile | Lane::LazyFree | Lane::Save | Lane::Rewrite | Lane::ReadFile => 5,
         }
     }

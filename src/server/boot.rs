@@ -18,7 +18,7 @@ use crate::base::time::{Clock, Stopwatch};
 use crate::base::{alloc, errno};
 use crate::config::cmdline::{self, CommandLine, Start};
 use crate::config::file::{self, Disk};
-use crate::config::parse::{self, LoadError};
+use crate::config::parse::{self, LoadError, SentinelLine};
 use crate::config::{Choice, Config, Supervised as Mode, Text};
 use crate::exec::io::{Io, Setting};
 use crate::exec::server::Server;
@@ -42,6 +42,7 @@ Usage: ./redis-server [/path/to/redis.conf] [options] [-]
        ./redis-server -v or --version
        ./redis-server -h or --help
        ./redis-server --check-system
+       ./redis-server /path/to/sentinel.conf --sentinel
 
 An option is a directive with its value, as in --port 7777 --maxmemory 100mb; options win over
 standard input, which wins over the file.
@@ -82,10 +83,6 @@ pub fn main() -> i32 {
             eprintln!("--test-memory is not offered here: use memtester, or memtest86+ at boot.");
             1
         }
-        CommandLine::Serve(start) if start.sentinel => {
-            eprintln!("Sentinel is not there yet: this version cannot start as one.");
-            1
-        }
         CommandLine::Serve(start) => serve(start, args).unwrap_or_else(|status| status),
     }
 }
@@ -105,8 +102,11 @@ fn serve(mut start: Start, args: Vec<OsString>) -> Step<i32> {
         let file = absolute(dir.as_path(), Path::new(OsStr::from_bytes(&file)));
         file.into_os_string().into_vec()
     });
-    let table = Table::new(admin::rows());
-    let mut config = configure(&start, &dir, &table)?;
+    let table = match start.sentinel {
+        true => Table::of_sentinel(admin::rows()),
+        false => Table::new(admin::rows()),
+    };
+    let (mut config, watched) = configure(&start, &dir, &table)?;
     syscheck::warn_at_start(config.disable_thp);
     let supervisor = Supervisor::detect(supervised(config.supervised), |name| {
         std::env::var(name).ok()
@@ -119,6 +119,9 @@ fn serve(mut start: Start, args: Vec<OsString>) -> Step<i32> {
     let launch = launch(&start, args, &dir, &mut config, background);
     let mut os = open_outside(&mut config, launch, supervisor)?;
     let mut server = new_server(config, table, &os);
+    if start.sentinel {
+        be_sentinel(&mut server, &mut os, &watched)?;
+    }
     report::report_on(&server);
     let daemon_file = os.launch.pid_file.as_deref().filter(|_| background);
     crash::set_pid_file(daemon_file);
@@ -128,8 +131,13 @@ fn serve(mut start: Start, args: Vec<OsString>) -> Step<i32> {
         log::debug!("jemalloc-bg-thread: {why}");
     }
     server.startup_memory = os.used_memory();
-    log::info!("Server initialized");
-    server.begin_loading(&mut os).map_err(|_| 1)?;
+    if start.sentinel {
+        server.start_sentinel(&mut os);
+        os.supervisor.ready("Ready to accept connections");
+    } else {
+        log::info!("Server initialized");
+        server.begin_loading(&mut os).map_err(|_| 1)?;
+    }
     process::set_cpu_affinity(&server.config.server_cpulist.lossy());
     // That it could not be set is in the log, and no reason to stop.
     let _ = os.apply(Setting::OomScoreAdj, &server.config);
@@ -142,7 +150,7 @@ fn serve(mut start: Start, args: Vec<OsString>) -> Step<i32> {
 }
 
 /// Reads the configuration and opens the log that it names.
-fn configure(start: &Start, dir: &Text, table: &Table) -> Step<Config> {
+fn configure(start: &Start, dir: &Text, table: &Table) -> Step<(Config, Vec<SentinelLine>)> {
     let mut stdin = Vec::new();
     if start.stdin {
         log::info!("Reading config from stdin");
@@ -170,7 +178,7 @@ fn configure(start: &Start, dir: &Text, table: &Table) -> Step<Config> {
     for note in &loaded.notes {
         log::warn!("{note}");
     }
-    Ok(loaded.config)
+    Ok((loaded.config, loaded.sentinel))
 }
 
 fn open_log(config: &Config) -> Step<()> {
@@ -235,6 +243,7 @@ fn launch(
         dir: dir.as_path().to_path_buf(),
         config_file: String::from_utf8_lossy(config_file).into_owned(),
         pid_file: Some(pid_file).filter(|_| !config.pidfile.is_empty()),
+        sentinel: start.sentinel,
     }
 }
 
@@ -260,6 +269,7 @@ fn open_outside(config: &mut Config, launch: Launch, supervisor: Supervisor) -> 
     crash::install(REDIS_VERSION);
     let title = ProcTitle::take_over().filter(|_| config.set_proc_title);
     server_log::set_role(match config.replicaof {
+        _ if launch.sentinel => Role::Sentinel,
         Some(_) => Role::Replica,
         None => Role::Master,
     });
@@ -298,6 +308,7 @@ fn open_outside(config: &mut Config, launch: Launch, supervisor: Supervisor) -> 
         title,
         oom: process::OomScore::default(),
         supervisor,
+        programs: Default::default(),
         watchdog: Default::default(),
         launch,
     };
@@ -334,6 +345,35 @@ fn executable(launch: &Launch) -> String {
     path.to_string_lossy().into_owned()
 }
 
+/// A Sentinel keeps its state in its configuration file: it can't be without one. Then its directives are read.
+fn be_sentinel(server: &mut Server, os: &mut Os, lines: &[SentinelLine]) -> Step<()> {
+    let path = Path::new(&server.config_file);
+    if server.config_file.is_empty() {
+        log::warn!("Sentinel needs config file on disk to save state. Exiting...");
+        return Err(1);
+    }
+    if let Some(why) = process::why_not_writable(path) {
+        log::warn!(
+            "Sentinel config file {} is not writable: {}. Exiting...",
+            server.config_file,
+            errno::text(&why)
+        );
+        return Err(1);
+    }
+    let words: Vec<Vec<Vec<u8>>> = lines.iter().map(|line| line.words.clone()).collect();
+    server.load_sentinel(os, &words).map_err(|(at, why)| {
+        let line = lines.get(at);
+        let error = LoadError::Line {
+            number: line.map_or(0, |line| line.number),
+            line: line.map_or_else(Vec::new, |line| line.line.clone()),
+            reason: why.into(),
+        };
+        let message = error.message(REDIS_VERSION);
+        std::io::stderr().write_all(&message).unwrap_or(());
+        1
+    })
+}
+
 /// Shows the server to the world: pid file, title, banner, listeners.
 fn open_doors(server: &mut Server, os: &mut Os) -> Step<()> {
     let config = &server.config;
@@ -346,7 +386,11 @@ fn open_doors(server: &mut Server, os: &mut Os) -> Step<()> {
     server_log::startup_banner(&Banner {
         redis_version: REDIS_VERSION,
         version: env!("CARGO_PKG_VERSION"),
-        mode: "standalone",
+        mode: if server.sentinel.is_some() {
+            "sentinel"
+        } else {
+            "standalone"
+        },
         port: config.port,
         always_show: config.always_show_logo,
     });

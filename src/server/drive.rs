@@ -36,6 +36,7 @@ pub struct Os {
     pub title: Option<crate::server::proc_title::ProcTitle>,
     pub oom: crate::server::process::OomScore,
     pub supervisor: crate::server::process::Supervisor,
+    pub programs: crate::server::programs::Programs,
     pub watchdog: crate::server::watchdog::Watchdog,
     pub launch: crate::server::os::Launch,
 }
@@ -244,6 +245,7 @@ fn sleep_for(server: &Server, now_ns: u64, next_cron_ns: u64) -> Duration {
         server.migrations.next_deadline(),
         server.pause.all_until,
         server.pause.write_until,
+        server.next_watch(),
     ]
     .into_iter()
     .flatten()

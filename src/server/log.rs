@@ -522,6 +522,7 @@ mod tests {
             year: 2026,
             month: 2,
             day: 5,
+            weekday: 0,
             hour: 7,
             minute: 4,
             second: 1,

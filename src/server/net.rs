@@ -39,7 +39,7 @@ use crate::resp::reply::Reply;
 pub use dial::Dialled;
 pub use doors::Doors;
 pub use exchange::exchange;
-pub use resolve::Resolver;
+pub use resolve::{Resolver, first_address, first_address_within};
 
 /// Tokens below this are listeners, the others connections.
 const LISTENERS_MAX: usize = 64;

@@ -10,9 +10,10 @@ use std::time::Duration;
 use crate::base::time::Clock;
 use crate::base::{alloc, errno, rng};
 use crate::config::{Choice, Config, OomScoreAdj, Text, file};
-use crate::exec::io::{Crash, Disk, Exchange, Io, MemoryFigures, ProcessFacts, Setting};
+use crate::exec::io::{Crash, Disk, Exchange, Io, LookUp, MemoryFigures, ProcessFacts, Setting};
 use crate::exec::link::Target;
 use crate::exec::pipe::{Pipe, PipeWriter, Wake};
+use crate::exec::sentinel::{Ended, NotStarted};
 use crate::exec::server::Server;
 use crate::resp::reply::Reply;
 use crate::server::bio::Lane;
@@ -34,7 +35,12 @@ pub struct Launch {
     pub config_file: String,
     /// The file that holds the process's number, if there is to be one.
     pub pid_file: Option<PathBuf>,
+    /// As a Sentinel.
+    pub sentinel: bool,
 }
+
+/// So long everybody waits for a name that SENTINEL MONITOR gives.
+const LOOK_UP: Duration = Duration::from_millis(500);
 
 /// What a pipe from a job to the loop holds.
 const PIPE_BYTES: usize = 1024 * 1024;
@@ -109,6 +115,7 @@ impl Io for Os {
             Setting::OomScoreAdj => self.set_oom_score(config),
             Setting::Role => {
                 server_log::set_role(match config.replicaof {
+                    _ if self.launch.sentinel => server_log::Role::Sentinel,
                     Some(_) => server_log::Role::Replica,
                     None => server_log::Role::Master,
                 });
@@ -181,6 +188,30 @@ impl Io for Os {
         timeout_ms: u64,
     ) -> Exchange {
         net::exchange(target, request, lines, timeout_ms)
+    }
+
+    fn look_up(&mut self, name: &str) -> Option<String> {
+        net::first_address_within(name, LOOK_UP)
+    }
+
+    fn looker_up(&self) -> LookUp {
+        Box::new(net::first_address)
+    }
+
+    fn is_executable(&mut self, path: &Path) -> bool {
+        process::is_executable(path)
+    }
+
+    fn start_program(&mut self, dir: &Path, argv: &[Vec<u8>]) -> Result<u32, NotStarted> {
+        self.programs.start(dir, argv)
+    }
+
+    fn kill_program(&mut self, pid: u32) {
+        self.programs.kill(pid);
+    }
+
+    fn ended_programs(&mut self) -> Vec<Ended> {
+        self.programs.ended()
     }
 
     fn wait_for_log(&mut self) {
@@ -265,7 +296,7 @@ impl Os {
             unixsocket: &config.unixsocket.lossy(),
             config_file: file,
             cluster: config.cluster_enabled,
-            sentinel: false,
+            sentinel: self.launch.sentinel,
         };
         match proc_title::expand(&config.proc_title_template.lossy(), &vars) {
             Some(text) => {

@@ -335,6 +335,17 @@ impl OomScore {
     }
 }
 
+/// True if there is such a program, and we may run it.
+pub fn is_executable(path: &Path) -> bool {
+    rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
+}
+
+/// Why we may not write a file, if so.
+pub fn why_not_writable(path: &Path) -> Option<io::Error> {
+    let may = rustix::fs::access(path, rustix::fs::Access::WRITE_OK);
+    may.err().map(io::Error::from)
+}
+
 /// Sets the language's order of characters (`locale-collate`; empty: the environment's). False if the
 /// system does not know it.
 pub fn set_collation(locale: &str) -> bool {

@@ -356,6 +356,7 @@ impl Server {
                 }
             }
             Errand::Load => self.load_done(io, outcome),
+            Errand::LookUp => self.sentinel_looked_up(io, outcome),
             Errand::Receive => self.sync_done(io, outcome),
             Errand::Bulk => {
                 if let Some(Ok(read)) = outcome.ok().map(|value| value.downcast()) {

@@ -111,7 +111,7 @@ impl Server {
         }
         self.end_log(io, has(ShutdownFlags::FORCE))?;
         // What is half loaded must not replace what it was loaded from.
-        let may_save = !self.loading && !has(ShutdownFlags::NOSAVE);
+        let may_save = !self.loading && self.sentinel.is_none() && !has(ShutdownFlags::NOSAVE);
         if may_save && (has(ShutdownFlags::SAVE) || !self.config.save.is_empty()) {
             log::info!("Saving the final RDB snapshot before exiting.");
             io.tell_supervisor("STATUS=Saving the final RDB snapshot");
@@ -196,5 +196,10 @@ pub fn leave(os: &mut Os) {
         process::remove_pid_file(path);
     }
     os.doors.close();
-    log::warn!("Redis is now ready to exit, bye bye...");
+    let name = if os.launch.sentinel {
+        "Sentinel"
+    } else {
+        "Redis"
+    };
+    log::warn!("{name} is now ready to exit, bye bye...");
 }

@@ -20,10 +20,13 @@ use crate::cmd::session::Marks;
 use crate::config::{Config, Text};
 use crate::exec::aof::State;
 use crate::exec::conn::{Peer, Token};
-use crate::exec::io::{Crash, Disk, Exchange, Io, MemoryFigures, ProcessFacts, Setting, Stage};
+use crate::exec::io::{
+    Crash, Disk, Exchange, Io, LookUp, MemoryFigures, ProcessFacts, Setting, Stage,
+};
 use crate::exec::link::Target;
 use crate::exec::persistence::{Errand, Work};
 use crate::exec::pipe::{Pipe, PipeWriter, Wake};
+use crate::exec::sentinel::{Ended, NotStarted};
 use crate::exec::server::Server;
 use crate::exec::table::Table;
 use crate::resp::reply::Reply;
@@ -155,6 +158,28 @@ impl Io for TestIo {
         Pipe::new(usize::MAX, Box::new(|| ()))
     }
     /// (Here they are done at the end of each turn.)
+    fn look_up(&mut self, name: &str) -> Option<String> {
+        (self.looker_up())(name)
+    }
+
+    fn looker_up(&self) -> LookUp {
+        Box::new(|name| (name == "localhost").then(|| "127.0.0.1".to_string()))
+    }
+
+    fn is_executable(&mut self, path: &Path) -> bool {
+        path.starts_with("/bin")
+    }
+
+    fn start_program(&mut self, _: &Path, _: &[Vec<u8>]) -> Result<u32, NotStarted> {
+        Err(NotStarted::NoProgram)
+    }
+
+    fn kill_program(&mut self, _: u32) {}
+
+    fn ended_programs(&mut self) -> Vec<Ended> {
+        Vec::new()
+    }
+
     fn wait_for_log(&mut self) {}
 
     fn note_unfinished(&mut self, _: Option<&Path>) {}

@@ -122,6 +122,30 @@ impl Node {
         panic!("{program} does not start");
     }
 
+    /// Starts a server where another has been: its port, and its configuration file.
+    pub fn start_at(before: &Node, program: &str) -> Node {
+        let (dir, port) = (before.dir.clone(), before.port);
+        let log = File::create(log_of(&dir, port)).unwrap();
+        let child = Command::new(program)
+            .arg(dir.path().join("redis.conf"))
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+            .args(["--save", "", "--dir", dir.path().to_str().unwrap()])
+            .stdin(Stdio::null())
+            .stdout(log)
+            .spawn()
+            .unwrap();
+        let program = program.to_string();
+        wait_until("the server is there again", || {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        Node {
+            child,
+            program,
+            port,
+            dir,
+        }
+    }
+
     /// What it has said on standard output.
     pub fn log(&self) -> String {
         text_of(&log_of(&self.dir, self.port))

@@ -186,6 +186,22 @@ pub(super) fn addresses_within(name: &str, timeout: Duration) -> io::Result<Vec<
     }
 }
 
+/// The first address that a name stands for.
+pub fn first_address(name: &str) -> Option<String> {
+    first(addresses(name).ok()?)
+}
+
+/// The same where the loop waits for it, and not longer than this.
+pub fn first_address_within(name: &str, timeout: Duration) -> Option<String> {
+    first(addresses_within(name, timeout).ok()?)
+}
+
+fn first(addrs: Vec<SocketAddr>) -> Option<String> {
+    addrs
+        .first()
+        .map(|addr| super::canonical(*addr).ip().to_string())
+}
+
 /// What the resolver says of a name that it does not know: its own words come last.
 pub(super) fn resolver_words(e: &io::Error) -> String {
     let text = errno::text(e);
