@@ -34,7 +34,8 @@ struct Format<'a> {
 /// What is wrong: told with the place, or as a bad first argument.
 enum Wrong {
     Here(String),
-    Format(String),
+    /// There is no such option of a format.
+    Option(u8),
 }
 
 impl<'a> Format<'a> {
@@ -108,10 +109,7 @@ impl<'a> Format<'a> {
                 }
                 self.align = align;
             }
-            _ => {
-                let shown = char::from(option);
-                return Err(Wrong::Format(format!("invalid format option '{shown}'")));
-            }
+            _ => return Err(Wrong::Option(option)),
         }
         Ok(())
     }
@@ -128,19 +126,22 @@ impl<'a> Format<'a> {
 fn raise(lua: Lua, wrong: Wrong) -> Raise {
     match wrong {
         Wrong::Here(why) => lua.raise_here(why),
-        Wrong::Format(why) => bad_arg(lua, 1, &why),
+        Wrong::Option(option) => {
+            let why = [b"invalid format option '", &[option][..], b"'"].concat();
+            bad_arg(lua, 1, why)
+        }
     }
 }
 
 /// The error of a bad argument, with a text made on the spot.
-fn bad_arg(lua: Lua, n: c_int, why: &str) -> Raise {
+fn bad_arg(lua: Lua, n: c_int, why: impl AsRef<[u8]>) -> Raise {
     let name = match n {
         1 => "bad argument #1 to '",
         2 => "bad argument #2 to '",
         _ => "bad argument #3 to '",
     };
     let function = lua.running_name();
-    lua.raise_here([name.as_bytes(), &function, b"' (", why.as_bytes(), b")"].concat())
+    lua.raise_here([name.as_bytes(), &function, b"' (", why.as_ref(), b")"].concat())
 }
 
 fn pack(lua: Lua) -> Result<c_int, Raise> {
