@@ -469,6 +469,9 @@ pub fn run(call: &mut Call<'_>, args: &Args<'_>, start: &Start<'_>) -> CmdResult
         && running.slow.is_some()
     {
         server.unprotect(caller);
+        if server.link_is_up() {
+            server.hold_link(false);
+        }
     }
     let resp3 = server
         .conns
@@ -657,6 +660,10 @@ impl Host for Stage<'_> {
             running.slow = Some(OwnedArgs::copy(self.args));
             let caller = running.caller;
             self.server.protect(caller);
+            // Its master is not told BUSY: what it sends waits.
+            if self.server.link_is_up() {
+                self.server.hold_link(true);
+            }
         }
         self.server.give_way(self.io);
         if self.server.exiting.is_some() {

@@ -141,7 +141,7 @@ impl Server {
     }
 
     /// Nothing is read from the link for a while, or again.
-    fn hold_link(&mut self, held: bool) {
+    pub(crate) fn hold_link(&mut self, held: bool) {
         let now_ms = self.now.ms();
         let Some(following) = &mut self.repl.following else {
             return;
