@@ -166,7 +166,7 @@ impl Scripting {
         self.function_bytes = 0;
     }
 
-    /// Forgets all scripts of EVAL. What they leave behind is given back, to be freed where there is time.
+    /// Forgets all scripts of EVAL, with the interpreter that they live in.
     pub fn flush_scripts(&mut self) {
         self.cache = ScriptCache::new(self.seed);
         self.eval = None;
@@ -469,9 +469,6 @@ pub fn run(call: &mut Call<'_>, args: &Args<'_>, start: &Start<'_>) -> CmdResult
         && running.slow.is_some()
     {
         server.unprotect(caller);
-        if server.link_is_up() {
-            server.hold_link(false);
-        }
     }
     let resp3 = server
         .conns
@@ -660,10 +657,6 @@ impl Host for Stage<'_> {
             running.slow = Some(OwnedArgs::copy(self.args));
             let caller = running.caller;
             self.server.protect(caller);
-            // Its master is not told BUSY: what it sends waits.
-            if self.server.link_is_up() {
-                self.server.hold_link(true);
-            }
         }
         self.server.give_way(self.io);
         if self.server.exiting.is_some() {
@@ -682,10 +675,14 @@ impl Host for Stage<'_> {
 
 /// Giving way to others in the middle of a script.
 impl Server {
-    /// The caller of a slow script is not read and not let go of until it ends.
+    /// The caller of a slow script is not read and not let go of until it ends. Nor is the master that is followed read,
+    /// which is not to be told BUSY: what it sends waits.
     fn protect(&mut self, caller: Token) {
         if let Some(conn) = self.conns.get_mut(caller) {
             conn.session.marks.set(Marks::PROTECTED, true);
+        }
+        if self.link_is_up() {
+            self.hold_link(true);
         }
     }
 
@@ -695,11 +692,14 @@ impl Server {
         conn.is_some_and(|c| c.session.marks.has(Marks::PROTECTED))
     }
 
-    /// It is read again.
+    /// They are read again.
     fn unprotect(&mut self, caller: Token) {
         if let Some(conn) = self.conns.get_mut(caller) {
             conn.session.marks.set(Marks::PROTECTED, false);
             self.reread.push(caller);
+        }
+        if self.link_is_up() {
+            self.hold_link(false);
         }
     }
 
