@@ -11,7 +11,6 @@ mod report;
 mod request;
 
 use std::io::Read;
-use std::os::unix::ffi::OsStringExt;
 
 use load::{Load, Target};
 use options::Options;
@@ -20,19 +19,14 @@ use request::Request;
 
 use crate::base::rng::Rng;
 use crate::base::time::Clock;
-use crate::cli::link::{Address, Link, append_command, resolve};
+use crate::cli::link::{Address, Link, resolve};
 use crate::cli::out::{self, Stop, complain, lossy, say};
+use crate::resp::request::append_command;
 use crate::resp::value::Value;
 
 /// The program. Gives its exit status.
 pub fn main() -> i32 {
-    let args = std::env::args_os().skip(1).map(OsStringExt::into_vec);
-    let status = match run(args.collect()) {
-        Ok(()) => 0,
-        Err(Stop(status)) => status,
-    };
-    out::flush();
-    status
+    out::status_of(run)
 }
 
 struct Bench {

@@ -15,6 +15,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use socket2::{SockRef, TcpKeepalive};
 
 use crate::base::errno;
+use crate::resp::request::append_command;
 use crate::resp::value::{Decoder, Malformed, Value};
 
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -349,16 +350,5 @@ fn lookup_words(error: &io::Error) -> String {
     match text.split_once(": ") {
         Some((_, words)) => words.to_string(),
         None => text,
-    }
-}
-
-/// A command as it goes over the wire.
-pub fn append_command<T: AsRef<[u8]>>(args: &[T], out: &mut Vec<u8>) {
-    out.extend_from_slice(format!("*{}\r\n", args.len()).as_bytes());
-    for arg in args {
-        let arg = arg.as_ref();
-        out.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
-        out.extend_from_slice(arg);
-        out.extend_from_slice(b"\r\n");
     }
 }

@@ -34,13 +34,7 @@ use crate::base::quoted::split_args;
 /// The program. Gives its exit status.
 pub fn main() -> i32 {
     out::die_of_sigpipe(true);
-    let args = std::env::args_os().skip(1).map(OsStringExt::into_vec);
-    let status = match run(args.collect()) {
-        Ok(()) => 0,
-        Err(Stop(status)) => status,
-    };
-    out::flush();
-    status
+    out::status_of(run)
 }
 
 /// A variable of the environment, if it says something.

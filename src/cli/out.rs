@@ -3,10 +3,22 @@
 
 use std::fmt::Arguments;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStringExt;
 
 /// The program ends with this status; what there was to say has been said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stop(pub i32);
+
+/// Runs a program with its arguments. Gives its exit status.
+pub fn status_of(run: fn(Vec<Vec<u8>>) -> Result<(), Stop>) -> i32 {
+    let args = std::env::args_os().skip(1).map(OsStringExt::into_vec);
+    let status = match run(args.collect()) {
+        Ok(()) => 0,
+        Err(Stop(status)) => status,
+    };
+    flush();
+    status
+}
 
 /// Bytes to the standard output.
 pub fn bytes(bytes: &[u8]) {

@@ -20,6 +20,7 @@ use memchr::memmem;
 
 use crate::base::planted::{self, Bug};
 use crate::repl::history::{ID_LEN, OFFSET_MAX};
+use crate::resp::request::append_command;
 
 /// An answer that is longer than this is none.
 const LINE_MAX: usize = 1024;
@@ -756,12 +757,8 @@ impl FullSync {
 
 /// A command as it is sent.
 pub fn command(words: &[&[u8]]) -> Vec<u8> {
-    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
-    for word in words {
-        bytes.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
-        bytes.extend_from_slice(word);
-        bytes.extend_from_slice(b"\r\n");
-    }
+    let mut bytes = Vec::new();
+    append_command(words, &mut bytes);
     bytes
 }
 

@@ -552,6 +552,17 @@ fn inline(buf: &[u8], at: usize, batch: &mut Batch) -> Found {
     })
 }
 
+/// Adds a command as a client sends it, in its multibulk form.
+pub fn append_command<T: AsRef<[u8]>>(args: &[T], out: &mut Vec<u8>) {
+    out.extend_from_slice(format!("*{}\r\n", args.len()).as_bytes());
+    for arg in args {
+        let arg = arg.as_ref();
+        out.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
+        out.extend_from_slice(arg);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
