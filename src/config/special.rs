@@ -3,6 +3,7 @@
 use super::Config;
 use super::types::{BUFFER_CLASSES, ClientBufferLimit, NotifyFlags, ReplicaOf, Special, Text};
 use super::units::{format_memory, parse_lenient, parse_memory};
+use crate::base::number::parse_f64;
 use crate::base::quoted::quote_into;
 
 const WRONG_NUMBER: &str = "wrong number of arguments";
@@ -264,10 +265,7 @@ fn format_percentile(value: &f64) -> String {
 }
 
 fn parse_percentile(arg: &[u8]) -> Result<f64, String> {
-    let text = std::str::from_utf8(arg).ok();
-    let value = text.and_then(|text| text.parse::<f64>().ok());
-    let value = value.filter(|value| !value.is_nan());
-    let value = value.ok_or("Invalid latency-tracking-info-percentiles parameters")?;
+    let value = parse_f64(arg).ok_or("Invalid latency-tracking-info-percentiles parameters")?;
     match (0.0..=100.0).contains(&value) {
         true => Ok(value),
         false => Err(

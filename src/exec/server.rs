@@ -292,7 +292,8 @@ impl Server {
             repl,
             sentinel: None,
             started_us: now.unix_us,
-            next_client_id: 1,
+            // The first two are those of the clients by which Redis runs scripts and functions.
+            next_client_id: 3,
             current: None,
             running: RunningArgs::default(),
             nesting: 0,
