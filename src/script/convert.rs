@@ -85,11 +85,27 @@ fn push_single(lua: Lua, name: &str, text: &[u8]) {
 
 fn push_array(lua: Lua, len: usize, mut rest: &[u8]) -> &[u8] {
     lua.new_table(len, 0);
+    let mut whole = true;
     for n in 1..=len {
         rest = push_reply(lua, rest);
+        if whole && lua.kind(-1) == kind::NIL {
+            whole = false;
+            grow_again(lua, n);
+        }
         lua.raw_set_item(-2, n);
     }
     rest
+}
+
+/// Replaces the table below the top by one that grew item by item to before the `n`th, as Redis makes them: where there are
+/// holes, the length that Lua tells goes by the room that a table has.
+fn grow_again(lua: Lua, n: usize) {
+    lua.new_table(0, 0);
+    for i in 1..n {
+        lua.raw_item(-3, i);
+        lua.raw_set_item(-2, i);
+    }
+    lua.replace(-3);
 }
 
 /// What is said beside a reply is not for scripts.

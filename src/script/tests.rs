@@ -137,6 +137,11 @@ fn values_cross_over_both_ways() {
             "-ERR Unknown script: it, on @user_script:1.",
         ),
         ("redis.setresp(3) return redis.call('RESP')", ":3"),
+        // The length of a table with holes is what it is in Redis.
+        (
+            "return {#redis.call('ECHO', '*2\\r\\n_\\r\\n:7\\r\\n'), #redis.call('ECHO', '*3\\r\\n:7\\r\\n_\\r\\n_\\r\\n')}",
+            "*2 :0 :1",
+        ),
     ] {
         assert_eq!(w.eval(script), reply, "{script}");
     }

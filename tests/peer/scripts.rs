@@ -35,10 +35,12 @@ const LEAVES: &[&str] = &[
     "cjson.null",
     "redis.LOG_WARNING",
     "redis.REPL_ALL",
-    "t",
     "n",
     "s",
+    "t",
 ];
+/// All but the table: put into itself it would be told without end.
+const SCALARS: &[&str] = LEAVES.split_at(LEAVES.len() - 1).0;
 
 /// Expressions around others, each in place of a `$`.
 const AROUND: &[&str] = &[
@@ -124,7 +126,7 @@ const STATEMENTS: &[&str] = &[
     "t.x = $",
     "if $ then t[1] = $ end",
     "for i = 1, 3 do t[i] = $ end",
-    "error(tostring($))",
+    "error((tostring($):gsub('[\\r\\n]', ' ')))",
     "redis.setresp(3)",
     "redis.setresp(2)",
     "g = $",
@@ -132,17 +134,17 @@ const STATEMENTS: &[&str] = &[
     "for k, v in pairs({$, $}) do t[k] = v end",
     "local _ = $",
     "redis.call = $",
-    "error({err = tostring($)})",
+    "error({err = (tostring($):gsub('[\\r\\n]', ' '))})",
     "assert($)",
     "redis.set_repl($)",
 ];
 
-fn fill(rng: &mut Rng, template: &str, depth: u32, out: &mut String) {
+fn fill(rng: &mut Rng, template: &str, leaves: &[&str], depth: u32, out: &mut String) {
     for part in template.split_inclusive('$') {
         match part.strip_suffix('$') {
             Some(before) => {
                 out.push_str(before);
-                expression(rng, depth, out);
+                expression(rng, leaves, depth, out);
             }
             None => out.push_str(part),
         }
@@ -153,24 +155,29 @@ fn pick<'a>(rng: &mut Rng, from: &[&'a str]) -> &'a str {
     from[rng.below(from.len() as u64) as usize]
 }
 
-fn expression(rng: &mut Rng, depth: u32, out: &mut String) {
+fn expression(rng: &mut Rng, leaves: &[&str], depth: u32, out: &mut String) {
     if depth == 0 || rng.below(3) == 0 {
-        return out.push_str(pick(rng, LEAVES));
+        return out.push_str(pick(rng, leaves));
     }
     let around = pick(rng, AROUND);
-    fill(rng, around, depth - 1, out);
+    fill(rng, around, leaves, depth - 1, out);
 }
+
+/// What every script begins with. Where a table lies is nobody's business.
+const HEAD: &str = "local t, n, s, say = {}, 5, 'seven', tostring
+local function tostring(v) return type(v) == 'table' and 'a table' or type(v) == 'function' and 'a function' or say(v) end
+";
 
 /// A script. Most do little before they return: a program that fails early tells less.
 fn script(rng: &mut Rng) -> String {
-    let mut text = String::from("local t, n, s = {}, 5, 'seven'\n");
+    let mut text = String::from(HEAD);
     for _ in 0..rng.below(4) {
         let statement = pick(rng, STATEMENTS);
-        fill(rng, statement, 2, &mut text);
+        fill(rng, statement, SCALARS, 2, &mut text);
         text.push('\n');
     }
     text.push_str("return ");
-    expression(rng, 4, &mut text);
+    expression(rng, LEAVES, 4, &mut text);
     text
 }
 
