@@ -6,6 +6,7 @@ use std::any::Any;
 use std::rc::Rc;
 
 use crate::base::rng::Rng;
+use crate::cluster::Cluster;
 use crate::cmd::keys::Leftover;
 use crate::cmd::session::Marks;
 use crate::cmd::unit::Unit;
@@ -185,6 +186,8 @@ pub struct Server {
     pub repl: Replication,
     /// What it watches, if it is a Sentinel.
     pub sentinel: Option<Box<Watching>>,
+    /// The cluster that it is a node of (`cluster-enabled`).
+    pub cluster: Option<Box<Cluster>>,
     pub started_us: u64,
     pub next_client_id: u64,
     /// The connection whose command runs, and the number of that command.
@@ -259,6 +262,8 @@ impl Server {
         let names_seed = rng.next_u64();
         let hash_key = crate::ds::dict::HashKey::new(rng.next_u64(), rng.next_u64());
         let scripting = Scripting::new(run_id_seed(&run_id));
+        let cluster =
+            (config.cluster_enabled).then(|| Box::new(Cluster::new(now.ms() as i64, rng.fork())));
         Server {
             dbs: Databases::new(config.databases, hash_key),
             stats: Stats::new(table.len()),
@@ -291,6 +296,7 @@ impl Server {
             run_id,
             repl,
             sentinel: None,
+            cluster,
             started_us: now.unix_us,
             next_client_id: 1,
             current: None,
