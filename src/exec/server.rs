@@ -265,7 +265,10 @@ impl Server {
         let cluster =
             (config.cluster_enabled).then(|| Box::new(Cluster::new(now.ms() as i64, rng.fork())));
         Server {
-            dbs: Databases::new(config.databases, hash_key),
+            dbs: match config.cluster_enabled {
+                true => Databases::by_slot(config.databases, hash_key),
+                false => Databases::new(config.databases, hash_key),
+            },
             stats: Stats::new(table.len()),
             config_file: String::new(),
             executable: String::new(),

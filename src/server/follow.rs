@@ -278,7 +278,7 @@ impl Server {
     /// The data begins to come: a job takes it.
     fn begin_sync(&mut self, io: &mut dyn Io, size: Option<u64>) {
         let progress = self.load_progress();
-        let dbs = Databases::new(self.dbs.count(), self.dbs.hash_key());
+        let dbs = self.dbs.fresh();
         let source = match self.sync().map(|sync| sync.way) {
             Some(Way::File) => Source::MastersFile,
             _ => Source::Socket,
@@ -371,7 +371,7 @@ impl Server {
     /// The data of before goes: to the freeing thread, or to the job, which frees it before it loads (`replica-lazy-flush
     /// no`) or at the first key.
     fn empty_for_sync(&mut self, guarded: bool) {
-        let empty = Databases::new(self.dbs.count(), self.dbs.hash_key());
+        let empty = self.dbs.fresh();
         for db in 0..self.dbs.count() as u32 {
             self.watch.touch_flushed(db, &self.dbs);
             self.signal_waiting(db);
