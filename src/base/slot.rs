@@ -30,6 +30,18 @@ impl Slot {
         Slot(crc % SLOTS as u16)
     }
 
+    /// The slot that a hash begins with, where hashes are by slot (see `HashKey::by_slot`).
+    #[inline]
+    pub fn of_hash(hash: u64) -> Slot {
+        Slot((hash >> (64 - Slot::BITS)) as u16)
+    }
+
+    /// The least hash that begins with the slot.
+    #[inline]
+    pub fn first_hash(self) -> u64 {
+        u64::from(self.0) << (64 - Slot::BITS)
+    }
+
     /// All slots, in order.
     pub fn all() -> impl ExactSizeIterator<Item = Slot> + DoubleEndedIterator {
         (0..SLOTS as u16).map(Slot)

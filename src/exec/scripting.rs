@@ -15,6 +15,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::acl::log::Context;
+use crate::base::slot::Slot;
 use crate::cmd::args::OwnedArgs;
 use crate::cmd::fault::{CmdResult, Fault, OOM};
 use crate::cmd::session::Marks;
@@ -23,6 +24,7 @@ use crate::cmd::{Args, DONE};
 use crate::exec::conn::{Conn, Peer, Token};
 use crate::exec::gate::{NOREPLICAS, READONLY};
 use crate::exec::io::Io;
+use crate::exec::redirect::Away;
 use crate::exec::server::Server;
 use crate::exec::table::{CommandId, Needs, Resolved};
 use crate::exec::{Call, gate};
@@ -80,6 +82,8 @@ pub struct Running {
     pub obeyed: bool,
     pub read_only: bool,
     pub allow_oom: bool,
+    /// Its commands may name keys of several slots.
+    pub across_slots: bool,
     /// It has called a command that writes: it can be killed no more.
     pub wrote: bool,
     pub killed: bool,
@@ -105,6 +109,8 @@ pub struct Scripting {
     dice: Rc<Dice>,
     session: Option<Token>,
     seed: u64,
+    /// The slot of the keys that the running request has named: its scripts keep to it.
+    pub slot: Option<Slot>,
 }
 
 impl Scripting {
@@ -121,6 +127,7 @@ impl Scripting {
             dice: Rc::default(),
             session: None,
             seed,
+            slot: None,
         }
     }
 
@@ -362,6 +369,7 @@ impl Server {
             obeyed,
             read_only: start.read_only || told(ScriptFlags::NO_WRITES),
             allow_oom: told(ScriptFlags::ALLOW_OOM),
+            across_slots: flags.has(ScriptFlags::COMPAT | ScriptFlags::ALLOW_CROSS_SLOT),
             wrote: false,
             killed: false,
             started_ns: self.now.mono_ns,
@@ -569,6 +577,45 @@ impl Stage<'_> {
     }
 }
 
+impl Stage<'_> {
+    /// A script calls nothing that another node of the cluster is to run, and stays with the slot of its keys unless it has
+    /// said that it will not.
+    fn check_slot(&mut self, id: CommandId, argv: &[&[u8]]) -> Result<(), Refusal> {
+        let server = &mut *self.server;
+        let Some(running) = server.scripting.running.as_ref().filter(|r| !r.obeyed) else {
+            return Ok(());
+        };
+        let caller = server.conns.get(running.caller);
+        let marks = caller.map(|c| c.session.marks).unwrap_or_default();
+        let across_slots = running.across_slots;
+        let slot = match server.route_from_script(id, argv, marks) {
+            Ok(slot) => slot,
+            Err(Away::DownForWrites) => {
+                return plain(
+                    "Script attempted to execute a write command while the cluster is down and readonly",
+                );
+            }
+            Err(Away::Down) => {
+                return plain("Script attempted to execute a command while the cluster is down");
+            }
+            Err(_) => {
+                return plain("Script attempted to access a non local key in a cluster node");
+            }
+        };
+        if slot.is_none() || across_slots {
+            return Ok(());
+        }
+        match server.scripting.slot {
+            known if known == slot => Ok(()),
+            None => {
+                server.scripting.slot = slot;
+                Ok(())
+            }
+            Some(_) => plain("Script attempted to access keys that do not hash to the same slot"),
+        }
+    }
+}
+
 fn plain(text: &'static str) -> Result<(), Refusal> {
     Err(Cow::Borrowed(text.as_bytes()))
 }
@@ -598,6 +645,11 @@ impl Host for Stage<'_> {
             && let Some(running) = &mut self.server.scripting.running
         {
             running.wrote = true;
+        }
+        if self.server.cluster.is_some()
+            && let Err(why) = self.check_slot(id, argv)
+        {
+            return self.refuse(Some(id), why);
         }
         let server = &mut *self.server;
         server.now.mono_ns = self.io.mono_ns();

@@ -14,6 +14,7 @@ use std::any::Any;
 use bytes::Bytes;
 
 use crate::base::planted::{self, Bug};
+use crate::cmd::Fault;
 use crate::cmd::session::{Marks, Token};
 use crate::cmd::unit::Selected;
 use crate::config::{ReplDisklessLoad, ReplicaOf};
@@ -705,7 +706,7 @@ impl Server {
             .map(|(token, _)| token)
             .collect();
         for token in tokens {
-            self.give_up(token, Some(UNBLOCKED));
+            self.give_up(token, Some(Fault::new(UNBLOCKED)));
             self.close_after_reply(token);
         }
     }

@@ -6,7 +6,7 @@
 //! insertion has to keep a list or a count for it.
 
 use super::group::{Bits, GROUP};
-use super::record::{Record, first_hash};
+use super::record::Record;
 use super::scan::end_of;
 use super::segment::Seg;
 use super::{Dict, Top};
@@ -62,7 +62,7 @@ impl<R: Record> Dict<R> {
 
 /// The first hash of a slot, and that of the next slot if there is one.
 fn bounds(slot: Slot) -> (u64, Option<u64>) {
-    let first = first_hash(slot);
+    let first = slot.first_hash();
     (first, (first | u64::MAX >> Slot::BITS).checked_add(1))
 }
 

@@ -159,7 +159,7 @@ impl HashKey {
         let hash = self.scattered(key);
         match self.is_by_slot() {
             false => hash,
-            true => first_hash(Slot::of(key)) | hash & (u64::MAX >> Slot::BITS),
+            true => Slot::of(key).first_hash() | hash & (u64::MAX >> Slot::BITS),
         }
     }
 
@@ -171,10 +171,4 @@ impl HashKey {
         hasher.write(key);
         hasher.finish()
     }
-}
-
-/// The least hash of a slot's keys, where hashes are by slot.
-#[inline]
-pub(super) fn first_hash(slot: Slot) -> u64 {
-    u64::from(slot.number()) << (64 - Slot::BITS)
 }
