@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::links::{InboundId, Outgoing};
+use super::links::ConnId;
+use super::slotset::SlotSet;
 
 /// The length of a node's name and of a shard's id, in hexadecimal digits.
 pub const NAME_LEN: usize = 40;
@@ -100,6 +101,11 @@ impl Flags {
     pub fn and(self, other: Flags) -> Flags {
         Flags(self.0 & other.0)
     }
+
+    /// The same, of a node that another tells of: it can't be this one.
+    pub fn without_myself(self) -> Flags {
+        Flags(self.0 & !Flags::MYSELF.0)
+    }
 }
 
 /// See the head of the file. Times are unix times in ms; 0 is never.
@@ -113,8 +119,8 @@ pub struct Node {
     pub created_ms: i64,
     /// The last configuration epoch that it, or its master, has claimed its slots with.
     pub config_epoch: u64,
-    /// How many slots it has.
-    pub slots: usize,
+    /// The slots that it has.
+    pub slots: SlotSet,
     /// Its replicas, if it is a master.
     pub replicas: Vec<Id>,
     /// Its master, if it is a replica and that is known.
@@ -142,8 +148,9 @@ pub struct Node {
     pub port: u16,
     pub tls_port: u16,
     pub bus_port: u16,
-    pub link: Option<Outgoing>,
-    pub inbound: Option<InboundId>,
+    /// Our connection to it, which may not be up yet, and its connection to us.
+    pub link: Option<ConnId>,
+    pub inbound: Option<ConnId>,
     /// Who has said that it fails, and when.
     pub reports: BTreeMap<Id, i64>,
 }
@@ -158,7 +165,7 @@ impl Node {
             flags,
             created_ms: now_ms,
             config_epoch: 0,
-            slots: 0,
+            slots: SlotSet::default(),
             replicas: Vec::new(),
             master: None,
             ping_sent_ms: 0,
@@ -197,6 +204,13 @@ impl Node {
     /// Most masters say that it is down.
     pub fn has_failed(&self) -> bool {
         self.flags.has(Flags::FAIL)
+    }
+
+    /// From now on it has.
+    pub(super) fn has_failed_at(&mut self, now_ms: i64) {
+        self.flags.set(Flags::PFAIL, false);
+        self.flags.set(Flags::FAIL, true);
+        self.failed_ms = now_ms;
     }
 
     /// We can't reach it.
