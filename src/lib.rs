@@ -70,7 +70,8 @@
 //! `admin/sentinel.rs` has its commands.
 //!
 //! **The cluster.** Or it shares out its keys with others, slot by slot: [`cluster`] is the machine that knows who has which
-//! slot and who is alive, again without sockets or a clock.
+//! slot and who is alive, again without sockets or a clock. The table of keys is in the order of slots there
+//! ([`db::keyspace`]), and the gate asks one thing more: is this command ours, or another node's ([`exec::redirect`])?
 //!
 //! **Connections that we open** ourselves are [`exec::link`]s: names are looked up off the loop, sockets connect without
 //! holding it, and what comes in goes to the link's owner instead of the parser. [`exec::migrate`] sends keys over one,

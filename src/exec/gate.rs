@@ -274,7 +274,7 @@ impl Server {
         }
         if self.cluster.is_some()
             && !obeyed
-            && let Err(away) = self.route(token, id, flags, argv)
+            && let Err(away) = self.route(token, id, (flags, queued.map_or(flags, |q| q.0)), argv)
         {
             return Ok(Verdict::Elsewhere(away.fault()));
         }

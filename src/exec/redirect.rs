@@ -70,8 +70,11 @@ impl Away {
 
 /// Who asks, and for what.
 struct Question<'a> {
+    /// What the client, or a script, has called.
+    called: CommandId,
+    /// That, or what EXEC will run.
     commands: &'a [(CommandId, &'a [&'a [u8]])],
-    /// Of the command that the client has called: EXEC's own, if it is that.
+    /// Of what was called.
     flags: Flags,
     /// It may write, or a command that EXEC will run may.
     writes: bool,
@@ -126,19 +129,26 @@ impl Server {
         }
     }
 
-    /// Asks for a command of a client, or for all that EXEC will run, whether it runs here.
+    /// Asks for a command of a client, or for all that EXEC will run, whether it runs here. `any`: its own flags, or theirs.
     pub(super) fn route(
         &mut self,
         token: Token,
         id: CommandId,
-        flags: Flags,
+        (flags, any): (Flags, Flags),
         argv: &[&[u8]],
     ) -> Result<(), Away> {
         let (Some(cluster), Some(conn)) = (self.cluster.as_deref(), self.conns.get(token)) else {
             return Ok(());
         };
         let command = self.table.get(id);
-        let marks = conn.session.marks;
+        let one = [(id, argv)];
+        let mut question = Question {
+            called: id,
+            commands: &one,
+            flags,
+            writes: any.has(Flags::WRITE),
+            marks: conn.session.marks,
+        };
         let slot = match (command.needs, conn.session.multi.as_deref()) {
             // (It will say itself that there is no MULTI.)
             (Needs::Exec, None) => return Ok(()),
@@ -150,27 +160,11 @@ impl Server {
                     .zip(&argvs)
                     .map(|(queued, argv)| (queued.command, &argv[..]))
                     .collect();
-                let any_writes = |&(id, _): &(CommandId, _)| self.may_write(id);
-                self.way(
-                    cluster,
-                    &Question {
-                        writes: flags.has(Flags::WRITE) || commands.iter().any(any_writes),
-                        commands: &commands,
-                        flags,
-                        marks,
-                    },
-                )?
+                question.commands = &commands;
+                self.way(cluster, &question)?
             }
             _ if !command.is_routed() => return Ok(()),
-            _ => self.way(
-                cluster,
-                &Question {
-                    commands: &[(id, argv)],
-                    flags,
-                    writes: flags.has(Flags::WRITE),
-                    marks,
-                },
-            )?,
+            _ => self.way(cluster, &question)?,
         };
         if matches!(command.needs, Needs::Exec | Needs::Script) {
             self.scripting.slot = slot;
@@ -182,38 +176,49 @@ impl Server {
         self.table.get(id).flags.has(Flags::WRITE)
     }
 
-    /// Asks for a command of a script, which the client of `marks` has called; gives the slot of its keys.
+    /// A script calls nothing that another node of the cluster is to run, and stays with the slot of its keys unless it has
+    /// said that it will not. The error is what it hears.
     pub(super) fn route_from_script(
-        &self,
+        &mut self,
         id: CommandId,
         argv: &[&[u8]],
-        marks: Marks,
-    ) -> Result<Option<Slot>, Away> {
-        let Some(cluster) = self.cluster.as_deref() else {
-            return Ok(None);
+    ) -> Result<(), &'static str> {
+        let (Some(cluster), Some(running)) = (
+            self.cluster.as_deref(),
+            self.scripting.running.as_ref().filter(|r| !r.obeyed),
+        ) else {
+            return Ok(());
         };
+        let caller = self.conns.get(running.caller);
         let flags = self.table.get(id).flags;
         let question = Question {
+            called: id,
             commands: &[(id, argv)],
             flags,
             writes: flags.has(Flags::WRITE),
-            marks,
+            marks: caller.map(|c| c.session.marks).unwrap_or_default(),
         };
-        self.way(cluster, &question)
+        let across_slots = running.across_slots;
+        let slot = self.way(cluster, &question).map_err(|away| match away {
+            Away::DownForWrites => {
+                "Script attempted to execute a write command while the cluster is down and readonly"
+            }
+            Away::Down => "Script attempted to execute a command while the cluster is down",
+            _ => "Script attempted to access a non local key in a cluster node",
+        })?;
+        let Some(slot) = slot.filter(|_| !across_slots) else {
+            return Ok(());
+        };
+        match *self.scripting.slot.get_or_insert(slot) == slot {
+            true => Ok(()),
+            false => Err("Script attempted to access keys that do not hash to the same slot"),
+        }
     }
 
     /// The rules. Gives the slot, if the commands name any key.
     fn way(&self, cluster: &Cluster, question: &Question<'_>) -> Result<Option<Slot>, Away> {
-        let named = |name| {
-            let is = |&(id, _): &(CommandId, _)| self.table.get(id).spec.name == name;
-            question.commands.iter().any(is)
-        };
-        // What EXEC runs is never one of these on its own account.
-        let alone = question.commands.len() == 1;
-        let shard = alone
-            && ["ssubscribe", "sunsubscribe", "spublish"]
-                .into_iter()
-                .any(named);
+        let called = self.table.get(question.called).spec.name;
+        let shard = matches!(called, "ssubscribe" | "sunsubscribe" | "spublish");
         let Some(aim) = self.aim(cluster, question.commands, shard)? else {
             return Ok(None);
         };
@@ -221,7 +226,7 @@ impl Server {
         self.check_state(cluster, question.flags, shard)?;
         let asked = question.marks.has(Marks::ASKING) || question.flags.has(Flags::ASKING);
         if let Some(moving) = &aim.moving {
-            if alone && named("migrate") {
+            if called == "migrate" {
                 return Ok(Some(slot));
             }
             if !moving.here && moving.missing {

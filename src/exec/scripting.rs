@@ -24,7 +24,6 @@ use crate::cmd::{Args, DONE};
 use crate::exec::conn::{Conn, Peer, Token};
 use crate::exec::gate::{NOREPLICAS, READONLY};
 use crate::exec::io::Io;
-use crate::exec::redirect::Away;
 use crate::exec::server::Server;
 use crate::exec::table::{CommandId, Needs, Resolved};
 use crate::exec::{Call, gate};
@@ -577,45 +576,6 @@ impl Stage<'_> {
     }
 }
 
-impl Stage<'_> {
-    /// A script calls nothing that another node of the cluster is to run, and stays with the slot of its keys unless it has
-    /// said that it will not.
-    fn check_slot(&mut self, id: CommandId, argv: &[&[u8]]) -> Result<(), Refusal> {
-        let server = &mut *self.server;
-        let Some(running) = server.scripting.running.as_ref().filter(|r| !r.obeyed) else {
-            return Ok(());
-        };
-        let caller = server.conns.get(running.caller);
-        let marks = caller.map(|c| c.session.marks).unwrap_or_default();
-        let across_slots = running.across_slots;
-        let slot = match server.route_from_script(id, argv, marks) {
-            Ok(slot) => slot,
-            Err(Away::DownForWrites) => {
-                return plain(
-                    "Script attempted to execute a write command while the cluster is down and readonly",
-                );
-            }
-            Err(Away::Down) => {
-                return plain("Script attempted to execute a command while the cluster is down");
-            }
-            Err(_) => {
-                return plain("Script attempted to access a non local key in a cluster node");
-            }
-        };
-        if slot.is_none() || across_slots {
-            return Ok(());
-        }
-        match server.scripting.slot {
-            known if known == slot => Ok(()),
-            None => {
-                server.scripting.slot = slot;
-                Ok(())
-            }
-            Some(_) => plain("Script attempted to access keys that do not hash to the same slot"),
-        }
-    }
-}
-
 fn plain(text: &'static str) -> Result<(), Refusal> {
     Err(Cow::Borrowed(text.as_bytes()))
 }
@@ -647,9 +607,9 @@ impl Host for Stage<'_> {
             running.wrote = true;
         }
         if self.server.cluster.is_some()
-            && let Err(why) = self.check_slot(id, argv)
+            && let Err(why) = self.server.route_from_script(id, argv)
         {
-            return self.refuse(Some(id), why);
+            return self.refuse(Some(id), Cow::Borrowed(why.as_bytes()));
         }
         let server = &mut *self.server;
         server.now.mono_ns = self.io.mono_ns();

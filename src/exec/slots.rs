@@ -33,6 +33,14 @@ impl Server {
         }
     }
 
+    /// The data was loaded: the cluster's machine hears which slots have keys, so that none are here without a reason.
+    pub fn tell_populated_slots(&mut self) {
+        let slots = self.populated_slots();
+        if let Some(cluster) = self.cluster.as_deref_mut() {
+            cluster.found_keys_in(slots.into_iter());
+        }
+    }
+
     /// The slots that have any keys.
     pub fn populated_slots(&self) -> Vec<Slot> {
         let keys = self.dbs.db(0);
