@@ -4,6 +4,9 @@
 //! A server that is no node of a cluster has all of them too, so that rules about users may name them, and answers each with
 //! the same error.
 
+mod change;
+mod show;
+
 use crate::base::number::parse_i64;
 use crate::base::slot::Slot;
 use crate::cmd::fault::NOT_INTEGER;
@@ -14,6 +17,7 @@ use crate::exec::{Call, ServerFn};
 
 /// What a server answers that is no node of a cluster.
 pub const DISABLED: Fault = Fault::new("ERR This instance has cluster support disabled");
+const INVALID_SLOT_ARG: Fault = Fault::new("ERR Invalid or out of range slot");
 const INVALID_SLOT: Fault = Fault::new("ERR Invalid slot");
 const INVALID_COUNT: Fault = Fault::new("ERR Invalid slot or number of keys");
 
@@ -80,26 +84,26 @@ const ADDSLOTS: Row<ServerFn> = row("cluster|addslots", -3, CHANGES)
     .cost(BY_SLOTS)
     .about("Gives slots to the node.")
     .args(SLOTS)
-    .run(disabled);
+    .run(change::addslots);
 
 const ADDSLOTSRANGE: Row<ServerFn> = row("cluster|addslotsrange", -4, CHANGES)
     .since("7.0.0")
     .cost(BY_SLOTS)
     .about("Gives ranges of slots to the node.")
     .args(RANGES)
-    .run(disabled);
+    .run(change::addslotsrange);
 
 const BUMPEPOCH: Row<ServerFn> = row("cluster|bumpepoch", 2, CHANGES)
     .about("Makes the node's configuration epoch the greatest.")
     .tips(VARIES)
-    .run(disabled);
+    .run(change::bumpepoch);
 
 const COUNT_FAILURE_REPORTS: Row<ServerFn> = row("cluster|count-failure-reports", 3, ADMIN)
     .cost("O(N) with N the reports")
     .about("Counts the nodes that report a node as failing.")
     .tips(VARIES)
     .args(NODE_ID)
-    .run(disabled);
+    .run(show::count_failure_reports);
 
 const COUNTKEYSINSLOT: Row<ServerFn> = row("cluster|countkeysinslot", 3, Flags::STALE)
     .about("Counts the keys of a slot.")
@@ -110,14 +114,14 @@ const DELSLOTS: Row<ServerFn> = row("cluster|delslots", -3, CHANGES)
     .cost(BY_SLOTS)
     .about("Forgets whose some slots are.")
     .args(SLOTS)
-    .run(disabled);
+    .run(change::delslots);
 
 const DELSLOTSRANGE: Row<ServerFn> = row("cluster|delslotsrange", -4, CHANGES)
     .since("7.0.0")
     .cost(BY_SLOTS)
     .about("Forgets whose some ranges of slots are.")
     .args(RANGES)
-    .run(disabled);
+    .run(change::delslotsrange);
 
 const FAILOVER: Row<ServerFn> = row("cluster|failover", -2, CHANGES)
     .about("Lets a replica take its master's place.")
@@ -129,16 +133,16 @@ const FAILOVER: Row<ServerFn> = row("cluster|failover", -2, CHANGES)
         ],
     )
     .optional()])
-    .run(disabled);
+    .run(change::failover);
 
 const FLUSHSLOTS: Row<ServerFn> = row("cluster|flushslots", 2, CHANGES)
     .about("Forgets all slots of the node.")
-    .run(disabled);
+    .run(change::flushslots);
 
 const FORGET: Row<ServerFn> = row("cluster|forget", 3, CHANGES)
     .about("Strikes a node from the list of known ones.")
     .args(NODE_ID)
-    .run(disabled);
+    .run(change::forget);
 
 const GETKEYSINSLOT: Row<ServerFn> = row("cluster|getkeysinslot", 4, Flags::STALE)
     .cost("O(N) with N the keys asked for")
@@ -155,7 +159,7 @@ const HELP: Row<ServerFn> = row("cluster|help", 2, MAP)
 const INFO: Row<ServerFn> = row("cluster|info", 2, Flags::STALE)
     .about("Tells the state of the cluster as the node sees it.")
     .tips(VARIES)
-    .run(disabled);
+    .run(show::info);
 
 const KEYSLOT: Row<ServerFn> = row("cluster|keyslot", 3, Flags::STALE)
     .cost("O(N) with N the bytes of the key")
@@ -168,7 +172,7 @@ const LINKS: Row<ServerFn> = row("cluster|links", 2, Flags::STALE)
     .cost(BY_NODES)
     .about("Lists the connections to and from other nodes.")
     .tips(VARIES)
-    .run(disabled);
+    .run(show::links);
 
 const MEET: Row<ServerFn> = row("cluster|meet", -4, CHANGES)
     .about("Makes a node known to the cluster.")
@@ -181,23 +185,23 @@ const MEET: Row<ServerFn> = row("cluster|meet", -4, CHANGES)
         Arg::int("port"),
         Arg::int("cluster-bus-port").since("4.0.0").optional(),
     ])
-    .run(disabled);
+    .run(change::meet);
 
 const MYID: Row<ServerFn> = row("cluster|myid", 2, Flags::STALE)
     .about("Tells the node's ID.")
-    .run(disabled);
+    .run(show::myid);
 
 const MYSHARDID: Row<ServerFn> = row("cluster|myshardid", 2, Flags::STALE)
     .since("7.2.0")
     .about("Tells the ID of the node's shard.")
     .tips(VARIES)
-    .run(disabled);
+    .run(show::myshardid);
 
 const NODES: Row<ServerFn> = row("cluster|nodes", 2, Flags::STALE)
     .cost(BY_NODES)
     .about("Describes all known nodes, in the form of the nodes file.")
     .tips(VARIES)
-    .run(disabled);
+    .run(show::nodes);
 
 const REPLICAS: Row<ServerFn> = row("cluster|replicas", 3, ADMIN)
     .since("5.0.0")
@@ -205,12 +209,12 @@ const REPLICAS: Row<ServerFn> = row("cluster|replicas", 3, ADMIN)
     .about("Describes the replicas of a master.")
     .tips(VARIES)
     .args(NODE_ID)
-    .run(disabled);
+    .run(show::replicas);
 
 const REPLICATE: Row<ServerFn> = row("cluster|replicate", 3, CHANGES)
     .about("Makes the node a replica of a master.")
     .args(NODE_ID)
-    .run(disabled);
+    .run(change::replicate);
 
 const RESET: Row<ServerFn> = row("cluster|reset", -2, ADMIN.or(Flags::NOSCRIPT))
     .cost("O(N) with N the known nodes, and that of FLUSHALL")
@@ -220,16 +224,16 @@ const RESET: Row<ServerFn> = row("cluster|reset", -2, ADMIN.or(Flags::NOSCRIPT))
         &[Arg::word("hard", "HARD"), Arg::word("soft", "SOFT")],
     )
     .optional()])
-    .run(disabled);
+    .run(change::reset);
 
 const SAVECONFIG: Row<ServerFn> = row("cluster|saveconfig", 2, CHANGES)
     .about("Writes the nodes file.")
-    .run(disabled);
+    .run(change::saveconfig);
 
 const SET_CONFIG_EPOCH: Row<ServerFn> = row("cluster|set-config-epoch", 3, CHANGES)
     .about("Sets the configuration epoch of a new node.")
     .args(&[Arg::int("config-epoch")])
-    .run(disabled);
+    .run(change::set_config_epoch);
 
 const SETSLOT: Row<ServerFn> = row("cluster|setslot", -4, CHANGES)
     .about("Says whose a slot is, or that it is on its way.")
@@ -249,14 +253,14 @@ const SETSLOT: Row<ServerFn> = row("cluster|setslot", -4, CHANGES)
             ],
         ),
     ])
-    .run(disabled);
+    .run(change::setslot);
 
 const SHARDS: Row<ServerFn> = row("cluster|shards", 2, MAP)
     .since("7.0.0")
     .cost(BY_NODES)
     .about("Tells which nodes serve which slots, by shards.")
     .tips(VARIES)
-    .run(disabled);
+    .run(show::shards);
 
 const SLAVES: Row<ServerFn> = row("cluster|slaves", 3, ADMIN)
     .cost(BY_REPLICAS)
@@ -264,7 +268,7 @@ const SLAVES: Row<ServerFn> = row("cluster|slaves", 3, ADMIN)
     .deprecated("5.0.0", "`CLUSTER REPLICAS`")
     .tips(VARIES)
     .args(NODE_ID)
-    .run(disabled);
+    .run(show::replicas);
 
 const SLOTS_OF_NODES: Row<ServerFn> = row("cluster|slots", 2, MAP)
     .cost(BY_NODES)
@@ -275,10 +279,15 @@ const SLOTS_OF_NODES: Row<ServerFn> = row("cluster|slots", 2, MAP)
     ])
     .deprecated("7.0.0", "`CLUSTER SHARDS`")
     .tips(VARIES)
-    .run(disabled);
+    .run(show::slots);
 
-fn disabled(_call: &mut Call<'_>, _args: Args<'_>) -> CmdResult {
-    Err(DISABLED)
+/// What a client hears that gives a subcommand more words than it takes.
+fn wrong_arguments(args: &Args<'_>) -> Fault {
+    let name = args.argv().get(1).copied().unwrap_or_default();
+    Fault::text(format!(
+        "ERR unknown subcommand or wrong number of arguments for '{}'. Try CLUSTER HELP.",
+        String::from_utf8_lossy(&name[..name.len().min(128)])
+    ))
 }
 
 /// CLUSTER KEYSLOT key

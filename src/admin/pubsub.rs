@@ -2,6 +2,7 @@
 
 use crate::admin::sentinel;
 use crate::base::glob;
+use crate::cluster::Cluster;
 use crate::cmd::session::Marks;
 use crate::cmd::spec::{Arg, Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::cmd::unit::Logging;
@@ -153,9 +154,9 @@ pub fn spublish(call: &mut Call<'_>, mut args: Args<'_>) -> CmdResult {
 
 /// A message goes to the replicas too; in a cluster over its bus, to all nodes or those of the shard.
 fn publish_elsewhere(call: &mut Call<'_>, channel: &[u8], message: &[u8], sharded: bool) {
-    match call.server.cluster.as_deref_mut() {
-        Some(cluster) => cluster.publish(channel, message, sharded),
-        None => call.server.unit.logging = Logging::ReplicasOnly,
+    let publish = |cluster: &mut Cluster| cluster.publish(channel, message, sharded);
+    if call.server.with_cluster(call.io, publish).is_none() {
+        call.server.unit.logging = Logging::ReplicasOnly;
     }
 }
 

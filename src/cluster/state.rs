@@ -300,6 +300,11 @@ impl Cluster {
         std::mem::take(&mut self.out)
     }
 
+    /// True if there is anything.
+    pub fn has_actions(&self) -> bool {
+        !self.out.is_empty()
+    }
+
     pub(super) fn log(&mut self, level: Level, text: impl Into<String>) {
         self.out.push(Action::Log(level, text.into()));
     }
@@ -331,6 +336,20 @@ impl Cluster {
             let sure = now.has(Todo::SURE);
             self.out.push(Action::Persist { sure });
         }
+    }
+
+    /// Does of this only what must not wait: saves.
+    pub fn save_if_due(&mut self) {
+        if self.todo.has(Todo::SAVE) {
+            let sure = self.todo.has(Todo::SURE);
+            self.todo = self.todo.without(Todo::SAVE.and(Todo::SURE));
+            self.out.push(Action::Persist { sure });
+        }
+    }
+
+    /// We hold back writes, or wait for our master to, for a failover by hand.
+    pub fn is_failing_over(&self) -> bool {
+        self.manual.until_ms != 0
     }
 
     /// True if [`Cluster::before_sleep`] has something to do.

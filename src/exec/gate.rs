@@ -404,6 +404,7 @@ impl Server {
             || (may_change
                 && (self.pause.for_shutdown
                     || self.pause.for_failover
+                    || lasts(self.pause.failover_until)
                     || lasts(self.pause.write_until)))
     }
 

@@ -16,6 +16,7 @@ use crate::db::watch::WatchTable;
 use crate::exec::acl::Acl;
 use crate::exec::aof::Aof;
 use crate::exec::blocking::Blocked;
+use crate::exec::bus::Bus;
 use crate::exec::conn::{Conn, Conns, Peer, Token};
 use crate::exec::held::Held;
 use crate::exec::io::{Io, ProcessFacts};
@@ -108,6 +109,8 @@ pub struct Pause {
     pub for_shutdown: bool,
     /// The same, until a replica has taken our role over.
     pub for_failover: bool,
+    /// The same in a cluster (CLUSTER FAILOVER), until this unix time in ms.
+    pub failover_until: Option<u64>,
     /// It holds up less than before: those held up may try again.
     pub eased: bool,
 }
@@ -115,7 +118,11 @@ pub struct Pause {
 impl Pause {
     /// Forgets what is over at `now_ms`.
     pub fn end_at(&mut self, now_ms: u64) {
-        for until in [&mut self.all_until, &mut self.write_until] {
+        for until in [
+            &mut self.all_until,
+            &mut self.write_until,
+            &mut self.failover_until,
+        ] {
             if until.is_some_and(|t| t <= now_ms) {
                 *until = None;
                 self.eased = true;
@@ -188,6 +195,7 @@ pub struct Server {
     pub sentinel: Option<Box<Watching>>,
     /// The cluster that it is a node of (`cluster-enabled`).
     pub cluster: Option<Box<Cluster>>,
+    pub bus: Bus,
     pub started_us: u64,
     pub next_client_id: u64,
     /// The connection whose command runs, and the number of that command.
@@ -300,6 +308,7 @@ impl Server {
             repl,
             sentinel: None,
             cluster,
+            bus: Bus::default(),
             started_us: now.unix_us,
             next_client_id: 1,
             current: None,

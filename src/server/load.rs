@@ -486,6 +486,7 @@ impl Server {
         }
         self.remove_history(io);
         self.note_who_listens();
+        self.tell_populated_slots();
         self.persistence.ready = true;
         Ok(())
     }
