@@ -21,9 +21,11 @@
 mod expire;
 mod fill;
 mod group;
+mod page;
 mod random;
 mod range;
 mod record;
+mod root;
 mod scan;
 mod segment;
 mod stats;

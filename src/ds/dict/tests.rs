@@ -1,8 +1,9 @@
 //! The dict against a model, with every invariant of the table checked on the way.
 
 use super::group::{Bits, GROUP};
+use super::page::{FANOUT, PageRef, Sums};
 use super::segment::{KEYS_MAX, NEVER, Seg, tag_of};
-use super::tree::{FANOUT, PageRef, Sums, Top};
+use super::tree::Top;
 use super::*;
 use crate::base::slot::Slot;
 use crate::ds::cow::Count;
@@ -154,7 +155,7 @@ fn check(dict: &Dict<Rec>) {
         }
         Top::Tree(root) => {
             let mut position = Some(0);
-            for (_, entry) in root.runs() {
+            for entry in root.runs() {
                 let page: PageRef<Rec> = entry.page;
                 let mut sums = Sums {
                     keys: 0,
