@@ -69,6 +69,10 @@
 //! and fails over, without sockets or a clock like [`repl`]; [`server::sentinel`] does what it says, and
 //! `admin/sentinel.rs` has its commands.
 //!
+//! **The cluster.** Or it shares out its keys with others, slot by slot: [`cluster`] is the machine that knows who has which
+//! slot and who is alive, again without sockets or a clock. The table of keys is in the order of slots there
+//! ([`db::keyspace`]), and the gate asks one thing more: is this command ours, or another node's ([`exec::redirect`])?
+//!
 //! **Connections that we open** ourselves are [`exec::link`]s: names are looked up off the loop, sockets connect without
 //! holding it, and what comes in goes to the link's owner instead of the parser. [`exec::migrate`] sends keys over one,
 //! which [`exec::held`] holds until it is known where they are.
@@ -94,7 +98,7 @@
 //! [`admin`], built like the data commands, except that they see the whole server.
 //!
 //! An import only ever goes down this list or stays on its floor: `base`, `resp`, `ds`, `ae`; `acl`, `object`,
-//! `config`, `db`, `rdb`, `aof`; `cmd`; `repl`, `sentinel`; `script`, `exec`, `admin`, `server`, `check`,
+//! `config`, `db`, `rdb`, `aof`; `cmd`; `repl`, `cluster`, `sentinel`; `script`, `exec`, `admin`, `server`, `check`,
 //! `cli`, `bench`. `tests/tidy.rs` keeps it so.
 
 pub mod acl;
@@ -105,6 +109,7 @@ pub mod base;
 pub mod bench;
 pub mod check;
 pub mod cli;
+pub mod cluster;
 pub mod cmd;
 pub mod config;
 pub mod db;

@@ -11,7 +11,7 @@ const FLOORS: &[&[&str]] = &[
     &["base", "resp", "ds", "ae"],
     &["acl", "object", "config", "db", "rdb", "aof"],
     &["cmd"],
-    &["repl", "sentinel"],
+    &["repl", "cluster", "sentinel"],
     &["script", "exec", "admin", "server", "check", "cli", "bench"],
 ];
 
@@ -19,6 +19,7 @@ const FLOORS: &[&[&str]] = &[
 const NEVER: &[(&str, &[&str])] = &[
     ("cmd", &["ae", "repl", "cluster", "sentinel", "rdb", "aof"]),
     ("repl", &["ae"]),
+    ("cluster", &["ae"]),
     ("sentinel", &["ae"]),
 ];
 

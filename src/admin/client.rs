@@ -558,7 +558,7 @@ fn unblock(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
     let (id, error) = match args.argv()[2..] {
         [id] => (id, None),
         [id, how] if is_word(how, "timeout") => (id, None),
-        [id, how] if is_word(how, "error") => (id, Some(UNBLOCKED)),
+        [id, how] if is_word(how, "error") => (id, Some(Fault::new(UNBLOCKED))),
         [_, _] => return Err(UNBLOCK_REASON),
         _ => return Err(call.wrong_form(&args)),
     };

@@ -30,6 +30,7 @@ const PROTOCOL_NUMBER: Fault = Fault::new("ERR Protocol version is not an intege
 const HELLO_NEEDS_AUTH: Fault = Fault::new(
     "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time",
 );
+const NO_SELECT: Fault = Fault::new("ERR SELECT is not allowed in cluster mode");
 const NO_SUCH_DB: Fault = Fault::new("ERR DB index is out of range");
 const DB_NUMBER_RANGE: Fault =
     Fault::new("ERR value is out of range, value must between -2147483648 and 2147483647");
@@ -177,9 +178,13 @@ pub fn hello(call: &mut Call<'_>, mut args: Args<'_>) -> CmdResult {
         Some(_) => "replica",
         None => "master",
     };
+    let mode = match call.server.config.cluster_enabled {
+        true => "cluster",
+        false => "standalone",
+    };
     let fields: &[(&str, &str)] = match call.server.sentinel {
         Some(_) => &[("mode", "sentinel")],
-        None => &[("mode", "standalone"), ("role", role)],
+        None => &[("mode", mode), ("role", role)],
     };
     let reply = call.reply();
     let proto = if reply.is_resp3() { 3 } else { 2 };
@@ -260,6 +265,9 @@ const SELECT: Row<ServerFn> = Spec::new("select", 2, Group::Connection)
 pub fn select(call: &mut Call<'_>, mut args: Args<'_>) -> CmdResult {
     let index = number::parse_i64(args.one()?).ok_or(NOT_INTEGER)?;
     let index = i32::try_from(index).map_err(|_| DB_NUMBER_RANGE)?;
+    if call.server.config.cluster_enabled && index != 0 {
+        return Err(NO_SELECT);
+    }
     let index = u32::try_from(index).map_err(|_| NO_SUCH_DB)?;
     if index as usize >= call.server.config.databases {
         return Err(NO_SUCH_DB);

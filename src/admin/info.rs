@@ -308,7 +308,8 @@ fn clients(page: &mut Page, server: &Server, _: &MemoryFigures) {
     let blocked = &server.blocked;
     let replicas = server.repl.master.replicas().len();
     page.line("connected_clients", server.conns.len() - replicas);
-    page.line("cluster_connections", 0);
+    let others = server.cluster.as_ref().map_or(0, |c| c.known() - 1);
+    page.line("cluster_connections", others * 2);
     page.line("maxclients", server.config.maxclients);
     page.line("client_recent_max_input_buffer", input);
     page.line("client_recent_max_output_buffer", output);
@@ -379,7 +380,7 @@ fn memory(page: &mut Page, server: &Server, figures: &MemoryFigures) {
     page.line("mem_total_replication_buffers", server.repl.buffers());
     page.line("mem_clients_slaves", o.replicas);
     page.line("mem_clients_normal", o.clients);
-    page.line("mem_cluster_links", 0);
+    page.line("mem_cluster_links", server.bus_memory());
     page.line("mem_aof_buffer", server.aof.memory());
     page.line("mem_allocator", &server.process.allocator);
     page.line("active_defrag_running", 0);

@@ -198,6 +198,7 @@ fn stats(call: &mut Call<'_>, _: Args<'_>) -> CmdResult {
     call.server.note_peak(figures.used);
     let o = Overhead::of(call.server, &figures);
     let log_bytes = call.server.aof.memory() as i64;
+    let bus_bytes = call.server.bus_memory() as i64;
     let reply = call.reply();
     reply.map(27 + o.tables.len());
     let mut int = |name: &str, value: i64| {
@@ -210,7 +211,7 @@ fn stats(call: &mut Call<'_>, _: Args<'_>) -> CmdResult {
     int("replication.backlog", o.backlog as i64);
     int("clients.slaves", o.replicas as i64);
     int("clients.normal", o.clients as i64);
-    int("cluster.links", 0);
+    int("cluster.links", bus_bytes);
     int("aof.buffer", log_bytes);
     int("lua.caches", o.scripts as i64);
     int("functions.caches", o.functions as i64);

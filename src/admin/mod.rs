@@ -6,6 +6,7 @@
 
 pub mod acl;
 pub mod client;
+pub mod cluster;
 pub mod command;
 pub mod config;
 pub mod connection;
@@ -41,6 +42,7 @@ pub fn rows() -> impl Iterator<Item = &'static Row<ServerFn>> {
     [
         acl::ROWS,
         client::ROWS,
+        cluster::ROWS,
         command::ROWS,
         config::ROWS,
         connection::ROWS,

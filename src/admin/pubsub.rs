@@ -2,6 +2,7 @@
 
 use crate::admin::sentinel;
 use crate::base::glob;
+use crate::cluster::Cluster;
 use crate::cmd::session::Marks;
 use crate::cmd::spec::{Arg, Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::cmd::unit::Logging;
@@ -129,7 +130,7 @@ pub fn publish(call: &mut Call<'_>, mut args: Args<'_>) -> CmdResult {
         return sentinel::publish(call, channel, message);
     }
     let receivers = call.server.publish(channel, message);
-    call.server.unit.logging = Logging::ReplicasOnly;
+    publish_elsewhere(call, channel, message, false);
     call.reply().int(receivers as i64);
     DONE
 }
@@ -146,9 +147,17 @@ const SPUBLISH: Row<ServerFn> = row("spublish", 3, PUBLISHING)
 pub fn spublish(call: &mut Call<'_>, mut args: Args<'_>) -> CmdResult {
     let (channel, message) = args.two()?;
     let receivers = call.server.publish_shard(channel, message);
-    call.server.unit.logging = Logging::ReplicasOnly;
+    publish_elsewhere(call, channel, message, true);
     call.reply().int(receivers as i64);
     DONE
+}
+
+/// A message goes to the replicas too; in a cluster over its bus, to all nodes or those of the shard.
+fn publish_elsewhere(call: &mut Call<'_>, channel: &[u8], message: &[u8], sharded: bool) {
+    let publish = |cluster: &mut Cluster| cluster.publish(channel, message, sharded);
+    if call.server.with_cluster(call.io, publish).is_none() {
+        call.server.unit.logging = Logging::ReplicasOnly;
+    }
 }
 
 const PUBSUB: Row<ServerFn> = Spec::new("pubsub", -2, Group::Pubsub)

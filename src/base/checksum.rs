@@ -1,28 +1,7 @@
-//! Checksums and digests: key slots (CRC16), files (CRC-64), script names and passwords (SHA).
+//! Checksums and digests: files (CRC-64), script names and passwords (SHA).
 
 use sha1::{Digest, Sha1};
 use sha2::Sha256;
-
-/// How many hash slots a cluster has.
-pub const SLOTS: u16 = 16384;
-
-/// The hash slot of a key: CRC16 (XMODEM) of the key, or of what stands between its first `{` and the next `}` if
-/// that is not empty, modulo 16384.
-pub fn key_slot(key: &[u8]) -> u16 {
-    crc16::State::<crc16::XMODEM>::calculate(hash_tag(key)) % SLOTS
-}
-
-/// The part of a key that decides its slot.
-pub fn hash_tag(key: &[u8]) -> &[u8] {
-    let Some(open) = memchr::memchr(b'{', key) else {
-        return key;
-    };
-    let rest = &key[open + 1..];
-    match memchr::memchr(b'}', rest) {
-        None | Some(0) => key,
-        Some(close) => &rest[..close],
-    }
-}
 
 /// CRC-64 as RDB and DUMP use it (Jones polynomial, reflected, initial value and final xor zero). Feed it in pieces of any
 /// size.
@@ -84,22 +63,6 @@ pub fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn slots() {
-        assert_eq!(key_slot(b"123456789"), 0x31c3);
-        assert_eq!(key_slot(b""), 0);
-        assert_eq!(key_slot(b"foo"), 12182);
-        for (key, tag) in [
-            (&b"{user1000}.following"[..], &b"user1000"[..]),
-            (b"foo{}{bar}", b"foo{}{bar}"),
-            (b"foo{{bar}}zap", b"{bar"),
-            (b"foo{bar}{zap}", b"bar"),
-            (b"}{a", b"}{a"),
-        ] {
-            assert_eq!(hash_tag(key), tag);
-        }
-    }
 
     #[test]
     fn crc64_in_pieces() {

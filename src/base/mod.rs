@@ -16,4 +16,5 @@ pub mod partial_sort;
 pub mod planted;
 pub mod quoted;
 pub mod rng;
+pub mod slot;
 pub mod time;

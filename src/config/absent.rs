@@ -6,16 +6,10 @@ use super::Config;
 /// A directive, whether the configuration asks for what it stands for, and what the log says of it.
 type Absent = (fn(&Config) -> bool, &'static str);
 
-const ABSENT: &[Absent] = &[
-    (
-        |c| c.cluster_enabled,
-        "cluster-enabled yes: this version does not speak the cluster protocol yet",
-    ),
-    (
-        |c| c.io_threads > 1,
-        "io-threads: one thread serves all clients",
-    ),
-];
+const ABSENT: &[Absent] = &[(
+    |c| c.io_threads > 1,
+    "io-threads: one thread serves all clients",
+)];
 
 /// What to log about `config`.
 pub fn notes(config: &Config) -> Vec<String> {

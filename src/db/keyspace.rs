@@ -8,11 +8,15 @@
 //! Every write that finds its entry shared leaves the old one to the snapshot that shares it. What is left behind so is
 //! added up (`snapshot.rs` says what for).
 //!
-//! That a database is *one* dict is known in this file only.
+//! That a database is *one* dict is known in this file only. It is one in a cluster too, where keys are asked for by their
+//! slot: there hashes begin with the slot, so that a slot is a stretch of the table ([`Keyspace::slot_len`],
+//! [`Keyspace::slot_keys`]). Sixteen thousand tables would do as well, but each lookup would have one more of them to pass,
+//! and a snapshot so many more roots to clone.
 
 use std::convert::Infallible;
 use std::ops::Deref;
 
+use crate::base::slot::Slot;
 use crate::ds::dict::{self, Dict, Filling, HashKey, Iter, RecordMut, Stats};
 use crate::object::{Container, Entry, Type, Value, string};
 
@@ -328,6 +332,23 @@ impl Keyspace {
         self.table.scan(cursor, count, f)
     }
 
+    /// How many keys a slot has. Only where hashes are by slot, see [`Databases::by_slot`].
+    pub fn slot_len(&self, slot: Slot) -> usize {
+        self.table.slot_len(slot)
+    }
+
+    /// Up to `count` of the keys that a slot has, likewise.
+    pub fn slot_keys(&self, slot: Slot, count: usize) -> Vec<Vec<u8>> {
+        let mut keys = Vec::new();
+        if count > 0 {
+            self.table.each_of_slot(slot, |entry| {
+                keys.push(entry.key().to_vec());
+                keys.len() < count
+            });
+        }
+        keys
+    }
+
     /// All keys.
     pub fn iter(&self) -> Iter<'_, Entry> {
         self.table.iter()
@@ -483,6 +504,16 @@ impl Databases {
         }
     }
 
+    /// The same for a node of a cluster: keys can be asked for by their slot.
+    pub fn by_slot(count: usize, key: HashKey) -> Databases {
+        Databases::new(count, key.by_slot())
+    }
+
+    /// As many empty databases of the same kind.
+    pub fn fresh(&self) -> Databases {
+        Databases::new(self.dbs.len(), self.key)
+    }
+
     /// How many databases there are.
     pub fn count(&self) -> usize {
         self.dbs.len()
@@ -496,7 +527,7 @@ impl Databases {
 
     /// The key that hashes are made under; containers inside of values share it.
     pub fn hash_key(&self) -> HashKey {
-        self.key
+        self.key.plain()
     }
 
     /// A database. The index was checked by SELECT and its kin.

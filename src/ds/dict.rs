@@ -11,6 +11,8 @@
 //! - **Sums on the way down** (keys, keys with a deadline, earliest deadline) lead to a random record, and to
 //!   those that have expired, without a look at what cannot matter (`random`, `expire`).
 //! - **Hash order** is an order that no split or merge disturbs, so a SCAN cursor is a place in it (`scan`).
+//! - **A slot's records** are neighbours in a cluster's dict, whose hashes begin with the slot: counted and
+//!   found without an index beside the table (`range`).
 //! - **A file's records** go in batch by batch, into a table that is made for all of them at once (`fill`).
 //!
 //! The dict knows no keys' meaning and no clock. It hashes keys itself only when it splits a segment; all
@@ -19,8 +21,11 @@
 mod expire;
 mod fill;
 mod group;
+mod page;
 mod random;
+mod range;
 mod record;
+mod root;
 mod scan;
 mod segment;
 mod stats;

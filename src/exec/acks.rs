@@ -4,8 +4,8 @@
 //! are there (`REPLCONF ACK`), which they are asked for once before the loop sleeps.
 
 use crate::base::planted::{self, Bug};
-use crate::cmd::Args;
 use crate::cmd::args::OwnedArgs;
+use crate::cmd::{Args, Fault};
 use crate::exec::conn::{Parked, Token, Why};
 use crate::exec::server::Server;
 use crate::resp::reply::Reply;
@@ -98,7 +98,7 @@ impl Server {
                 continue;
             };
             if acks.on_disk == Some(true) && !self.config.appendonly {
-                self.give_up(token, Some(NO_LOG));
+                self.give_up(token, Some(Fault::new(NO_LOG)));
             } else if Self::is_enough(acks, self.reached(acks)) {
                 self.give_up(token, None);
             }

@@ -11,9 +11,9 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use crate::cmd::Args;
 use crate::cmd::fault::{Block, OnTimeout};
 pub use crate::cmd::keys::Waiting;
+use crate::cmd::{Args, Fault};
 use crate::exec::call::Outcome;
 use crate::exec::conn::{Parked, Token, Why};
 use crate::exec::gate::Checked;
@@ -155,7 +155,7 @@ impl Server {
     }
 
     /// Ends a wait with the time-out's reply, or with an error (CLIENT UNBLOCK, a role change).
-    pub fn give_up(&mut self, token: Token, error: Option<&'static str>) {
+    pub fn give_up(&mut self, token: Token, error: Option<Fault>) {
         let Some(parked) = self.unpark(token) else {
             return;
         };
@@ -163,7 +163,7 @@ impl Server {
             return;
         }
         match error {
-            Some(text) => {
+            Some(fault) => {
                 // An error, also on the account of the command that ended the wait.
                 for id in [Some(parked.command), self.stats.command_under_way]
                     .into_iter()
@@ -171,7 +171,7 @@ impl Server {
                 {
                     self.stats.commands[id].failed += 1;
                 }
-                self.reply_fault(token, &crate::cmd::Fault::new(text));
+                self.reply_fault(token, &fault);
             }
             None => self.reply_given_up(token, &parked.why),
         }

@@ -20,7 +20,7 @@ use crate::exec::io::Io;
 use crate::exec::running::RunningArgs;
 use crate::exec::server::Server;
 use crate::exec::table::{CommandId, Needs, Run};
-use crate::exec::tracking::end_caching;
+use crate::exec::tracking::end_announced;
 
 const CONTAINER_ALONE: Fault = Fault::new("ERR wrong number of arguments");
 
@@ -373,8 +373,8 @@ impl Server {
             return;
         }
         let marks = conn.session.marks;
-        if marks.has(Marks::TRACKING_CACHING) {
-            end_caching(&mut conn.session, &self.table);
+        if marks.has(Marks::TRACKING_CACHING | Marks::ASKING) {
+            end_announced(&mut conn.session, &self.table);
         }
         if marks.has(Marks::REPLY_OFF | Marks::REPLY_SKIP | Marks::REPLY_SKIP_NEXT) {
             conn.silence();

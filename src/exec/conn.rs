@@ -33,6 +33,12 @@ impl Peer {
         ip_of(&self.addr)
     }
 
+    /// The port of its address; 0 if it has none.
+    pub fn port(&self) -> u16 {
+        let port = self.addr.rsplit_once(':').map(|(_, port)| port.parse());
+        port.and_then(Result::ok).unwrap_or(0)
+    }
+
     /// Our address without the port.
     pub fn own_ip(&self) -> &str {
         ip_of(&self.laddr)

@@ -33,6 +33,8 @@ const NO_MULTI: Fault = Fault::new("ERR Command not allowed inside a transaction
 enum Verdict {
     Run,
     Queue,
+    /// Another node of the cluster is to run it.
+    Elsewhere(Fault),
     /// Clients are paused.
     Wait,
 }
@@ -57,7 +59,7 @@ impl Server {
         hints: &[KeyHint],
     ) {
         match resolved {
-            Resolved::Command(id) if self.passes(token, id, &args) => {
+            Resolved::Command(id) if self.passes(token, id, &args, hints) => {
                 self.call_top(io, token, id, args, hints);
             }
             Resolved::Unknown if is_cross_protocol(args.name()) => return self.attacked(token),
@@ -103,6 +105,7 @@ impl Server {
             }
             Ok((id, Verdict::Run)) => self.call_top(io, token, id, args, hints),
             Ok((id, Verdict::Queue)) => self.queue(token, id, &args),
+            Ok((id, Verdict::Elsewhere(fault))) => self.redirect(token, id, &fault),
             Ok((id, Verdict::Wait)) => self.postpone(token, id, &args, Why::Paused),
             Err((id, fault)) => self.reject(token, id, &fault),
         }
@@ -133,7 +136,7 @@ impl Server {
     /// The gate's short way, which nearly every request takes: a client in no special state calls a command that is
     /// open to all, and the server holds nothing back. Whoever does not pass here has [`Server::check`] look closer.
     #[inline]
-    fn passes(&mut self, token: Token, id: CommandId, args: &Args<'_>) -> bool {
+    fn passes(&mut self, token: Token, id: CommandId, args: &Args<'_>, hints: &[KeyHint]) -> bool {
         let command = self.table.get(id);
         if command.flags.has(Flags::PROTECTED) || !command.takes(args.len()) {
             return false;
@@ -149,6 +152,9 @@ impl Server {
         // There may be more keys tracked than there should be since CONFIG SET.
         let crowded = self.unit.tracked && self.tracking_excess() > 0;
         if limited || crowded || paused || self.loading || self.async_loading || unsaved {
+            return false;
+        }
+        if self.cluster.is_some() && !self.is_at_home(id, args, hints) {
             return false;
         }
         let follows = self.config.replicaof.is_some();
@@ -188,6 +194,10 @@ impl Server {
                 Checked::Waits
             }
             Ok(Verdict::Run | Verdict::Queue) => Checked::Run,
+            Ok(Verdict::Elsewhere(fault)) => {
+                self.redirect(token, id, &fault);
+                Checked::Refused
+            }
             Ok(Verdict::Wait) => {
                 self.postpone(token, id, args, Why::Paused);
                 Checked::Waits
@@ -261,6 +271,12 @@ impl Server {
         if let Err(denied) = self.may_run(token, id, argv) {
             let context = self.acl_context(token);
             return refuse(self.note_denied(token, id, argv, denied, context));
+        }
+        if self.cluster.is_some()
+            && !obeyed
+            && let Err(away) = self.route(token, id, (flags, queued.map_or(flags, |q| q.0)), argv)
+        {
+            return Ok(Verdict::Elsewhere(away.fault()));
         }
         let Some(conn) = self.conns.get(token) else {
             return Ok(Verdict::Wait);
@@ -388,6 +404,7 @@ impl Server {
             || (may_change
                 && (self.pause.for_shutdown
                     || self.pause.for_failover
+                    || lasts(self.pause.failover_until)
                     || lasts(self.pause.write_until)))
     }
 
@@ -405,6 +422,20 @@ impl Server {
                 .get(token)
                 .is_some_and(|c| c.peer.loopback || c.peer.unix_socket),
         }
+    }
+
+    /// Tells a client which node to ask. A transaction ends with it, as EXEC's own or by dooming it.
+    #[cold]
+    fn redirect(&mut self, token: Token, id: CommandId, fault: &Fault) {
+        self.stats.commands[id].rejected += 1;
+        if self.table.get(id).needs == Needs::Exec {
+            self.discard_multi(token);
+        } else if let Some(conn) = self.conns.get_mut(token)
+            && conn.session.multi.is_some()
+        {
+            conn.session.marks.set(Marks::DIRTY_EXEC, true);
+        }
+        self.reply_fault(token, fault);
     }
 
     fn queue(&mut self, token: Token, id: CommandId, args: &Args<'_>) {

@@ -1,6 +1,7 @@
 //! The second door: what a command must ask of the outside and wait for, because its reply says
 //! how it went. The process implements it with the operating system, tests with values.
 
+use std::any::Any;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -208,6 +209,9 @@ pub trait Disk: Send + Sync {
     fn make_dir(&self, path: &Path) -> std::io::Result<bool>;
     /// True if there is a directory of this name.
     fn is_dir(&self, path: &Path) -> bool;
+    /// Locks a file against other processes for as long as what is given is kept; makes it if there is none. It fails with
+    /// `WouldBlock` if another has it.
+    fn lock(&self, path: &Path) -> std::io::Result<Box<dyn Any>>;
 }
 
 /// A file that is being written.

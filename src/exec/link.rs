@@ -1,4 +1,5 @@
-//! Links: the connections that we open ourselves, to a master, to the target of a MIGRATE.
+//! Links: the connections that we open ourselves, to a master, to the target of a MIGRATE, to a node of the cluster; and those
+//! that other nodes open to our bus.
 //!
 //! A link is a [`Conn`] like any other: its output gathers in `reply` and leaves with everybody's, its input is read in
 //! turn with everybody's. But nobody parses that input for commands: it is handed to the link's [`Owner`] as it comes.
@@ -30,6 +31,8 @@ pub enum Owner {
     Migrate,
     /// What a Sentinel watches, see `server/sentinel.rs`.
     Sentinel,
+    /// Another node of the cluster, see `server/bus.rs`. It may have connected itself.
+    Bus,
     /// A test that notes what it hears.
     #[cfg(test)]
     Test,
@@ -79,7 +82,25 @@ pub struct Links {
     pub heard: Vec<String>,
 }
 
+impl Link {
+    /// One that another node of the cluster has opened.
+    pub fn of_bus(serial: u64) -> Link {
+        Link {
+            owner: Owner::Bus,
+            serial,
+            is_called: true,
+            why: None,
+        }
+    }
+}
+
 impl Links {
+    /// The number of one that is opened.
+    pub fn next_serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
     /// True if an owner is to hear something before the loop may sleep.
     pub fn have_news(&self) -> bool {
         !self.lost.is_empty()
@@ -89,8 +110,7 @@ impl Links {
 impl Server {
     /// Opens a link. It has a token from now on, and its owner hears the rest.
     pub fn open_link(&mut self, owner: Owner, target: Target) -> Token {
-        self.links.serial += 1;
-        let serial = self.links.serial;
+        let serial = self.links.next_serial();
         let mut conn = Conn::new(0, Peer::default(), self.now.s());
         conn.session.marks.set(Marks::LINK | Marks::OPENING, true);
         // The first room to write comes with the connection.
@@ -213,6 +233,7 @@ impl Server {
             Owner::Master => self.hear_master(io, token, news),
             Owner::Migrate => self.migration_news(io, token, news),
             Owner::Sentinel => self.hear_watched(io, token, news),
+            Owner::Bus => self.hear_bus(io, token, news),
             #[cfg(test)]
             Owner::Test => {
                 self.links.heard.push(format!("{} {news:?}", token.0));

@@ -1,7 +1,7 @@
 //! How a request becomes a call: look it up, check it, run it, tell the world.
 //!
 //! [`pipeline`] takes the bytes of a connection apart into commands and fetches their keys ahead;
-//! [`gate`] asks whether a command may run now, and [`acl`] whether this user may run it; [`call`] runs it, measures it and drains the unit
+//! [`gate`] asks whether a command may run now, [`acl`] whether this user may run it, and [`redirect`] whether it is another node's of the cluster; [`call`] runs it, measures it and drains the unit
 //! of what it changed, which [`propagate`] hands on; [`multi`], [`blocking`], [`pubsub`] and [`notify`]
 //! hold what outlives a single command; [`replication`] is the stream and who follows it, [`acks`] those who
 //! wait for them; [`migrate`] sends keys to other servers, which [`held`] holds meanwhile; [`link`] has the connections that we open ourselves; [`tracking`] knows who caches which keys; [`scripting`] runs scripts; [`slowlog`] and [`latency`] remember
@@ -11,6 +11,7 @@ pub mod acks;
 pub mod acl;
 pub mod aof;
 pub mod blocking;
+pub mod bus;
 pub mod call;
 pub mod clients;
 pub mod conn;
@@ -30,11 +31,13 @@ pub mod pipe;
 pub mod pipeline;
 pub mod propagate;
 pub mod pubsub;
+pub mod redirect;
 pub mod replication;
 pub mod running;
 pub mod scripting;
 pub mod sentinel;
 pub mod server;
+pub mod slots;
 pub mod slowlog;
 pub mod stats;
 pub mod table;

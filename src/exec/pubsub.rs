@@ -10,6 +10,7 @@ use ahash::RandomState;
 use bytes::Bytes;
 
 use crate::base::glob;
+use crate::base::slot::Slot;
 use crate::cmd::session::{Marks, Subscriptions};
 use crate::exec::conn::{Conn, Token};
 use crate::exec::server::Server;
@@ -53,6 +54,8 @@ pub struct PubSub {
     pub channels: Listeners,
     pub patterns: Listeners,
     pub shards: Listeners,
+    /// The same channels by their slots, on a node of a cluster.
+    shard_slots: BTreeSet<(Slot, Bytes)>,
     /// Connections with any subscription, for INFO.
     pub clients: usize,
 }
@@ -65,6 +68,7 @@ impl PubSub {
             channels: listeners(),
             patterns: listeners(),
             shards: listeners(),
+            shard_slots: BTreeSet::new(),
             clients: 0,
         }
     }
@@ -109,6 +113,10 @@ impl Server {
         };
         let channel = Bytes::copy_from_slice(channel);
         if own(subs, kind).insert(channel.clone()) {
+            if kind == Kind::Shard && self.cluster.is_some() {
+                let place = (Slot::of(&channel), channel.clone());
+                self.pubsub.shard_slots.insert(place);
+            }
             self.pubsub
                 .table(kind)
                 .entry(channel.clone())
@@ -149,6 +157,30 @@ impl Server {
         }
     }
 
+    /// Ends the subscriptions to all shard channels of a slot, which is another node's now. Who had them is told.
+    pub fn leave_shard_channels(&mut self, slot: Slot) {
+        let from = (slot, Bytes::new());
+        let places = self.pubsub.shard_slots.range(from..);
+        let of_slot = places.take_while(|place| place.0 == slot);
+        let channels: Vec<Bytes> = of_slot.map(|place| place.1.clone()).collect();
+        for channel in channels {
+            let listeners = self.pubsub.shards.get(&channel);
+            for token in listeners.cloned().unwrap_or_default() {
+                self.forget_subscription(token, Kind::Shard, &channel);
+                let subs = self
+                    .conns
+                    .get(token)
+                    .and_then(|c| c.session.subs.as_deref());
+                let count = subs.map_or(0, |subs| counted(subs, Kind::Shard));
+                self.push_to(token, |reply| {
+                    let word = Kind::Shard.unsubscribed();
+                    confirmation(reply, word, Some(&channel), count);
+                });
+                self.leave_pubsub(token);
+            }
+        }
+    }
+
     /// Ends all subscriptions without a word (RESET, a closed connection).
     pub fn pubsub_drop(&mut self, token: Token) {
         for kind in [Kind::Channel, Kind::Pattern, Kind::Shard] {
@@ -183,6 +215,10 @@ impl Server {
             listeners.retain(|&t| t != token);
             if listeners.is_empty() {
                 table.remove(channel);
+                if kind == Kind::Shard && self.cluster.is_some() {
+                    let place = (Slot::of(channel), Bytes::copy_from_slice(channel));
+                    self.pubsub.shard_slots.remove(&place);
+                }
             }
         }
     }
@@ -275,12 +311,14 @@ impl Server {
 }
 
 fn confirm(conn: &mut Conn, word: &[u8], channel: Option<&[u8]>, count: usize) {
-    conn.write_push(|reply| {
-        reply.push(3);
-        reply.bulk(word);
-        reply.bulk_or_null(channel);
-        reply.int(count as i64);
-    });
+    conn.write_push(|reply| confirmation(reply, word, channel, count));
+}
+
+fn confirmation(reply: &mut Reply, word: &[u8], channel: Option<&[u8]>, count: usize) {
+    reply.push(3);
+    reply.bulk(word);
+    reply.bulk_or_null(channel);
+    reply.int(count as i64);
 }
 
 fn message_push(

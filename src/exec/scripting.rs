@@ -15,6 +15,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::acl::log::Context;
+use crate::base::slot::Slot;
 use crate::cmd::args::OwnedArgs;
 use crate::cmd::fault::{CmdResult, Fault, OOM};
 use crate::cmd::session::Marks;
@@ -80,6 +81,8 @@ pub struct Running {
     pub obeyed: bool,
     pub read_only: bool,
     pub allow_oom: bool,
+    /// Its commands may name keys of several slots.
+    pub across_slots: bool,
     /// It has called a command that writes: it can be killed no more.
     pub wrote: bool,
     pub killed: bool,
@@ -105,6 +108,8 @@ pub struct Scripting {
     dice: Rc<Dice>,
     session: Option<Token>,
     seed: u64,
+    /// The slot of the keys that the running request has named: its scripts keep to it.
+    pub slot: Option<Slot>,
 }
 
 impl Scripting {
@@ -121,6 +126,7 @@ impl Scripting {
             dice: Rc::default(),
             session: None,
             seed,
+            slot: None,
         }
     }
 
@@ -362,6 +368,7 @@ impl Server {
             obeyed,
             read_only: start.read_only || told(ScriptFlags::NO_WRITES),
             allow_oom: told(ScriptFlags::ALLOW_OOM),
+            across_slots: flags.has(ScriptFlags::COMPAT | ScriptFlags::ALLOW_CROSS_SLOT),
             wrote: false,
             killed: false,
             started_ns: self.now.mono_ns,
@@ -598,6 +605,11 @@ impl Host for Stage<'_> {
             && let Some(running) = &mut self.server.scripting.running
         {
             running.wrote = true;
+        }
+        if self.server.cluster.is_some()
+            && let Err(why) = self.server.route_from_script(id, argv)
+        {
+            return self.refuse(Some(id), Cow::Borrowed(why.as_bytes()));
         }
         let server = &mut *self.server;
         server.now.mono_ns = self.io.mono_ns();

@@ -6,6 +6,7 @@ use std::any::Any;
 use std::rc::Rc;
 
 use crate::base::rng::Rng;
+use crate::cluster::Cluster;
 use crate::cmd::keys::Leftover;
 use crate::cmd::session::Marks;
 use crate::cmd::unit::Unit;
@@ -15,6 +16,7 @@ use crate::db::watch::WatchTable;
 use crate::exec::acl::Acl;
 use crate::exec::aof::Aof;
 use crate::exec::blocking::Blocked;
+use crate::exec::bus::Bus;
 use crate::exec::conn::{Conn, Conns, Peer, Token};
 use crate::exec::held::Held;
 use crate::exec::io::{Io, ProcessFacts};
@@ -107,6 +109,8 @@ pub struct Pause {
     pub for_shutdown: bool,
     /// The same, until a replica has taken our role over.
     pub for_failover: bool,
+    /// The same in a cluster (CLUSTER FAILOVER), until this unix time in ms.
+    pub failover_until: Option<u64>,
     /// It holds up less than before: those held up may try again.
     pub eased: bool,
 }
@@ -114,7 +118,11 @@ pub struct Pause {
 impl Pause {
     /// Forgets what is over at `now_ms`.
     pub fn end_at(&mut self, now_ms: u64) {
-        for until in [&mut self.all_until, &mut self.write_until] {
+        for until in [
+            &mut self.all_until,
+            &mut self.write_until,
+            &mut self.failover_until,
+        ] {
             if until.is_some_and(|t| t <= now_ms) {
                 *until = None;
                 self.eased = true;
@@ -185,6 +193,9 @@ pub struct Server {
     pub repl: Replication,
     /// What it watches, if it is a Sentinel.
     pub sentinel: Option<Box<Watching>>,
+    /// The cluster that it is a node of (`cluster-enabled`).
+    pub cluster: Option<Box<Cluster>>,
+    pub bus: Bus,
     pub started_us: u64,
     pub next_client_id: u64,
     /// The connection whose command runs, and the number of that command.
@@ -259,8 +270,13 @@ impl Server {
         let names_seed = rng.next_u64();
         let hash_key = crate::ds::dict::HashKey::new(rng.next_u64(), rng.next_u64());
         let scripting = Scripting::new(run_id_seed(&run_id));
+        let cluster =
+            (config.cluster_enabled).then(|| Box::new(Cluster::new(now.ms() as i64, rng.fork())));
         Server {
-            dbs: Databases::new(config.databases, hash_key),
+            dbs: match config.cluster_enabled {
+                true => Databases::by_slot(config.databases, hash_key),
+                false => Databases::new(config.databases, hash_key),
+            },
             stats: Stats::new(table.len()),
             config_file: String::new(),
             executable: String::new(),
@@ -291,6 +307,8 @@ impl Server {
             run_id,
             repl,
             sentinel: None,
+            cluster,
+            bus: Bus::default(),
             started_us: now.unix_us,
             // The first two are those of the clients by which Redis runs scripts and functions.
             next_client_id: 3,

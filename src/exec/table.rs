@@ -7,6 +7,8 @@
 
 use std::collections::HashMap;
 
+use smallvec::SmallVec;
+
 use crate::acl::{Channels, Commands};
 use crate::base::number;
 use crate::cmd::spec::{Acl, Begin, Find, Flags, KeyFlags, KeyRef, KeySpec, Spec};
@@ -54,6 +56,19 @@ impl Command {
         } else {
             argc >= least
         }
+    }
+
+    /// Where the keys stand, if that is as simple as [`Command::legacy_keys`]; nowhere if the arguments do not fit.
+    #[inline]
+    pub fn key_range(&self, argc: usize) -> Option<std::iter::StepBy<std::ops::Range<usize>>> {
+        let (first, last, step) = self.legacy_keys?;
+        let first = first as usize;
+        let end = match last {
+            ..0 => (argc + 1).saturating_sub(last.unsigned_abs() as usize),
+            _ if last as usize >= argc => first,
+            _ => last as usize + 1,
+        };
+        Some((first..end).step_by(step.max(1) as usize))
     }
 
     /// True if any of its arguments may be a key.
@@ -486,6 +501,22 @@ pub fn keys_of(command: &Command, argv: &[&[u8]]) -> Option<Vec<KeyRef>> {
         return Some(keys);
     }
     command.spec.find_keys.and_then(|find| find(argv))
+}
+
+/// The arguments by whose slots a cluster routes a command: its keys, and the channels of shards. Nothing if the arguments
+/// do not fit the command, which will say so itself.
+pub fn routed_by(command: &Command, argv: &[&[u8]]) -> SmallVec<[usize; 8]> {
+    if let Some(find) = command.spec.find_keys {
+        let keys = find(argv).unwrap_or_default();
+        return keys.into_iter().map(|key| key.pos).collect();
+    }
+    match command.key_range(argv.len()) {
+        Some(range) => range.collect(),
+        None => {
+            let keys = keys_by_specs(command, argv).unwrap_or_default();
+            keys.into_iter().map(|key| key.pos).collect()
+        }
+    }
 }
 
 fn keys_by_specs(command: &Command, argv: &[&[u8]]) -> Option<Vec<KeyRef>> {

@@ -524,12 +524,20 @@ impl Server {
     }
 }
 
-/// What CLIENT CACHING said held for one command, which is through. (CLIENT itself is none, and a transaction is one.)
+/// What CLIENT CACHING or ASKING said held for one command, which is through. (They are none, and a transaction is one.)
 #[cold]
-pub(super) fn end_caching(session: &mut Session, table: &Table) {
-    let is_client = |id| table.get(id).spec.name.starts_with("client|");
-    if session.multi.is_none() && !session.last_command.is_some_and(is_client) {
+pub(super) fn end_announced(session: &mut Session, table: &Table) {
+    let last = session
+        .last_command
+        .map_or("", |id| table.get(id).spec.name);
+    if session.multi.is_some() {
+        return;
+    }
+    if !last.starts_with("client|") {
         session.marks.set(Marks::TRACKING_CACHING, false);
+    }
+    if last != "asking" {
+        session.marks.set(Marks::ASKING, false);
     }
 }
 

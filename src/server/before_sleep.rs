@@ -52,6 +52,8 @@ pub fn before_sleep(server: &mut Server, world: &mut dyn Outside) {
     // Replicas are asked how far they are after those who want to know have begun to wait.
     server.ask_replicas();
     server.failover_step(world.io());
+    // What nodes of the cluster are told is saved before, and what it changes here is logged with the rest.
+    server.settle_cluster(world.io());
     // The log is written before any reply leaves that speaks of it, and before replicas hear of it.
     server.flush_log(world.io(), false);
     server.gate_stream();
@@ -72,6 +74,7 @@ pub fn before_sleep(server: &mut Server, world: &mut dyn Outside) {
 /// What of it is done when a command that takes long gives way to others, from within.
 pub fn while_busy(server: &mut Server, world: &mut dyn Outside) {
     resume_input(server, world);
+    server.save_cluster_while_busy(world.io());
     server.flush_log(world.io(), false);
     server.gate_stream();
     server.flow();

@@ -20,6 +20,7 @@ use crate::config::cmdline::{self, CommandLine, Start};
 use crate::config::file::{self, Disk};
 use crate::config::parse::{self, LoadError, SentinelLine};
 use crate::config::{Choice, Config, Supervised as Mode, Text};
+use crate::exec::bus;
 use crate::exec::io::{Io, Setting};
 use crate::exec::server::Server;
 use crate::exec::table::Table;
@@ -386,10 +387,10 @@ fn open_doors(server: &mut Server, os: &mut Os) -> Step<()> {
     server_log::startup_banner(&Banner {
         redis_version: REDIS_VERSION,
         version: env!("CARGO_PKG_VERSION"),
-        mode: if server.sentinel.is_some() {
-            "sentinel"
-        } else {
-            "standalone"
+        mode: match (&server.cluster, &server.sentinel) {
+            (Some(_), _) => "cluster",
+            (None, Some(_)) => "sentinel",
+            (None, None) => "standalone",
         },
         port: config.port,
         always_show: config.always_show_logo,
@@ -399,6 +400,8 @@ fn open_doors(server: &mut Server, os: &mut Os) -> Step<()> {
         log::warn!("{why}");
         1
     };
+    server.load_cluster(os).map_err(refuse)?;
+    let bus_port = bus_door(&server.config).map_err(refuse)?;
     server.load_users_at_start(os).map_err(refuse)?;
     let config = &server.config;
     if config.tls_port != 0 || config.tls_replication || config.tls_cluster {
@@ -414,7 +417,27 @@ fn open_doors(server: &mut Server, os: &mut Os) -> Step<()> {
     if doors.is_empty() {
         return Err(refuse("Configured to not listen anywhere, exiting.".into()));
     }
+    if let Some(port) = bus_port {
+        let listens = doors.listen_bus(port, config);
+        listens.map_err(|why| refuse(format!("{why}, aborting.")))?;
+    }
     Ok(())
+}
+
+/// The port that other nodes of the cluster are to find us at, if this is one; or why it can't be one.
+fn bus_door(config: &Config) -> Result<Option<u16>, String> {
+    if !config.cluster_enabled {
+        return Ok(None);
+    }
+    let port = u16::try_from(bus::bus_port(config)).map_err(|_| {
+        "Redis port number too high. Cluster communication port is 10,000 port numbers higher than your Redis port. Your Redis port number must be 55535 or less."
+    })?;
+    if config.bind.is_empty() {
+        return Err(
+            "No bind address is configured, but it is required for the Cluster bus.".into(),
+        );
+    }
+    Ok(Some(port))
 }
 
 /// Tells everybody that clients may come.

@@ -37,6 +37,7 @@ impl Server {
             self.log_keys();
         }
         self.clients_cron();
+        self.redirect_blocked();
         self.limit_tracking();
         self.pass_delays();
         self.migrate_cron();

@@ -1,5 +1,6 @@
 //! The disk: through here, and nowhere else, the running server touches the files of its data.
 
+use std::any::Any;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 #[cfg(target_os = "linux")]
@@ -76,6 +77,17 @@ impl Disk for RealDisk {
 
     fn is_dir(&self, path: &Path) -> bool {
         path.is_dir()
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Any>> {
+        let mut options = OpenOptions::new();
+        let file = options
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        file.try_lock()?;
+        Ok(Box::new(file))
     }
 }
 

@@ -245,7 +245,9 @@ fn sleep_for(server: &Server, now_ns: u64, next_cron_ns: u64) -> Duration {
         server.migrations.next_deadline(),
         server.pause.all_until,
         server.pause.write_until,
+        server.pause.failover_until,
         server.next_watch(),
+        server.next_cluster_tick(),
     ]
     .into_iter()
     .flatten()

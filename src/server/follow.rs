@@ -14,6 +14,7 @@ use std::any::Any;
 use bytes::Bytes;
 
 use crate::base::planted::{self, Bug};
+use crate::cmd::Fault;
 use crate::cmd::session::{Marks, Token};
 use crate::cmd::unit::Selected;
 use crate::config::{ReplDisklessLoad, ReplicaOf};
@@ -278,7 +279,7 @@ impl Server {
     /// The data begins to come: a job takes it.
     fn begin_sync(&mut self, io: &mut dyn Io, size: Option<u64>) {
         let progress = self.load_progress();
-        let dbs = Databases::new(self.dbs.count(), self.dbs.hash_key());
+        let dbs = self.dbs.fresh();
         let source = match self.sync().map(|sync| sync.way) {
             Some(Way::File) => Source::MastersFile,
             _ => Source::Socket,
@@ -371,7 +372,7 @@ impl Server {
     /// The data of before goes: to the freeing thread, or to the job, which frees it before it loads (`replica-lazy-flush
     /// no`) or at the first key.
     fn empty_for_sync(&mut self, guarded: bool) {
-        let empty = Databases::new(self.dbs.count(), self.dbs.hash_key());
+        let empty = self.dbs.fresh();
         for db in 0..self.dbs.count() as u32 {
             self.watch.touch_flushed(db, &self.dbs);
             self.signal_waiting(db);
@@ -705,7 +706,7 @@ impl Server {
             .map(|(token, _)| token)
             .collect();
         for token in tokens {
-            self.give_up(token, Some(UNBLOCKED));
+            self.give_up(token, Some(Fault::new(UNBLOCKED)));
             self.close_after_reply(token);
         }
     }

@@ -20,7 +20,6 @@ use crate::admin::info::REDIS_VERSION;
 use crate::base::errno;
 use crate::base::planted::{self, Bug};
 use crate::cmd::keys::access_clock;
-use crate::db::keyspace::Databases;
 use crate::db::snapshot::Snapshot;
 use crate::exec::conn::Token;
 use crate::exec::io::Io;
@@ -118,7 +117,7 @@ impl Server {
         let mark = self.rng.hex(MARK_LEN);
         let snapshot = match plan.parts.data {
             true => self.dbs.snapshot(),
-            false => Databases::new(self.dbs.count(), self.dbs.hash_key()).snapshot(),
+            false => self.dbs.fresh().snapshot(),
         };
         let progress = Arc::new(Progress::with_delay(self.config.rdb_key_save_delay));
         let sending = Sending {

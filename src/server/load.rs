@@ -454,7 +454,7 @@ impl Server {
         // More than the backlog keeps, so that it does not seem to reach back to where the file stands.
         let most = 2 * self.config.repl_backlog_size;
         reader.note_left_out = Some((word, most));
-        let mut dbs = Databases::new(self.dbs.count(), self.dbs.hash_key());
+        let mut dbs = self.dbs.fresh();
         let work = move || -> Box<dyn Any + Send> {
             let read = reader.read_into(file, &mut dbs, || ());
             let loaded: Loaded = read.map(|(mark, _)| (dbs, mark));
@@ -486,6 +486,7 @@ impl Server {
         }
         self.remove_history(io);
         self.note_who_listens();
+        self.tell_populated_slots();
         self.persistence.ready = true;
         Ok(())
     }
@@ -595,7 +596,7 @@ impl Server {
             }
             self.tell_flushed();
             // Now and here, for there may not be room for both.
-            self.dbs = Databases::new(self.dbs.count(), self.dbs.hash_key());
+            self.dbs = self.dbs.fresh();
         }
         let loaded = reader.read_into(file, &mut self.dbs, || ());
         let policy = match (flush, merge) {

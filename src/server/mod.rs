@@ -4,6 +4,7 @@ pub mod aof;
 pub mod before_sleep;
 pub mod bio;
 pub mod boot;
+pub mod bus;
 pub mod crash;
 pub mod cron;
 pub mod disk;

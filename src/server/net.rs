@@ -36,6 +36,8 @@ use crate::exec::io::Io;
 use crate::exec::server::Server;
 use crate::resp::reply::Reply;
 
+use doors::Guest;
+
 pub use dial::Dialled;
 pub use doors::Doors;
 pub use exchange::exchange;
@@ -342,7 +344,8 @@ impl Net {
                 return;
             };
             match accepted {
-                Ok((sock, addr)) => self.welcome(server, os, sock, addr),
+                Ok(Guest::Client(sock, addr)) => self.welcome(server, os, sock, addr),
+                Ok(Guest::Node(sock, addr)) => self.welcome_node(server, os, sock, addr),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
                 Err(e)
                     if matches!(
@@ -390,6 +393,27 @@ impl Net {
                 crate::base::errno::text(&e)
             );
             server.disconnect(token);
+        }
+    }
+
+    /// Another node of the cluster has connected.
+    fn welcome_node<O: Io + AsMut<Doors>>(
+        &self,
+        server: &mut Server,
+        os: &mut O,
+        sock: Sock,
+        addr: SocketAddr,
+    ) {
+        let peer = peer_of(&sock, Some(addr), &server.config);
+        let Some(token) = server.connect_bus(peer) else {
+            return;
+        };
+        if let Sock::Tcp(stream) = &sock {
+            let interval_s = server.config.cluster_node_timeout / 1000 * 2;
+            tune_for(stream, interval_s);
+        }
+        if let Err(e) = self.put(os.as_mut(), token, sock) {
+            server.lose(token, crate::base::errno::text(&e));
         }
     }
 
@@ -698,12 +722,16 @@ fn canonical(addr: SocketAddr) -> SocketAddr {
 }
 
 fn tune(stream: &TcpStream, config: &Config) {
+    tune_for(stream, u64::from(config.tcp_keepalive));
+}
+
+/// Sends at once, and finds out after about so many seconds of silence whether the other side is there; 0: never.
+fn tune_for(stream: &TcpStream, interval_s: u64) {
     let _ = stream.set_nodelay(true);
-    if config.tcp_keepalive > 0 {
-        let interval = u64::from(config.tcp_keepalive);
+    if interval_s > 0 {
         let keepalive = socket2::TcpKeepalive::new()
-            .with_time(Duration::from_secs(interval))
-            .with_interval(Duration::from_secs((interval / 3).max(1)))
+            .with_time(Duration::from_secs(interval_s))
+            .with_interval(Duration::from_secs((interval_s / 3).max(1)))
             .with_retries(3);
         let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
     }

@@ -9,8 +9,8 @@
 //! ```
 
 use crate::base::errno;
-use crate::cmd::Args;
 use crate::cmd::args::OwnedArgs;
+use crate::cmd::{Args, Fault};
 use crate::config::ShutdownFlags;
 use crate::exec::aof::State;
 use crate::exec::conn::{Parked, Token, Why};
@@ -80,7 +80,7 @@ impl Server {
         self.pause.for_shutdown = false;
         self.pause.eased = true;
         for token in std::mem::take(&mut self.blocked.for_shutdown) {
-            self.give_up(token, Some(SHUTDOWN_FAILED));
+            self.give_up(token, Some(Fault::new(SHUTDOWN_FAILED)));
         }
     }
 

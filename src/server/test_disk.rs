@@ -3,6 +3,7 @@
 //! A file's bytes are durable once it was synced, its name and that of a directory once the directory around it was; until
 //! then they may be lost, and here they always are. (A real disk may also keep some of it: what holds in the worst case holds in the others.)
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::io::{self, Cursor, Read, Write};
 use std::path::{Path, PathBuf};
@@ -270,6 +271,11 @@ impl Disk for TestDisk {
         let new = !state.dirs.contains_key(path);
         state.dirs.entry(path.into()).or_insert(false);
         Ok(new)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Any>> {
+        self.call()?.names.entry(path.into()).or_default();
+        Ok(Box::new(()))
     }
 
     fn is_dir(&self, path: &Path) -> bool {

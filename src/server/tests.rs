@@ -5,6 +5,7 @@ mod corrupt;
 mod following;
 mod links;
 mod migrate;
+mod redirect;
 mod replicas;
 mod rewrite;
 mod scripting;

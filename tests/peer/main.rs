@@ -6,6 +6,7 @@
 //! first of each command.
 
 mod aof;
+mod cluster;
 mod compare;
 mod coverage;
 mod generate;

@@ -303,7 +303,7 @@ impl Runner {
 
 /// The same data; what both have is shared.
 fn copy(dbs: &Databases) -> Databases {
-    let mut to = Databases::new(dbs.count(), dbs.hash_key());
+    let mut to = dbs.fresh();
     for (index, db) in dbs.iter().enumerate() {
         for entry in db.iter() {
             let hash = to.hash(entry.key());

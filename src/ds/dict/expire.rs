@@ -4,7 +4,7 @@
 //! Only those are read through, and once through, they and their page get a bound that is exact again.
 
 use super::record::Record;
-use super::scan::end_of;
+use super::scan::{FINE, end_of};
 use super::segment::{MERGE_BELOW, NEVER};
 use super::{Dict, Top};
 use smallvec::SmallVec;
@@ -44,10 +44,10 @@ impl<R: Record> Dict<R> {
             cost: 0,
             removed: 0,
         };
-        let mut position = Some(cursor << 16);
+        let mut position = Some(cursor << FINE);
         while let Some(at) = position {
             if round.cost >= budget {
-                round.cursor = at >> 16;
+                round.cursor = at >> FINE;
                 break;
             }
             position = self.expire_next(at, now, &mut round, &mut f);

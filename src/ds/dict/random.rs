@@ -7,9 +7,9 @@
 //! sums decide: the root's choose a page, the headers' a segment, the records themselves the rest.
 
 use super::group::{Bits, GROUP};
+use super::page::{FANOUT, Sums};
 use super::record::Record;
 use super::segment::{SLOTS_MAX, Seg};
-use super::tree::{FANOUT, Sums};
 use super::{Dict, Top};
 use smallvec::SmallVec;
 
@@ -99,7 +99,8 @@ impl<R: Record> Dict<R> {
 
     fn draw(&self, among: Among, below: &mut impl FnMut(u64) -> u64) -> Option<(Seg<R>, usize)> {
         // Where few of the records are wanted, each draw would cost a look at one that is not.
-        let likely = among.of_dict(self) >= self.len / 8;
+        // And where some corner is much denser than the rest, most would be in vain.
+        let likely = among.of_dict(self) >= self.len / 8 && !self.top.has_nests();
         let mut draws = 0..if likely { DRAWS } else { 0 };
         draws
             .find_map(|_| self.draw_once(among, below))
@@ -159,9 +160,9 @@ impl<R: Record> Dict<R> {
             Top::Small(seg) if have > 0 => Some(SmallVec::from_slice(&[*seg])),
             Top::Tree(root) if have > 0 => {
                 let mut nth = below(have);
-                let (_, entry) = root
+                let entry = root
                     .runs()
-                    .find(|(_, e)| skip(&mut nth, among.of_sums(&e.sums)))?;
+                    .find(|e| skip(&mut nth, among.of_sums(&e.sums)))?;
                 Some(entry.page.runs().map(|(_, seg)| seg).collect())
             }
             _ => None,

@@ -4,6 +4,8 @@ use std::hash::{BuildHasher, Hasher};
 use std::mem::size_of;
 use std::ptr::NonNull;
 
+use crate::base::slot::Slot;
+
 /// The word a record consists of: a pointer in the low 48 bits, and 16 bits above it that belong to
 /// the dict (hash bits of the slot the record lies in). Outside a dict they mean nothing.
 ///
@@ -121,22 +123,59 @@ pub fn prefetch_read(p: *const u8) {
 
 /// The seeds of the keyed hash, shared by all dicts of a server. Given from outside, so that a run can
 /// be replayed; drawn at random in production, so that nobody can flood a segment with chosen keys.
+///
+/// The lowest bit of the first word says that hashes are *by slot*: they begin with the key's slot in a cluster, so that
+/// a slot's records are neighbours (`range`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HashKey(u64, u64);
 
 impl HashKey {
+    const BY_SLOT: u64 = 1;
+
     /// A key from two random words.
     pub const fn new(seed0: u64, seed1: u64) -> HashKey {
-        HashKey(seed0, seed1)
+        HashKey(seed0 & !HashKey::BY_SLOT, seed1)
     }
 
-    /// The hash of a key: all 64 bits are good ones (the dict takes the top 48 and the low 8).
+    /// The same key, whose hashes begin with the slot.
+    pub const fn by_slot(self) -> HashKey {
+        HashKey(self.0 | HashKey::BY_SLOT, self.1)
+    }
+
+    /// The same key, whose hashes are nothing but that.
+    pub const fn plain(self) -> HashKey {
+        HashKey(self.0 & !HashKey::BY_SLOT, self.1)
+    }
+
+    /// Whether hashes begin with the slot.
+    #[inline]
+    pub const fn is_by_slot(self) -> bool {
+        self.0 & HashKey::BY_SLOT != 0
+    }
+
+    /// The hash of a key: all 64 bits are good ones (the dict takes the top 53 and the low 8).
     #[inline]
     pub fn hash(&self, key: &[u8]) -> u64 {
+        let hash = self.scattered(key);
+        match self.is_by_slot() {
+            false => hash,
+            true => in_slot(hash, key),
+        }
+    }
+
+    #[inline]
+    fn scattered(&self, key: &[u8]) -> u64 {
         let mut hasher =
             ahash::RandomState::with_seeds(self.0, self.1, !self.0, self.1.rotate_left(32))
                 .build_hasher();
         hasher.write(key);
         hasher.finish()
     }
+}
+
+/// A key's hash with the key's slot in front. (A server that is no node of a cluster has no time to lose for this.)
+#[cold]
+#[inline(never)]
+fn in_slot(hash: u64, key: &[u8]) -> u64 {
+    Slot::of(key).first_hash() | hash & (u64::MAX >> Slot::BITS)
 }

@@ -1,6 +1,6 @@
 //! SCAN: a walk in hash order that may stop and go on at any time.
 //!
-//! A cursor is the top 48 bits of a hash: all records below it have been returned. Splits, merges and
+//! A cursor is the top 53 bits of a hash (what a client's floating point number holds): all records below it have been returned. Splits, merges and
 //! resizes move records between segments, never in this order, so whatever is there during the whole walk
 //! is returned. A merge makes the order coarser (a segment orders its records by 16 bits below its depth):
 //! then a record may be returned twice, never missed.
@@ -12,11 +12,11 @@ use super::segment::Seg;
 use smallvec::SmallVec;
 
 /// The hash bits below a cursor's.
-const FINE: u32 = 16;
+pub(super) const FINE: u32 = 11;
 
 impl<R: Record> Dict<R> {
     /// Calls f with about `count` records (at least one, if any are left) from a cursor on, and gives the
-    /// cursor to go on with: 0 at the end. The walk begins at 0. A cursor fits 48 bits.
+    /// cursor to go on with: 0 at the end. The walk begins at 0. A cursor fits 53 bits.
     pub fn scan(&self, cursor: u64, count: usize, mut f: impl FnMut(&R)) -> u64 {
         let mut position = cursor << FINE;
         let mut left = count.max(1);

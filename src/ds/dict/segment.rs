@@ -47,9 +47,10 @@ pub(super) const SLOTS_MAX: usize = GROUPS_MAX as usize * GROUP;
 pub(super) const MERGE_BELOW: usize = SLOTS_MAX / 4;
 /// Hash bits of depth that a split may add before the stored bits are taken anew.
 const SKEW_MAX: u8 = 6;
-/// No segment is deeper, so that depth and stored bits fit the top 48 bits of the hash, of which a
-/// SCAN cursor consists. (A keyed hash that puts 420 keys under one 32-bit prefix is not met with.)
-pub(super) const DEPTH_MAX: u8 = 32;
+/// No segment is deeper, so that depth and stored bits fit the top 53 bits of the hash, of which a
+/// SCAN cursor consists. (A keyed hash that puts 420 keys under one prefix of so many bits is not met with, even if
+/// the first 14 are the same for all keys: those of a slot.)
+pub(super) const DEPTH_MAX: u8 = 37;
 /// `earliest` where nothing expires.
 pub(super) const NEVER: u64 = u64::MAX;
 
@@ -668,7 +669,7 @@ impl<R: Record> Seg<R> {
         let (shape, keys, ttls) = (self.shape(), self.keys(), self.ttls());
         assert!(
             shape.depth() < u32::from(DEPTH_MAX),
-            "420 keys whose hashes agree in 32 bits"
+            "420 keys whose hashes agree in 37 bits"
         );
         // Which of the records expire is only written in the records.
         if shape.skew == SKEW_MAX || (ttls != 0 && ttls != keys) {

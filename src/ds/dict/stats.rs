@@ -2,9 +2,10 @@
 
 use super::Dict;
 use super::group::{Bits, GROUP};
+use super::page::Page;
 use super::record::Record;
 use super::segment::Seg;
-use super::tree::{Page, Top};
+use super::tree::Top;
 use crate::ds::cow::Shared;
 
 /// The shape of a table.
@@ -134,7 +135,7 @@ impl<R: Record> Dict<R> {
 
     fn upper_bytes(&self) -> usize {
         match &self.top {
-            Top::Tree(root) => root.bytes() + root.runs().count() * size_of::<Page<R>>(),
+            Top::Tree(root) => root.bytes_of_all() + root.runs().count() * size_of::<Page<R>>(),
             _ => 0,
         }
     }

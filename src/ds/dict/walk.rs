@@ -2,9 +2,10 @@
 
 use super::Dict;
 use super::group::{Bits, GROUP};
+use super::page::{Page, PageRef};
 use super::record::Record;
 use super::segment::Seg;
-use super::tree::{Page, PageRef, Top};
+use super::tree::Top;
 
 /// A place in a segment, with the records of the groups to come fetched ahead.
 struct Place<R> {
@@ -138,7 +139,7 @@ impl<R: Record> Walk<R> {
             }
             Top::Tree(ref root) => {
                 walk.pages.reserve_exact(root.runs().count());
-                for (_, entry) in root.runs() {
+                for entry in root.runs() {
                     entry.page.retain();
                     walk.pages.push(entry.page);
                 }

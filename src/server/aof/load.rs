@@ -336,7 +336,7 @@ impl Server {
         let file = Counted { file, progress };
         let mut reader = self.reader(Source::OwnFile, false);
         reader.keep_overdue = true;
-        let stand_in = Databases::new(self.dbs.count(), self.dbs.hash_key());
+        let stand_in = self.dbs.fresh();
         let mut dbs = std::mem::replace(&mut self.dbs, stand_in);
         let work = move || -> Box<dyn Any + Send> {
             let read = reader.read_into(file, &mut dbs, || ());

@@ -1,4 +1,5 @@
-//! The doors: the sockets that clients knock at, TCP on each `bind` address and the Unix one.
+//! The doors: the sockets that clients knock at, TCP on each `bind` address and the Unix one; and those of other nodes of the
+//! cluster.
 //!
 //! A listener is edge-triggered like everything in the reactor. One that could not accept, because
 //! the process had no descriptor left, gets no second edge for who waits in its queue: it is put
@@ -26,6 +27,14 @@ const UNIX_PATH_MAX: usize = 108;
 enum Door {
     Tcp(TcpListener),
     Unix(UnixListener),
+    /// The bus of the cluster.
+    Bus(TcpListener),
+}
+
+/// Who has come in through a door.
+pub(super) enum Guest {
+    Client(Sock, Option<SocketAddr>),
+    Node(Sock, SocketAddr),
 }
 
 /// The listening sockets and the reactor that watches everything.
@@ -57,7 +66,9 @@ impl Doors {
         }
         let token = MioToken(at);
         match &mut door {
-            Door::Tcp(l) => self.reactor.register(l, token, Interest::READABLE)?,
+            Door::Tcp(l) | Door::Bus(l) => {
+                self.reactor.register(l, token, Interest::READABLE)?;
+            }
             Door::Unix(l) => self.reactor.register(l, token, Interest::READABLE)?,
         }
         // Whoever connected before the registration gave no edge.
@@ -69,9 +80,10 @@ impl Doors {
         Ok(())
     }
 
-    /// True if nobody can connect.
+    /// True if no client can connect.
     pub fn is_empty(&self) -> bool {
-        self.doors.iter().all(Option::is_none)
+        let lets_in = |door: &Option<Door>| matches!(door, Some(Door::Tcp(_) | Door::Unix(_)));
+        !self.doors.iter().any(lets_in)
     }
 
     /// Listens on every `bind` address at `port`, in place of what listened on TCP before; on none with
@@ -83,22 +95,40 @@ impl Doors {
         if config.port == 0 {
             return Ok(());
         }
+        let opened = self.listen_on(config.port, config, Door::Tcp);
+        opened.map_err(|()| {
+            self.close_tcp();
+            format!("Failed listening on port {} (tcp)", config.port)
+        })
+    }
+
+    /// Listens for other nodes of the cluster, on the same addresses.
+    pub fn listen_bus(&mut self, port: u16, config: &Config) -> Result<(), String> {
+        let opened = self.listen_on(port, config, Door::Bus);
+        opened.map_err(|()| format!("Failed listening on port {port} (cluster)"))
+    }
+
+    /// Listens on every `bind` address at `port`. `Err`, and logged, if one that matters can't be had.
+    fn listen_on(
+        &mut self,
+        port: u16,
+        config: &Config,
+        door: fn(TcpListener) -> Door,
+    ) -> Result<(), ()> {
         for bind in &config.bind {
             let bind = bind.lossy();
             let name = bind.strip_prefix('-').unwrap_or(&bind);
-            let opened = open_tcp(name, config).and_then(|listener| {
-                let door = Door::Tcp(TcpListener::from_std(listener));
+            let opened = open_tcp(name, port, config).and_then(|listener| {
+                let door = door(TcpListener::from_std(listener));
                 self.add(door).map_err(|e| failed("listen: ", &e))
             });
             let Err(failure) = opened else { continue };
             log::warn!(
-                "Warning: Could not create server TCP listening socket {name}:{}: {}",
-                config.port,
+                "Warning: Could not create server TCP listening socket {name}:{port}: {}",
                 failure.text
             );
             if !failure.is_harmless(name.len() < bind.len()) {
-                self.close_tcp();
-                return Err(format!("Failed listening on port {} (tcp)", config.port));
+                return Err(());
             }
         }
         Ok(())
@@ -131,13 +161,13 @@ impl Doors {
     }
 
     /// Takes a connection from a listener's queue; `None` if there is no such listener.
-    pub(super) fn accept(
-        &mut self,
-        listener: MioToken,
-    ) -> Option<io::Result<(Sock, Option<SocketAddr>)>> {
+    pub(super) fn accept(&mut self, listener: MioToken) -> Option<io::Result<Guest>> {
         Some(match self.doors.get_mut(listener.0)?.as_mut()? {
-            Door::Tcp(l) => l.accept().map(|(s, addr)| (Sock::Tcp(s), Some(addr))),
-            Door::Unix(l) => l.accept().map(|(s, _)| (Sock::Unix(s), None)),
+            Door::Tcp(l) => l
+                .accept()
+                .map(|(s, addr)| Guest::Client(Sock::Tcp(s), Some(addr))),
+            Door::Unix(l) => l.accept().map(|(s, _)| Guest::Client(Sock::Unix(s), None)),
+            Door::Bus(l) => l.accept().map(|(s, addr)| Guest::Node(Sock::Tcp(s), addr)),
         })
     }
 
@@ -197,12 +227,12 @@ fn failed(step: &str, error: &io::Error) -> Failure {
 }
 
 /// Listens on an address: an IPv6 one has a colon in it, all others, names too, are IPv4.
-fn open_tcp(name: &str, config: &Config) -> Result<std::net::TcpListener, Failure> {
+fn open_tcp(name: &str, port: u16, config: &Config) -> Result<std::net::TcpListener, Failure> {
     let v6 = name.contains(':');
     let addr: SocketAddr = match name {
-        "*" => SocketAddr::from(([0, 0, 0, 0], config.port)),
-        "::*" => SocketAddr::from(([0u16; 8], config.port)),
-        _ => resolve(name, config.port, v6)?,
+        "*" => SocketAddr::from(([0, 0, 0, 0], port)),
+        "::*" => SocketAddr::from(([0u16; 8], port)),
+        _ => resolve(name, port, v6)?,
     };
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP));
     let socket = socket.map_err(|e| Failure {

@@ -1,0 +1,97 @@
+//! What a server has that is a node of a cluster, beside the machine ([`crate::cluster`]): which connection is which of the
+//! machine's, and the lock on the file that it keeps its state in. `server/bus.rs` does what the machine wants done.
+//!
+//! The bus is how nodes talk to each other: connections of their own, on a port of their own.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+
+use crate::cluster::conf::BUS_PORT_STEP;
+use crate::cluster::{Action, ConnId, Endpoint, Settings};
+use crate::cmd::session::{Marks, Token};
+use crate::config::{ClusterPreferredEndpointType, Config};
+use crate::exec::conn::{Conn, Peer};
+use crate::exec::link::Link;
+use crate::exec::server::Server;
+
+/// See the head of the file.
+#[derive(Default)]
+pub struct Bus {
+    pub tokens: BTreeMap<ConnId, Token>,
+    pub conns: BTreeMap<Token, ConnId>,
+    /// What is to be done once no script runs any more.
+    pub put_off: Vec<Action>,
+    /// As long as this is there, nobody else uses the file.
+    pub lock: Option<Box<dyn Any>>,
+}
+
+impl Bus {
+    /// This connection is that of the machine's.
+    pub fn tie(&mut self, conn: ConnId, token: Token) {
+        self.tokens.insert(conn, token);
+        self.conns.insert(token, conn);
+    }
+}
+
+/// The port that the bus listens on; above 65535 if there is none.
+pub fn bus_port(config: &Config) -> u32 {
+    match config.cluster_port {
+        0 => u32::from(config.port) + u32::from(BUS_PORT_STEP),
+        port => u32::from(port),
+    }
+}
+
+/// What the machine has to know of the configuration.
+pub fn settings(config: &Config) -> Settings {
+    let ms = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX / 1024);
+    let or = |announced: u16, own: u16| if announced == 0 { own } else { announced };
+    Settings {
+        node_timeout_ms: ms(config.cluster_node_timeout).min(i64::MAX / 1024),
+        ping_interval_ms: ms(config.cluster_ping_interval),
+        port: or(config.cluster_announce_port, config.port),
+        tls_port: or(config.cluster_announce_tls_port, config.tls_port),
+        bus_port: match config.cluster_announce_bus_port {
+            0 => u16::try_from(bus_port(config)).unwrap_or(0),
+            port => port,
+        },
+        ip: config.cluster_announce_ip.lossy().into_owned(),
+        hostname: config.cluster_announce_hostname.lossy().into_owned(),
+        nodename: config.cluster_announce_human_nodename.lossy().into_owned(),
+        endpoint: match config.cluster_preferred_endpoint_type {
+            ClusterPreferredEndpointType::Ip => Endpoint::Ip,
+            ClusterPreferredEndpointType::Hostname => Endpoint::Hostname,
+            ClusterPreferredEndpointType::UnknownEndpoint => Endpoint::Unknown,
+        },
+        validity_factor: i64::from(config.cluster_replica_validity_factor),
+        repl_ping_period_s: ms(u64::from(config.repl_ping_replica_period)),
+        migration_barrier: config.cluster_migration_barrier as usize,
+        allow_replica_migration: config.cluster_allow_replica_migration,
+        require_full_coverage: config.cluster_require_full_coverage,
+        replica_no_failover: config.cluster_replica_no_failover,
+        link_sendbuf_limit: config.cluster_link_sendbuf_limit,
+    }
+}
+
+impl Server {
+    /// What the bus takes of memory, in bytes.
+    pub fn bus_memory(&self) -> usize {
+        self.cluster
+            .as_ref()
+            .map_or(0, |cluster| cluster.links_memory())
+    }
+
+    /// Another node has connected to our bus. `None`: not now.
+    pub fn connect_bus(&mut self, peer: Peer) -> Option<Token> {
+        // While a master loads its data at the start nothing may change that. (It will be called again.)
+        let starting = self.loading && self.config.replicaof.is_none();
+        let machine = self.cluster.as_mut().filter(|_| !starting)?;
+        log::debug!("Accepting cluster node connection from {}", peer.addr);
+        let conn_id = machine.accepted((peer.ip(), peer.port()), peer.own_ip());
+        let mut conn = Conn::new(0, peer, self.now.s());
+        conn.session.marks.set(Marks::LINK, true);
+        conn.link = Some(Box::new(Link::of_bus(self.links.next_serial())));
+        let token = self.conns.insert(conn);
+        self.bus.tie(conn_id, token);
+        Some(token)
+    }
+}
