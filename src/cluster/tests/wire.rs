@@ -4,7 +4,8 @@ use crate::base::rng::Rng;
 use crate::base::slot::Slot;
 use crate::cluster::slotset::SlotSet;
 use crate::cluster::wire::{
-    Body, Extension, Gossip, HEADER_LEN, Header, Kind, Message, Unreadable, decode, encode, length,
+    Body, Extension, Gossip, HEADER_LEN, Header, Kind, Message, NoMessage, Unreadable, decode,
+    encode, length,
 };
 use crate::cluster::{Cluster, Flags, Name, Settings};
 
@@ -160,7 +161,7 @@ fn a_wrong_length_is_told() {
     bytes.push(0);
     let why = "Received invalid fail packet of length 2297 but expected length 2296";
     assert_eq!(decode(&bytes), Err(Unreadable::Because(why.into())));
-    assert_eq!(length(b"RCmb\0\0\0\x10"), Err(()));
-    assert_eq!(length(b"HTTP\0\0\x10\0"), Err(()));
+    assert_eq!(length(b"RCmb\0\0\0\x10"), Err(NoMessage));
+    assert_eq!(length(b"HTTP\0\0\x10\0"), Err(NoMessage));
     assert_eq!(length(b"RCmb\0\0"), Ok(None));
 }
