@@ -73,6 +73,13 @@ pub fn settings(config: &Config) -> Settings {
 }
 
 impl Server {
+    /// How many connections the bus is to have: each node opens one to each other.
+    pub fn bus_connections(&self) -> usize {
+        self.cluster
+            .as_ref()
+            .map_or(0, |cluster| (cluster.known() - 1) * 2)
+    }
+
     /// What the bus takes of memory, in bytes.
     pub fn bus_memory(&self) -> usize {
         self.cluster
