@@ -445,7 +445,11 @@ impl Server {
         let Some(multi) = conn.session.multi.as_mut() else {
             return;
         };
-        multi.push(id, args);
+        // A transaction that is called off already takes no more memory, and EXEC is not asked for what it will not run.
+        let doomed = conn.session.marks.has(Marks::DIRTY_EXEC);
+        if !doomed && !self.watch.is_dirty(conn.session.id) {
+            multi.push(id, args);
+        }
         conn.reply.status("QUEUED");
     }
 
