@@ -52,7 +52,7 @@ impl Sums {
 
 #[repr(C)]
 pub(super) struct Page<R> {
-    #[expect(dead_code, reason = "read through `PageRef::owners`")]
+    /// Read through [`PageRef::owners`].
     owners: Count,
     /// How many segments are as deep as the page allows: while there are any, it cannot merge.
     pub deep: u32,

@@ -20,7 +20,7 @@ const BITS_MAX: u32 = if cfg!(test) { 3 } else { 12 };
 /// A root in the place of a page. The count comes first, as in a page.
 #[repr(C)]
 pub(super) struct Nest<R: Record> {
-    #[expect(dead_code, reason = "read through `PageRef::owners`")]
+    /// Read through [`PageRef::owners`].
     owners: Count,
     pub root: Root<R>,
 }
