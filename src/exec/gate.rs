@@ -88,6 +88,12 @@ impl Server {
         resolved: Resolved,
         hints: &[KeyHint],
     ) {
+        if let Some(conn) = self.conns.get_mut(token) {
+            conn.session.last_command = match resolved {
+                Resolved::Command(id) => Some(id),
+                Resolved::Unknown | Resolved::UnknownSub(_) => None,
+            };
+        }
         let checked = match resolved {
             Resolved::Command(id) => self
                 .check_arity(id, &args)

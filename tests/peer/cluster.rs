@@ -130,7 +130,7 @@ const LINES: &[&str] = &[
     "RENAMENX K F",
     "COPY K J",
     "COPY K F",
-    "COPY K J DB 1",
+    "COPY K J DB 0",
     "MOVE K 1",
     "SELECT 1",
     "SELECT 0",

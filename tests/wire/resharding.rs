@@ -29,7 +29,7 @@ fn id(conn: &mut Conn) -> String {
     text(&conn.call(&["CLUSTER", "MYID"]))
 }
 
-/// Two nodes, of which the first has all slots.
+/// Two nodes, of which the first has all slots but one. (A master that gives its last one away becomes a replica.)
 fn cluster() -> [Node; 2] {
     let options = [
         "--cluster-enabled",
@@ -39,7 +39,8 @@ fn cluster() -> [Node; 2] {
     ];
     let nodes = [(); 2].map(|()| Node::start(&our_program(), &options));
     let mut conns = nodes.each_ref().map(Node::connect);
-    ok(&conns[0].call(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]));
+    ok(&conns[0].call(&["CLUSTER", "ADDSLOTSRANGE", "0", "16382"]));
+    ok(&conns[1].call(&["CLUSTER", "ADDSLOTS", "16383"]));
     let port = nodes[1].port.to_string();
     ok(&conns[0].call(&["CLUSTER", "MEET", "127.0.0.1", &port]));
     for conn in &mut conns {
@@ -111,6 +112,15 @@ impl Client {
     }
 }
 
+/// Ends the counting, however the test ends.
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Counts in keys of all tags until it is told to stop; gives the counts.
 fn count(nodes: &[Node], seed: u64, stop: &AtomicBool) -> HashMap<String, i64> {
     let (mut client, mut rng) = (Client::new(nodes), Rng::new(seed));
@@ -168,6 +178,7 @@ fn no_count_is_lost_while_slots_move() {
             })
         });
         let writers: Vec<_> = writers.collect();
+        let ending = Ending(&stop);
         let mut conns = nodes.each_ref().map(Node::connect);
         // All go, all come back, and half of them go again.
         for (to, step) in [(1, 1), (0, 1), (1, 2)] {
@@ -178,7 +189,7 @@ fn no_count_is_lost_while_slots_move() {
                 move_slot(slot, source, target, nodes[to].port);
             }
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(ending);
         writers
             .into_iter()
             .map(|w| w.join().expect("a writer"))
