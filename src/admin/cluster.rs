@@ -281,15 +281,6 @@ const SLOTS_OF_NODES: Row<ServerFn> = row("cluster|slots", 2, MAP)
     .tips(VARIES)
     .run(show::slots);
 
-/// What a client hears that gives a subcommand more words than it takes.
-fn wrong_arguments(args: &Args<'_>) -> Fault {
-    let name = args.argv().get(1).copied().unwrap_or_default();
-    Fault::text(format!(
-        "ERR unknown subcommand or wrong number of arguments for '{}'. Try CLUSTER HELP.",
-        String::from_utf8_lossy(&name[..name.len().min(128)])
-    ))
-}
-
 /// CLUSTER KEYSLOT key
 fn keyslot(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
     in_cluster(call)?;

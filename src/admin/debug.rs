@@ -5,6 +5,7 @@
 //! one command. [`inspect`] looks at keys and tables, [`protocol`] shows each kind of reply; what is here
 //! changes how the server runs, or ends it.
 
+mod bus;
 mod inspect;
 mod protocol;
 
@@ -48,10 +49,12 @@ static SUBCOMMANDS: &[Subcommand] = &[
     ("assert", 2..=ANY, |call, _| crash(call, Crash::Assert)),
     ("change-repl-id", 2..=2, change_repl_id),
     ("client-eviction", 2..=2, inspect::client_eviction),
+    ("clusterlink", 5..=5, bus::kill_link),
     ("config-rewrite-force-all", 2..=2, rewrite_config),
     ("crash-and-recover", 2..=ANY, restart),
     ("digest", 2..=2, inspect::digest),
     ("digest-value", 2..=ANY, inspect::digest_value),
+    ("drop-cluster-packet-filter", 3..=3, bus::drop_filter),
     ("error", 3..=3, error),
     ("help", 2..=2, help),
     ("htstats", 3..=ANY, inspect::htstats),
@@ -426,6 +429,8 @@ const HELP: &[&str] = &[
     "    Get or set a malloc tuning string.",
     "OBJECT <key>",
     "    Show low level info about `key` and associated value.",
+    "DROP-CLUSTER-PACKET-FILTER <packet-type>",
+    "    Drop all packets that match the filtered type. Set to -1 allow all packets.",
     "OOM",
     "    Crash the server simulating an out-of-memory error.",
     "PANIC",
@@ -471,6 +476,8 @@ const HELP: &[&str] = &[
     "    In case RESET is provided the peak reset time will be restored to the default value",
     "REPLYBUFFER RESIZING <0|1>",
     "    Enable or disable the reply buffer resize cron job",
+    "CLUSTERLINK KILL <to|from|all> <node-id>",
+    "    Kills the link based on the direction to/from (both) with the provided node.",
 ];
 
 #[cfg(test)]

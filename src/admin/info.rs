@@ -308,8 +308,7 @@ fn clients(page: &mut Page, server: &Server, _: &MemoryFigures) {
     let blocked = &server.blocked;
     let replicas = server.repl.master.replicas().len();
     page.line("connected_clients", server.conns.len() - replicas);
-    let others = server.cluster.as_ref().map_or(0, |c| c.known() - 1);
-    page.line("cluster_connections", others * 2);
+    page.line("cluster_connections", server.bus_connections());
     page.line("maxclients", server.config.maxclients);
     page.line("client_recent_max_input_buffer", input);
     page.line("client_recent_max_output_buffer", output);

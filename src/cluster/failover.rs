@@ -167,9 +167,8 @@ impl Cluster {
         let by_hand = self.manual.until_ms != 0 && self.manual.can_start;
         let is_called_for = self.myself().is_replica()
             && self.my_master().is_some_and(|m| {
-                (m.has_failed() || by_hand)
-                    && (!self.settings.replica_no_failover || by_hand)
-                    && !m.slots.is_empty()
+                let by_itself = m.has_failed() && !self.settings.replica_no_failover;
+                (by_itself || by_hand) && !m.slots.is_empty()
             });
         if !is_called_for {
             self.election.why_not = WhyNot::Nothing;

@@ -241,7 +241,7 @@ impl Cluster {
                     self.hear(conn, frame);
                 }
                 Ok(_) => break,
-                Err(()) => return self.not_a_message(conn),
+                Err(wire::NoMessage) => return self.not_a_message(conn),
             }
             if !self.links.contains_key(&conn) {
                 return;

@@ -185,8 +185,12 @@ pub enum Unreadable {
     Because(String),
 }
 
+/// What is no message at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoMessage;
+
 /// The length of the message that begins so, once that can be told; `Err` if it can't be one.
-pub fn length(begin: &[u8]) -> Result<Option<usize>, ()> {
+pub fn length(begin: &[u8]) -> Result<Option<usize>, NoMessage> {
     let Some((signature, rest)) = begin.split_first_chunk::<4>() else {
         return Ok(None);
     };
@@ -196,7 +200,7 @@ pub fn length(begin: &[u8]) -> Result<Option<usize>, ()> {
     let length = u32::from_be_bytes(*length) as usize;
     match signature == SIGNATURE && length >= HEADER_LEN {
         true => Ok(Some(length)),
-        false => Err(()),
+        false => Err(NoMessage),
     }
 }
 

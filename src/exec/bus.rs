@@ -63,7 +63,7 @@ pub fn settings(config: &Config) -> Settings {
             ClusterPreferredEndpointType::UnknownEndpoint => Endpoint::Unknown,
         },
         validity_factor: i64::from(config.cluster_replica_validity_factor),
-        repl_ping_period_s: ms(u64::from(config.repl_ping_replica_period)),
+        repl_ping_period_s: ms(config.repl_ping_replica_period),
         migration_barrier: config.cluster_migration_barrier as usize,
         allow_replica_migration: config.cluster_allow_replica_migration,
         require_full_coverage: config.cluster_require_full_coverage,
@@ -73,6 +73,13 @@ pub fn settings(config: &Config) -> Settings {
 }
 
 impl Server {
+    /// How many connections the bus is to have: each node opens one to each other.
+    pub fn bus_connections(&self) -> usize {
+        self.cluster
+            .as_ref()
+            .map_or(0, |cluster| (cluster.known() - 1) * 2)
+    }
+
     /// What the bus takes of memory, in bytes.
     pub fn bus_memory(&self) -> usize {
         self.cluster

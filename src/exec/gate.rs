@@ -88,6 +88,12 @@ impl Server {
         resolved: Resolved,
         hints: &[KeyHint],
     ) {
+        if let Some(conn) = self.conns.get_mut(token) {
+            conn.session.last_command = match resolved {
+                Resolved::Command(id) => Some(id),
+                Resolved::Unknown | Resolved::UnknownSub(_) => None,
+            };
+        }
         let checked = match resolved {
             Resolved::Command(id) => self
                 .check_arity(id, &args)
@@ -445,7 +451,11 @@ impl Server {
         let Some(multi) = conn.session.multi.as_mut() else {
             return;
         };
-        multi.push(id, args);
+        // A transaction that is called off already takes no more memory, and EXEC is not asked for what it will not run.
+        let doomed = conn.session.marks.has(Marks::DIRTY_EXEC);
+        if !doomed && !self.watch.is_dirty(conn.session.id) {
+            multi.push(id, args);
+        }
         conn.reply.status("QUEUED");
     }
 

@@ -10,7 +10,7 @@
 //!
 //! EXEC is asked for all commands that it will run at once. A script is asked for the keys that it has declared, before it
 //! begins, and then for each command that it calls. Commands of a master are not asked. A client that waits for a key when
-//! the slot goes elsewhere is told so ([`Server::redirect_blocked`]), and so is one that listens to a shard channel.
+//! the slot goes elsewhere is told so ([`Server::redirect_waiting`]), and so is one that listens to a shard channel.
 
 use smallvec::SmallVec;
 
@@ -309,23 +309,11 @@ impl Server {
         matches!(found, Lookup::Found(_))
     }
 
-    /// Sends on those who wait for keys of slots that are not here any more, or lets them go if the cluster is down: what
-    /// they wait for would not come.
-    pub fn redirect_blocked(&mut self) {
-        if self.cluster.is_none() || self.blocked.keys.is_empty() {
-            return;
-        }
-        let waiting: Vec<Token> = {
-            let queues = self.blocked.keys.values();
-            let mut all: Vec<Token> = queues.flat_map(|q| q.tokens.iter().copied()).collect();
-            all.sort_unstable();
-            all.dedup();
-            all
-        };
-        for token in waiting {
-            if let Some(away) = self.waits_in_vain(token) {
-                self.give_up(token, Some(away.fault()));
-            }
+    /// Sends a client on that waits for a key whose slot is not here any more, or lets it go if the cluster is down: what it
+    /// waits for would not come.
+    pub fn redirect_waiting(&mut self, token: Token) {
+        if let Some(away) = self.waits_in_vain(token) {
+            self.give_up(token, Some(away.fault()));
         }
     }
 

@@ -369,9 +369,12 @@ impl Server {
 
     /// A client has connected. `Err` is what to tell it before closing.
     pub fn connect(&mut self, peer: Peer) -> Result<Token, &'static [u8]> {
-        if self.conns.len() >= self.config.maxclients {
+        if self.conns.len() + self.bus_connections() >= self.config.maxclients {
             self.stats.rejected_connections += 1;
-            return Err(b"-ERR max number of clients reached\r\n");
+            return Err(match self.cluster {
+                Some(_) => b"-ERR max number of clients + cluster connections reached\r\n",
+                None => b"-ERR max number of clients reached\r\n",
+            });
         }
         if self.refuses(&peer) {
             self.stats.rejected_connections += 1;

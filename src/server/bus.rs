@@ -168,7 +168,9 @@ impl Server {
             Action::SlotMoved(slot) => self.leave_shard_channels(slot),
             Action::DropAll => {
                 self.flush_databases(0..self.dbs.count() as u32, false);
-                self.end_unit(io);
+                if self.nesting == 0 {
+                    self.end_unit(io);
+                }
             }
             Action::Publish {
                 channel,

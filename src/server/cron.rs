@@ -37,7 +37,6 @@ impl Server {
             self.log_keys();
         }
         self.clients_cron();
-        self.redirect_blocked();
         self.limit_tracking();
         self.pass_delays();
         self.migrate_cron();
@@ -123,6 +122,7 @@ impl Server {
             self.disconnect(token);
             return;
         }
+        let waits = conn.parked.is_some();
         let held = conn.input.len() + conn.big.as_ref().map_or(0, |b| b.need);
         let spare = conn.input.capacity() - conn.input.len();
         if spare > 4096
@@ -156,6 +156,9 @@ impl Server {
                 conn.reply_peak = conn.reply.len().min(conn.reply_buffer);
                 conn.reply_peak_reset_ms = now_ms;
             }
+        }
+        if waits && self.cluster.is_some() {
+            self.redirect_waiting(token);
         }
         self.count_memory(token);
         if let Some(conn) = self.conns.get(token) {

@@ -220,9 +220,12 @@ impl Server {
         self.failover_step(io);
         self.follow_cron(io);
         let timed = |failover: &Failover| failover.until_ms.is_some();
+        // While a replica is to catch up, nothing more goes into the stream.
+        let awaited = self.repl.failover.as_ref().is_some_and(timed)
+            || self.cluster.as_ref().is_some_and(|c| c.is_failing_over());
         let restraint = Restraint {
             follows: self.config.replicaof.is_some(),
-            no_ping: self.repl.failover.as_ref().is_some_and(timed) && self.paused_for(true),
+            no_ping: awaited && self.paused_for(true),
         };
         let actions = self.with_master(|master, moment| master.every_second(moment, restraint));
         self.carry_out(io, actions);

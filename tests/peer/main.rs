@@ -7,11 +7,15 @@
 
 mod aof;
 mod cluster;
+mod clusters;
 mod compare;
 mod coverage;
 mod generate;
 mod limits;
 mod masters;
+#[allow(dead_code, reason = "likewise")]
+#[path = "../wire/members.rs"]
+mod members;
 mod migrate;
 #[allow(dead_code, reason = "each test program uses a part of it")]
 #[path = "../wire/node.rs"]

@@ -98,7 +98,7 @@ pub(super) fn failover(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
         [_, _, word] if is_word(word, "force") => How::Force,
         [_, _, word] if is_word(word, "takeover") => How::Takeover,
         [_, _, _] => return Err(SYNTAX),
-        _ => return Err(super::wrong_arguments(&args)),
+        _ => return Err(call.wrong_form(&args)),
     };
     order(call, |cluster| cluster.fail_over(how))
 }
@@ -133,7 +133,7 @@ pub(super) fn meet(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
     let bus_port = match argv {
         [_, _, _, _, bus_port] => number(bus_port, "bus")?,
         [_, _, _, _] => port.saturating_add(i64::from(BUS_PORT_STEP)),
-        _ => return Err(super::wrong_arguments(&args)),
+        _ => return Err(call.wrong_form(&args)),
     };
     let ip = shown(argv[2]);
     order(call, |cluster| match cluster.meet(&ip, port, bus_port) {
@@ -158,7 +158,7 @@ pub(super) fn reset(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
         [_, _, word] if is_word(word, "hard") => true,
         [_, _, word] if is_word(word, "soft") => false,
         [_, _, _] => return Err(SYNTAX),
-        _ => return Err(super::wrong_arguments(&args)),
+        _ => return Err(call.wrong_form(&args)),
     };
     order(call, |cluster| cluster.reset(hard))
 }

@@ -52,7 +52,8 @@ impl Sums {
 
 #[repr(C)]
 pub(super) struct Page<R> {
-    _owners: Count,
+    /// Read through [`PageRef::owners`].
+    owners: Count,
     /// How many segments are as deep as the page allows: while there are any, it cannot merge.
     pub deep: u32,
     pub segs: [Seg<R>; FANOUT],
@@ -89,7 +90,7 @@ impl<R: Record> PageRef<R> {
             .filter(|s| s.depth() == depth + FANOUT_BITS)
             .count() as u32;
         let page = Page {
-            _owners: Count::new(),
+            owners: Count::new(),
             deep,
             segs,
         };

@@ -20,6 +20,7 @@ const BITS_MAX: u32 = if cfg!(test) { 3 } else { 12 };
 /// A root in the place of a page. The count comes first, as in a page.
 #[repr(C)]
 pub(super) struct Nest<R: Record> {
+    /// Read through [`PageRef::owners`].
     owners: Count,
     pub root: Root<R>,
 }
@@ -154,11 +155,10 @@ impl<R: Record> Root<R> {
     }
 
     /// How many entries a page, or a root, fills.
+    #[inline(always)]
     fn run_len(&self, page: PageRef<R>) -> usize {
-        match page.is_nest() {
-            true => 1,
-            false => 1 << (self.depth() - page.depth()),
-        }
+        // (The tag of a root says that it is deeper than any page.)
+        1 << self.depth().saturating_sub(page.depth())
     }
 
     /// The first entry of the run that a hash lies in.

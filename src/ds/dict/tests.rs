@@ -558,6 +558,36 @@ fn a_million_keys_deleted_to_ten_leave_a_table_for_ten() {
     assert_eq!((dict.memory_bytes(), dict.iter().count()), (0, 0));
 }
 
+/// In a cluster one slot may have them all; what leads there must not grow with them.
+#[test]
+fn a_slot_with_all_keys_takes_no_more_than_an_even_table() {
+    const KEYS: u64 = 300_000;
+    let (alive, by_slot) = (Arc::default(), KEY.by_slot());
+    let mut dict = Dict::new(by_slot);
+    let name = |i: u64| format!("{{hot}}{i}").into_bytes();
+    for i in 0..KEYS {
+        let key = name(i);
+        dict.insert(by_slot.hash(&key), Rec::new(&key, i, None, &alive));
+    }
+    assert_eq!(dict.slot_len(Slot::of(b"hot")), KEYS as usize);
+    assert!(
+        dict.stats().bytes < 13 * KEYS as usize,
+        "{:?}",
+        dict.stats()
+    );
+    let Top::Tree(root) = &dict.top else {
+        panic!("no table of one segment")
+    };
+    assert!(root.bytes_of_all() < 64 << 10, "{}", root.bytes_of_all());
+    check(&dict);
+    for i in 5..KEYS {
+        let key = name(i);
+        assert!(dict.remove(by_slot.hash(&key), &key).is_some());
+    }
+    check(&dict);
+    assert_eq!((dict.len(), dict.stats().segments), (5, 1));
+}
+
 #[test]
 fn a_small_dict_is_small() {
     let alive = Arc::default();

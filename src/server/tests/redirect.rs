@@ -203,7 +203,7 @@ fn a_cluster_that_is_down_serves_what_it_is_told_to() {
     if let Some(cluster) = world.server.cluster.as_deref_mut() {
         judge(cluster, now_ms + 20_000, false);
     }
-    world.server.redirect_blocked();
+    world.server.redirect_waiting(waits);
     let down = "-CLUSTERDOWN The cluster is down\r\n";
     world.turn();
     assert_eq!(world.receive(waits), down.as_bytes());
@@ -229,7 +229,7 @@ fn who_waits_or_listens_is_told_when_the_slot_leaves() {
     let given = cluster.set_slot(slot, SetSlot::Node(OTHER.as_bytes()), false);
     assert_eq!(given, Ok(()));
     world.server.leave_shard_channels(slot);
-    world.server.redirect_blocked();
+    world.server.redirect_waiting(waits);
     world.turn();
     let told = String::from_utf8(world.receive(waits)).expect("RESP");
     assert_eq!(told, moved("MOVED", "a"));
