@@ -4,6 +4,7 @@
 //! [`format`] says. Without a command, [`shell`] reads them one after the other. Scripts read all of this, so texts,
 //! exit statuses and even oddities are Redis's.
 
+mod cluster;
 mod format;
 mod help;
 mod hint;
@@ -58,6 +59,18 @@ fn run(args: Vec<Vec<u8>>) -> Result<(), Stop> {
     }
     if options.askpass {
         options.place.password = shell::ask_password("Please input password: ");
+    }
+    let manager = &mut options.cluster_manager;
+    if std::env::var_os("REDISCLI_CLUSTER_YES").is_some_and(|yes| yes == "1") {
+        manager.yes = true;
+    }
+    if manager.from_askpass {
+        let prompt = "Please input import source node password: ";
+        manager.from_password = shell::ask_password(prompt);
+    }
+    if manager.command.is_some() {
+        options.cluster_manager.args = with_input(&options, options.cluster_manager.args.clone())?;
+        return cluster::run(options);
     }
     if let Some(&mode) = options.modes.iter().min() {
         return run_mode(mode, Session::new(options));
@@ -123,6 +136,20 @@ fn read_stdin() -> Result<Vec<u8>, Stop> {
     }
 }
 
+/// Arguments, one of which comes from the standard input if the options say so.
+fn with_input(options: &Options, mut args: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, Stop> {
+    if options.stdin_last_arg {
+        args.push(read_stdin()?);
+    } else if let Some(tag) = &options.stdin_tag {
+        let Some(arg) = args.iter_mut().find(|arg| *arg == tag) else {
+            complain!("Using -X option but stdin tag not match.\n");
+            return Err(Stop(1));
+        };
+        *arg = read_stdin()?;
+    }
+    Ok(args)
+}
+
 /// Sends the command of the command line.
 fn run_command(session: &mut Session, command: &[Vec<u8>]) -> Result<(), Stop> {
     // (What is wrong is said when the command is to be sent.)
@@ -137,15 +164,7 @@ fn run_command(session: &mut Session, command: &[Vec<u8>]) -> Result<(), Stop> {
             *arg = plain;
         }
     }
-    if session.options.stdin_last_arg {
-        args.push(read_stdin()?);
-    } else if let Some(tag) = &session.options.stdin_tag {
-        let Some(arg) = args.iter_mut().find(|arg| *arg == tag) else {
-            complain!("Using -X option but stdin tag not match.\n");
-            return Err(Stop(1));
-        };
-        *arg = read_stdin()?;
-    }
+    let args = with_input(&session.options, args)?;
     let repeat = session.options.repeat;
     let done = session.issue(&args, repeat)?;
     session.print_messages()?;

@@ -3,6 +3,7 @@
 //! Options come first; the first word that is none begins the command. As in Redis, an option that needs a value and stands
 //! last is an unknown one.
 
+use super::cluster::ClusterOptions;
 use super::format::{Delimiters, Style};
 use super::number::{atoi, seconds_as_us};
 use super::out::{Stop, complain, lossy, say};
@@ -76,6 +77,8 @@ pub struct Options {
     pub mem_samples: i32,
     pub eval: Option<Vec<u8>>,
     pub hint: Vec<u8>,
+    /// What `--cluster` is to do.
+    pub cluster_manager: ClusterOptions,
 }
 
 impl Options {
@@ -118,6 +121,7 @@ impl Options {
             mem_samples: 0,
             eval: None,
             hint: Vec::new(),
+            cluster_manager: ClusterOptions::default(),
         }
     }
 
@@ -125,6 +129,11 @@ impl Options {
     pub fn parse(&mut self, args: &[Vec<u8>]) -> Result<usize, Stop> {
         let mut at = 0;
         while let Some(arg) = args.get(at) {
+            let used = self.cluster_manager.take(&args[at..])?;
+            if used > 0 {
+                at += used;
+                continue;
+            }
             let value = args.get(at + 1).map(Vec::as_slice);
             let used = match self.take(arg, value)? {
                 Used::Unknown if arg.starts_with(b"-") => {
@@ -390,7 +399,7 @@ mod tests {
         assert_eq!((options.place.port, options.repeat, used), (7, 3, 5));
         assert_eq!(options.protocol, Protocol::Prefer3);
         // An option that wants a value and has none is unknown.
-        for bad in ["-p", "-X", "--cluster help", "--tls", "-2 -3", "-c -s x"] {
+        for bad in ["-p", "-X", "--cluster", "--tls", "-2 -3", "-c -s x"] {
             assert_eq!(parse(bad).err(), Some(Stop(1)), "{bad}");
         }
         assert_eq!(parse("--version").err(), Some(Stop(0)));

@@ -145,7 +145,7 @@ fn is_secret(command: &[Vec<u8>]) -> bool {
 }
 
 /// Whether the terminal has colours.
-fn has_colours() -> bool {
+pub fn has_colours() -> bool {
     let term = std::env::var_os("TERM").unwrap_or_default();
     let mut parts = term.as_bytes().windows(5);
     parts.any(|part| part == b"xterm")
