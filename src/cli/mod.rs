@@ -4,7 +4,7 @@
 //! [`format`] says. Without a command, [`shell`] reads them one after the other. Scripts read all of this, so texts,
 //! exit statuses and even oddities are Redis's.
 
-mod cluster;
+pub mod cluster;
 mod format;
 mod help;
 mod hint;

@@ -22,8 +22,8 @@ mod moving;
 mod node;
 mod options;
 mod reshard;
-mod slots;
-mod table;
+pub mod slots;
+pub mod table;
 mod tell;
 mod usage;
 
