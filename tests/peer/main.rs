@@ -11,6 +11,7 @@ mod compare;
 mod coverage;
 mod generate;
 mod limits;
+mod manager;
 mod masters;
 mod migrate;
 #[allow(dead_code, reason = "each test program uses a part of it")]

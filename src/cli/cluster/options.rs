@@ -185,7 +185,7 @@ mod tests {
     fn the_subcommand_has_what_follows_it() {
         let (options, used) =
             parse("--cluster-yes --cluster create a:1 b:2 --cluster-replicas 1 c:3 -p");
-        assert_eq!((options.yes, options.replicas, used), (true, 1, 7));
+        assert_eq!((options.yes, options.replicas, used), (true, 1, 8));
         assert_eq!(options.args, [b"a:1", b"b:2"]);
         // Its arguments may come later.
         let (options, used) = parse("--cluster check --cluster-search-multiple-owners a:1");
