@@ -461,6 +461,7 @@ pub fn run(call: &mut Call<'_>, args: &Args<'_>, start: &Start<'_>) -> CmdResult
         keys: start.keys,
         args: start.args,
         timed: call.server.config.busy_reply_threshold > 0,
+        debugged: None,
     };
     let mut stage = Stage {
         server: &mut *call.server,
