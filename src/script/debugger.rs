@@ -9,7 +9,7 @@
 use std::ffi::c_int;
 
 use crate::base::number::{leading_i64, parse_i64};
-use crate::script::lua::{DebugInfo, Level, Lua, State, kind};
+use crate::script::lua::{DebugInfo, Level, Lua, State};
 use crate::script::vm::Shared;
 use crate::script::{api, error, inspect};
 
