@@ -5,6 +5,7 @@
 //! exit statuses and even oddities are Redis's.
 
 pub mod cluster;
+mod debug;
 mod format;
 mod help;
 mod hint;
@@ -171,11 +172,21 @@ fn run_command(session: &mut Session, command: &[Vec<u8>]) -> Result<(), Stop> {
     done.map_err(|_| Stop(1))
 }
 
-/// `--eval`: sends the script of a file; a comma parts its keys from its arguments.
+/// `--eval`: sends the script of a file.
 fn run_script(session: &mut Session, file: &[u8], args: &[Vec<u8>]) -> Result<(), Stop> {
     if session.connect(Tone::Loud).is_err() {
         return Err(Stop(1));
     }
+    if session.options.ldb {
+        return debug::run(session, file, args);
+    }
+    let command = script_command(file, args)?;
+    let repeat = session.options.repeat;
+    session.issue(&command, repeat)?.map_err(|_| Stop(1))
+}
+
+/// The EVAL of the script in a file; a comma parts its keys from its arguments.
+fn script_command(file: &[u8], args: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, Stop> {
     let path = std::ffi::OsStr::from_bytes(file);
     let script = std::fs::read(path).map_err(|error| {
         let why = errno::text(&error);
@@ -187,6 +198,5 @@ fn run_script(session: &mut Session, file: &[u8], args: &[Vec<u8>]) -> Result<()
     let mut command = vec![b"EVAL".to_vec(), script, keys.to_string().into_bytes()];
     command.extend_from_slice(&args[..keys]);
     command.extend_from_slice(args.get(keys + 1..).unwrap_or_default());
-    let repeat = session.options.repeat;
-    session.issue(&command, repeat)?.map_err(|_| Stop(1))
+    Ok(command)
 }

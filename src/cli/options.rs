@@ -4,6 +4,7 @@
 //! last is an unknown one.
 
 use super::cluster::ClusterOptions;
+use super::debug::needs_eval;
 use super::format::{Delimiters, Style};
 use super::number::{atoi, seconds_as_us};
 use super::out::{Stop, complain, lossy, say};
@@ -76,6 +77,9 @@ pub struct Options {
     pub pipe_timeout_s: i32,
     pub mem_samples: i32,
     pub eval: Option<Vec<u8>>,
+    /// The script of `eval` is debugged; and where it is, not on a snapshot.
+    pub ldb: bool,
+    pub ldb_in_place: bool,
     pub hint: Vec<u8>,
     /// What `--cluster` is to do.
     pub cluster_manager: ClusterOptions,
@@ -120,6 +124,8 @@ impl Options {
             pipe_timeout_s: usage::PIPE_TIMEOUT_S,
             mem_samples: 0,
             eval: None,
+            ldb: false,
+            ldb_in_place: false,
             hint: Vec::new(),
             cluster_manager: ClusterOptions::default(),
         }
@@ -238,6 +244,11 @@ impl Options {
                 if self.protocol == Protocol::Default {
                     self.protocol = Protocol::Prefer3;
                 }
+            }
+            b"--ldb" | b"--ldb-sync-mode" => {
+                self.ldb = true;
+                self.ldb_in_place |= option == b"--ldb-sync-mode";
+                self.style = Style::Raw;
             }
             b"--verbose" => self.verbose = true,
             _ => return Used::Unknown,
@@ -359,6 +370,9 @@ impl Options {
         }
         if self.resp2 && self.protocol == Protocol::Require3 {
             return refuse("Options -2 and -3 are mutually exclusive.");
+        }
+        if self.ldb && self.eval.is_none() {
+            return Err(needs_eval());
         }
         if self.auth_warning && self.place.password.is_some() {
             complain!(
