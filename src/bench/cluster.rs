@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::options::Options;
 use super::{Reached, Settings, reach, settings};
-use crate::base::checksum::key_slot;
+use crate::base::slot::Slot;
 use crate::cli::cluster::table::{self, Address};
 use crate::cli::out::{Stop, complain, lossy, say};
 use crate::resp::value::Value;
@@ -51,7 +51,7 @@ fn tag_of(slot: usize) -> u32 {
             (text, start)
         })
         .filter(|(text, start)| !text[*start..].contains(&b'}'))
-        .find(|(text, start)| usize::from(key_slot(&text[*start..])) == slot);
+        .find(|(text, start)| Slot::of(&text[*start..]).index() == slot);
     let mut bytes = [b'}'; 4];
     if let Some((text, start)) = found {
         bytes[..3 - start].copy_from_slice(&text[start..]);
@@ -232,7 +232,7 @@ mod tests {
         for slot in [0, 1, 3, 5461, 10923, 16383] {
             let [a, b, c, _] = tag_of(slot).to_ne_bytes();
             let key = [b"key:{", &[a, b, c][..], b"}:1"].concat();
-            assert_eq!(usize::from(key_slot(&key)), slot, "{}", lossy(&key));
+            assert_eq!(Slot::of(&key).index(), slot, "{}", lossy(&key));
         }
         // As Redis's tool has them.
         let tag = |slot| tag_of(slot).to_ne_bytes();

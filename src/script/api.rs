@@ -170,15 +170,21 @@ const ROOM_FOR_REPLY: c_int = 64;
 
 fn run_with(lua: Lua, argv: &[&[u8]]) -> Result<Came, Raise> {
     let mut came = Came::Value;
-    debugger::with(lua, |debugger| debugger.note_call(argv));
+    let shared = Shared::of(lua);
+    let is_debugged = shared.debugger.borrow().is_some();
+    if is_debugged {
+        debugger::with(lua, |debugger| debugger.note_call(argv));
+    }
     let mut take = |bytes: &[u8]| {
         if bytes.first() == Some(&b'-') {
             came = Came::Error;
         }
         push_reply(lua, bytes);
-        debugger::with(lua, |debugger| debugger.note_reply(bytes));
+        if is_debugged {
+            debugger::with(lua, |debugger| debugger.note_reply(bytes));
+        }
     };
-    match Shared::of(lua).with_host(|host| host.call(argv, &mut take)) {
+    match shared.with_host(|host| host.call(argv, &mut take)) {
         Some(Ok(())) => Ok(came),
         Some(Err(why)) => {
             error::push_counted(lua, &why);

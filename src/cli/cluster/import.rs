@@ -6,7 +6,7 @@ use super::super::session::Failed;
 use super::table::{Address, number};
 use super::tell::{bad, good, step, warning};
 use super::{Cluster, NodeAt, address, migrate_login};
-use crate::base::checksum::{SLOTS, key_slot};
+use crate::base::slot::{SLOTS, Slot};
 use crate::resp::value::Value;
 
 /// Keys that are asked for at a time.
@@ -116,7 +116,7 @@ pub fn import(cluster: &mut Cluster) -> Result<(), Failed> {
     loop {
         let (next, keys) = source.scan(&cursor)?;
         for key in keys.iter().filter_map(Value::as_bytes) {
-            let owner = owners.get(usize::from(key_slot(key))).copied().flatten();
+            let owner = owners.get(Slot::of(key).index()).copied().flatten();
             cluster.import_key(&mut source, key, owner.ok_or(Failed)?)?;
         }
         if next == b"0" {
@@ -149,7 +149,7 @@ impl Cluster {
                 .copied()
                 .find(|&at| self.nodes[at].slots.has(slot))
         };
-        (0..usize::from(SLOTS)).map(owner).collect()
+        (0..SLOTS).map(owner).collect()
     }
 
     fn import_key(&self, source: &mut Source, key: &[u8], owner: NodeAt) -> Result<(), Failed> {

@@ -2,10 +2,7 @@
 
 use std::fmt;
 
-use crate::base::checksum::SLOTS as COUNT;
-
-/// How many slots there are.
-pub const SLOTS: usize = COUNT as usize;
+pub use crate::base::slot::SLOTS;
 
 /// See the head of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
