@@ -48,7 +48,9 @@
 //!
 //! **Scripts.** EVAL hands its text to an interpreter of [`script`], which knows the server only as a host that runs commands:
 //! [`exec::scripting`] lends it out for the call, and what the script calls comes back through the call of stop 6, into
-//! the same unit. A script that takes long gives way: it polls the loop from within.
+//! the same unit. A script that takes long gives way: it polls the loop from within. One that is debugged
+//! ([`script::debugger`]) waits for whoever types, in a server of its own that has a snapshot of the data
+//! ([`exec::debugging`]).
 //!
 //! **The file.** [`rdb`] knows the format that all of this has on disk. [`server::save`] writes it from a snapshot, on
 //! another thread while the loop goes on; [`server::load`] reads it into databases of its own, which are then put in
@@ -90,7 +92,7 @@
 //! it would notice a bug is shown by bugs that are planted for it ([`base::planted`]).
 //!
 //! **The other side.** [`cli`] is redis-cli: it holds a connection, prints what comes back, and looks at a server in a dozen
-//! ways. [`bench`] is redis-benchmark, which keeps many connections busy. [`check`] looks at files while no server runs.
+//! ways; [`cli::cluster`] sets clusters up and moves their slots. [`bench`] is redis-benchmark, which keeps many connections busy. [`check`] looks at files while no server runs.
 //!
 //! What goes on beside requests: [`server::cron`] runs `hz` times a second, [`db::expire`] finds keys
 //! whose time is over without sampling, [`db::evict`] chooses what goes when memory is short,

@@ -36,6 +36,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
 const FILES: &[&str] = &[
     "check/aof.rs",
     "check/rdb.rs",
+    "cli/cluster/backup.rs",
     "cli/lines.rs",
     "cli/mod.rs",
     "cli/shell.rs",

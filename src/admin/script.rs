@@ -4,6 +4,7 @@ use crate::base::number::parse_i64;
 use crate::cmd::fault::{Fault, NOT_INTEGER};
 use crate::cmd::spec::{Acl, Arg, Flags, Group, KeyFlags, KeySpec, Spec};
 use crate::cmd::{Args, CmdResult, DONE, Row, is_word, numkeys};
+use crate::exec::debugging::{self, Mode};
 use crate::exec::scripting::{self, Start};
 use crate::exec::{Call, ServerFn};
 use crate::script::cache::Script;
@@ -110,9 +111,42 @@ pub(super) fn show(call: &mut Call<'_>, args: &Args<'_>) {
 /// EVAL script numkeys [key ...] [arg ...]
 fn eval(call: &mut Call<'_>, args: Args<'_>, read_only: bool) -> CmdResult {
     show(call, &args);
-    let (keys, rest) = split(&args, NOT_INTEGER)?;
-    let script = script_of(call, args.argv()[1])?;
-    scripting::run(call, &args, &Start::script(script, read_only, keys, rest))
+    match debug_mode(call) {
+        None => evaluate(call, &args, read_only, None).0,
+        Some(Mode::Apart) => debugging::apart(call, &args),
+        Some(Mode::InPlace) => {
+            let text = args.argv()[1];
+            debugging::in_place(call, |call| evaluate(call, &args, read_only, Some(text)))
+        }
+    }
+}
+
+fn debug_mode(call: &Call<'_>) -> Option<Mode> {
+    call.server
+        .conns
+        .get(call.token)
+        .and_then(debugging::mode_of)
+}
+
+/// Runs the script. `debugged`: its text, if it is to be debugged. What it gave, and whether it came so far as to run.
+fn evaluate(
+    call: &mut Call<'_>,
+    args: &Args<'_>,
+    read_only: bool,
+    debugged: Option<&[u8]>,
+) -> (CmdResult, bool) {
+    let prepared = split(args, NOT_INTEGER)
+        .and_then(|(keys, rest)| Ok((keys, rest, script_of(call, args.argv()[1])?)));
+    match prepared {
+        Err(fault) => (Err(fault), false),
+        Ok((keys, rest, script)) => {
+            let start = Start {
+                debugged,
+                ..Start::script(script, read_only, keys, rest)
+            };
+            scripting::run_told(call, args, &start)
+        }
+    }
 }
 
 /// The script of this text, compiled if it has to be.
@@ -133,6 +167,11 @@ fn evalsha(call: &mut Call<'_>, args: Args<'_>, read_only: bool) -> CmdResult {
     let sha = args.argv()[1];
     if sha.len() != 40 {
         return Err(NOSCRIPT);
+    }
+    if debug_mode(call).is_some() {
+        return Err(Fault::new(
+            "ERR Please use EVAL instead of EVALSHA for debugging",
+        ));
     }
     let (keys, rest) = split(&args, NOT_INTEGER)?;
     let script = call.server.scripting.cache.by_sha(sha).ok_or(NOSCRIPT)?;
@@ -158,6 +197,43 @@ const LOAD: Row<ServerFn> = Spec::new("script|load", 3, Group::Scripting)
 fn load(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
     let script = script_of(call, args.argv()[2])?;
     call.reply().bulk(&script.sha);
+    DONE
+}
+
+const DEBUG: Row<ServerFn> = Spec::new("script|debug", 3, Group::Scripting)
+    .flags(Flags::NOSCRIPT)
+    .acl(Acl::SCRIPTING)
+    .since("3.2.0")
+    .cost("O(1)")
+    .about("Says whether scripts of this connection are debugged.")
+    .args(&[Arg::one_of(
+        "mode",
+        &[
+            Arg::word("yes", "YES"),
+            Arg::word("sync", "SYNC"),
+            Arg::word("no", "NO"),
+        ],
+    )])
+    .run(debug);
+
+/// SCRIPT DEBUG YES|SYNC|NO
+fn debug(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
+    let mode = match args.argv()[2] {
+        _ if !call.reply().is_empty() => {
+            return Err(Fault::new(
+                "ERR SCRIPT DEBUG must be called outside a pipeline",
+            ));
+        }
+        word if is_word(word, "no") => None,
+        word if is_word(word, "yes") => Some(Mode::Apart),
+        word if is_word(word, "sync") => Some(Mode::InPlace),
+        _ => return Err(Fault::new("ERR Use SCRIPT DEBUG YES/SYNC/NO")),
+    };
+    let token = call.token;
+    if let Some(conn) = call.server.conns.get_mut(token) {
+        debugging::set_mode(conn, mode);
+    }
+    call.reply().ok();
     DONE
 }
 
@@ -264,5 +340,5 @@ fn help(call: &mut Call<'_>, _: Args<'_>) -> CmdResult {
 }
 
 pub static ROWS: &[Row<ServerFn>] = &[
-    EVAL, EVAL_RO, EVALSHA, EVALSHA_RO, SCRIPT, LOAD, EXISTS, FLUSH, KILL, HELP,
+    EVAL, EVAL_RO, EVALSHA, EVALSHA_RO, SCRIPT, DEBUG, LOAD, EXISTS, FLUSH, KILL, HELP,
 ];

@@ -16,6 +16,7 @@ use hdrhistogram::Histogram;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Events, Interest, Poll, Token, event::Source};
 
+use super::cluster::Masters;
 use super::options::Options;
 use super::replies::{Malformed, Replies};
 use super::report::Latencies;
@@ -41,6 +42,8 @@ pub enum Target {
 pub struct Load<'a> {
     pub options: &'a Options,
     pub target: &'a Target,
+    /// In a cluster, connections go to its masters instead.
+    pub masters: Option<&'a Masters>,
     pub title: &'a str,
     /// What a new connection says first, and how many replies that has.
     pub greeting: (&'a [u8], u64),
@@ -139,8 +142,23 @@ impl Load<'_> {
         i64::from(self.options.requests)
     }
 
-    fn connect(&self) -> Result<Stream, Stop> {
-        let connected = match self.target {
+    /// The place in the cluster of a thread's client, if there is one: a thread is for one master, if there are enough.
+    fn master_of(&self, thread: usize, client: usize) -> Option<usize> {
+        let masters = self.masters?.all.len();
+        let threads = usize::try_from(self.options.threads).unwrap_or(0).max(1);
+        match threads < masters {
+            true => Some((client * threads + thread) % masters),
+            false => Some(thread % masters),
+        }
+    }
+
+    fn target(&self, master: Option<usize>) -> &Target {
+        let master = master.and_then(|at| self.masters?.all.get(at));
+        master.map_or(self.target, |master| &master.target)
+    }
+
+    fn connect(&self, master: Option<usize>) -> Result<Stream, Stop> {
+        let connected = match self.target(master) {
             Target::Tcp(address) => TcpStream::connect(*address).map(|stream| {
                 // A connection that will not be quick is still one.
                 let _ = stream.set_nodelay(true);
@@ -151,13 +169,16 @@ impl Load<'_> {
             }
         };
         connected.map_err(|error| {
-            let (place, why) = (self.place(), errno::text(&error));
+            let (place, why) = (self.place(master), errno::text(&error));
             complain!("Could not connect to Redis at {place}: {why}\n");
             Stop(1)
         })
     }
 
-    fn place(&self) -> String {
+    fn place(&self, master: Option<usize>) -> String {
+        if let Some(master) = master.and_then(|at| self.masters?.all.get(at)) {
+            return master.place();
+        }
         let place = &self.options.place;
         match self.target {
             Target::Tcp(_) => format!("{}:{}", lossy(&place.host), place.port),
@@ -196,6 +217,10 @@ impl Stream {
 
 struct Client {
     stream: Stream,
+    /// Which master it is for, in a cluster.
+    master: Option<usize>,
+    /// How often the cluster's slots had been asked for when its request began.
+    slots_seen: u64,
     request: Request,
     replies: Replies,
     /// Bytes of the greeting and the request that were written; the first is sent once.
@@ -268,7 +293,8 @@ impl<'a> Worker<'a> {
 
     /// Opens the connection of a place.
     fn open(&mut self, at: usize) -> Result<(), Stop> {
-        let mut stream = self.load.connect()?;
+        let master = self.load.master_of(self.index, at);
+        let mut stream = self.load.connect(master)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registry = self.poll.registry();
         registry
@@ -278,6 +304,8 @@ impl<'a> Worker<'a> {
         self.shared.alive.fetch_add(1, Relaxed);
         self.clients[at] = Some(Client {
             stream,
+            master,
+            slots_seen: 0,
             request: self.load.request.clone(),
             replies: Replies::default(),
             greeting_left: greeting.len(),
@@ -363,6 +391,10 @@ impl<'a> Worker<'a> {
             if let Some(range) = options.keyspace {
                 client.request.randomize(range, &mut self.rng);
             }
+            if let (Some(masters), Some(at)) = (self.load.masters, client.master) {
+                client.request.put_tag(masters.all[at].tag());
+                client.slots_seen = masters.asked();
+            }
             client.busy = true;
             client.pending = pipeline as u64;
             client.written = 0;
@@ -401,10 +433,15 @@ impl<'a> Worker<'a> {
             let (shared, requests) = (self.shared, self.load.requests());
             let mut latencies = lock(&shared.latencies[self.index]);
             let (greetings, pending) = (&mut client.greetings_pending, &mut client.pending);
+            let refused = Refused {
+                load: self.load,
+                master: client.master,
+                slots_seen: client.slots_seen,
+                has_tags: client.request.has_tags(),
+            };
             let replied = client.replies.read(&self.buf[..n], |error| {
                 if let Some(text) = error {
-                    complain!("Error from server: {}\n", lossy(&text));
-                    return Err(Stop(1));
+                    refused.with(&text)?;
                 }
                 if *greetings > 0 {
                     *greetings -= 1;
@@ -502,6 +539,41 @@ impl<'a> Worker<'a> {
         }
         let mean = |(sum, n): (f64, u64)| if n == 0 { 0.0 } else { sum / n as f64 / 1000.0 };
         (mean(all), mean(lately))
+    }
+}
+
+/// What an error means to a connection.
+struct Refused<'a> {
+    load: &'a Load<'a>,
+    master: Option<usize>,
+    slots_seen: u64,
+    has_tags: bool,
+}
+
+impl Refused<'_> {
+    /// A cluster may only have changed; anything else would make the results worthless.
+    fn with(&self, words: &[u8]) -> Result<(), Stop> {
+        let (load, words) = (self.load, lossy(words));
+        let Some((masters, at)) = load.masters.zip(self.master) else {
+            complain!("Error from server: {words}\n");
+            return Err(Stop(1));
+        };
+        let place = masters.all[at].place();
+        let is_down = words.starts_with("CLUSTERDOWN");
+        let has_moved = words.starts_with("MOVED") || words.starts_with("ASK");
+        if !self.has_tags {
+            complain!("Error from server {place}: {words}\n");
+            return Err(Stop(1));
+        }
+        if is_down {
+            // It usually recovers.
+            complain!("Error from server {place}: {words}.\n");
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        match is_down || has_moved {
+            true => masters.ask_again(load.options, self.slots_seen),
+            false => Ok(()),
+        }
     }
 }
 

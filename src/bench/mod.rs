@@ -4,6 +4,7 @@
 //! counts the answers, and [`report`] tells how long they took. Without a command of its own it runs Redis's suite, test
 //! after test. What it prints has Redis's form, which scripts read.
 
+mod cluster;
 mod load;
 mod options;
 mod replies;
@@ -12,6 +13,7 @@ mod request;
 
 use std::io::Read;
 
+use cluster::Masters;
 use load::{Load, Target};
 use options::Options;
 use report::Outcome;
@@ -19,6 +21,7 @@ use request::Request;
 
 use crate::base::rng::Rng;
 use crate::base::time::Clock;
+use crate::cli::cluster::table;
 use crate::cli::link::{Address, Link, resolve};
 use crate::cli::out::{self, Stop, complain, lossy, say};
 use crate::resp::request::append_command;
@@ -32,8 +35,9 @@ pub fn main() -> i32 {
 struct Bench {
     options: Options,
     target: Target,
-    /// The server's `save` and `appendonly`, if it told them.
-    server: Option<(String, String)>,
+    /// What it told of its settings.
+    server: Option<Settings>,
+    masters: Option<Masters>,
     greeting: (Vec<u8>, u64),
     rng: Rng,
     clock: Clock,
@@ -43,9 +47,21 @@ fn run(args: Vec<Vec<u8>>) -> Result<(), Stop> {
     let mut options = Options::default();
     let used = options.parse(&args)?;
     let command = &args[used..];
-    let (server, target) = ask_server(&options)?;
-    if server.is_none() {
-        complain!("WARNING: Could not fetch server CONFIG\n");
+    let masters = match options.cluster {
+        true => Some(Masters::find(&options)?),
+        false => None,
+    };
+    let mut reached = reach(&options, None)?;
+    let mut server = None;
+    if let Some(masters) = &masters {
+        if options.threads == 0 {
+            options.threads = i32::try_from(masters.all.len()).unwrap_or(1);
+        }
+    } else {
+        server = settings(&mut reached.link, &reached.name)?;
+        if server.is_none() {
+            complain!("WARNING: Could not fetch server CONFIG\n");
+        }
     }
     if options.keep_alive == 0 {
         complain!(
@@ -64,8 +80,9 @@ fn run(args: Vec<Vec<u8>>) -> Result<(), Stop> {
         },
         clock: Clock::system(),
         options,
-        target,
+        target: reached.target,
         server,
+        masters,
     };
     if bench.options.idle {
         say!(
@@ -86,37 +103,53 @@ fn run(args: Vec<Vec<u8>>) -> Result<(), Stop> {
     }
 }
 
-/// Asks the server for two settings, and so whether it is there. Gives them, and the address that worked.
-fn ask_server(options: &Options) -> Result<(Option<(String, String)>, Target), Stop> {
+/// Two settings of a server that a report tells.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub save: String,
+    pub appendonly: String,
+}
+
+/// A server that is there.
+struct Reached {
+    link: Link,
+    /// What worked.
+    target: Target,
+    /// As messages name it.
+    name: String,
+}
+
+/// Connects to the server of the options, or to one of a cluster, and logs in.
+fn reach(options: &Options, node: Option<&table::Address>) -> Result<Reached, Stop> {
     let place = &options.place;
-    let port = u16::try_from(place.port).unwrap_or(0);
+    let (host, port) = match node {
+        Some(node) => (node.host.as_bytes(), node.port),
+        None => (&place.host[..], place.port),
+    };
     let (name, address, target) = match &options.socket {
-        Some(path) => (
+        Some(path) if node.is_none() => (
             lossy(path).into_owned(),
             Address::Unix(path),
             Ok(Target::Unix(path.clone())),
         ),
-        None => (
-            format!("{}:{}", lossy(&place.host), place.port),
-            Address::Tcp(&place.host, port),
-            resolve(&place.host, port).and_then(|addresses| match addresses.first() {
+        _ => {
+            let name = format!("{}:{port}", lossy(host));
+            let port = u16::try_from(port).unwrap_or(0);
+            let target = resolve(host, port).and_then(|addresses| match addresses.first() {
                 Some(address) => Ok(Target::Tcp(*address)),
                 None => Err("Name or service not known".to_string()),
-            }),
-        ),
+            });
+            (name, Address::Tcp(host, port), target)
+        }
     };
     let reached = target.and_then(|target| Ok((target, Link::connect(&address)?)));
     let (target, mut link) = reached.map_err(|why| {
         complain!("Could not connect to Redis at {name}: {why}\n");
         Stop(1)
     })?;
-    let refused = |why: &[u8]| {
-        complain!("Node {name} replied with error:\n{}\n", lossy(why));
-        Stop(1)
-    };
     if let Some(auth) = auth(options) {
         match link.command(&auth) {
-            Ok(Value::Error(why)) => return Err(refused(&why)),
+            Ok(Value::Error(why)) => return Err(refused(&name, &why)),
             Ok(_) => {}
             Err(_) => {
                 complain!("ERROR: failed to fetch reply from {name}\n");
@@ -124,19 +157,26 @@ fn ask_server(options: &Options) -> Result<(Option<(String, String)>, Target), S
             }
         }
     }
-    let mut setting = |name: &str| match link.command(&["CONFIG", "GET", name]) {
+    Ok(Reached { link, target, name })
+}
+
+fn refused(name: &str, why: &[u8]) -> Stop {
+    complain!("Node {name} replied with error:\n{}\n", lossy(why));
+    Stop(1)
+}
+
+/// Asks a server for its settings.
+fn settings(link: &mut Link, name: &str) -> Result<Option<Settings>, Stop> {
+    let mut setting = |key: &str| match link.command(&["CONFIG", "GET", key]) {
         Ok(Value::Array(pair)) => Ok(pair
             .get(1)
             .map(|value| lossy(value.as_bytes().unwrap_or_default()).into_owned())),
-        Ok(Value::Error(why)) if why.starts_with(b"NOAUTH") => Err(refused(&why)),
+        Ok(Value::Error(why)) if why.starts_with(b"NOAUTH") => Err(refused(name, &why)),
         _ => Ok(None),
     };
-    let settings = (setting("save")?, setting("appendonly")?);
-    let settings = match settings {
-        (Some(save), Some(appendonly)) => Some((save, appendonly)),
-        _ => None,
-    };
-    Ok((settings, target))
+    let (save, appendonly) = (setting("save")?, setting("appendonly")?);
+    let both = save.zip(appendonly);
+    Ok(both.map(|(save, appendonly)| Settings { save, appendonly }))
 }
 
 fn auth(options: &Options) -> Option<Vec<&[u8]>> {
@@ -154,7 +194,7 @@ fn greeting(options: &Options) -> (Vec<u8>, u64) {
     if options.tracking {
         commands.push(vec![&b"CLIENT"[..], b"TRACKING", b"on"]);
     }
-    if options.place.db != 0 {
+    if options.place.db != 0 && !options.cluster {
         commands.push(vec![b"SELECT", db.as_bytes()]);
     }
     if options.resp3 {
@@ -180,12 +220,17 @@ fn data(len: usize) -> Vec<u8> {
 impl Bench {
     fn measure(&mut self, title: &str, command: &[u8]) -> Result<load::Measured, Stop> {
         let pipeline = usize::try_from(self.options.pipeline).unwrap_or(1);
+        let request = Request::new(command, pipeline, self.options.keyspace.is_some());
         let load = Load {
             options: &self.options,
             target: &self.target,
+            masters: self.masters.as_ref(),
             title,
             greeting: (&self.greeting.0, self.greeting.1),
-            request: Request::new(command, pipeline, self.options.keyspace.is_some()),
+            request: match self.masters {
+                Some(_) => request.with_tags(),
+                None => request,
+            },
             clock: &self.clock,
         };
         load.run(&mut self.rng)
@@ -201,6 +246,10 @@ impl Bench {
             took_ms: measured.took_ms,
             latencies: measured.latencies,
             server: self.server.clone(),
+            masters: self.masters.as_ref().map(|masters| {
+                let settings = masters.all.iter().map(|master| master.settings.clone());
+                settings.collect()
+            }),
             progress_len: measured.progress_len,
         };
         outcome.print(&self.options);
@@ -237,56 +286,71 @@ impl Bench {
             Some(_) => "__rand_int__",
             None => "0",
         };
-        let many = format!("MSET{}", format!(" key:__rand_int__ {data}").repeat(10));
+        let tag = match self.masters {
+            Some(_) => ":{tag}",
+            None => "",
+        };
+        let many = format!(
+            "MSET{}",
+            format!(" key{tag}:__rand_int__ {data}").repeat(10)
+        );
         let lranges = ["lrange_100", "lrange_300", "lrange_500", "lrange_600"];
         let tests: &[(&[&str], &str, String)] = &[
-            (&["set"], "SET", format!("SET key:__rand_int__ {data}")),
-            (&["get"], "GET", "GET key:__rand_int__".into()),
-            (&["incr"], "INCR", "INCR counter:__rand_int__".into()),
-            (&["lpush"], "LPUSH", format!("LPUSH mylist {data}")),
-            (&["rpush"], "RPUSH", format!("RPUSH mylist {data}")),
-            (&["lpop"], "LPOP", "LPOP mylist".into()),
-            (&["rpop"], "RPOP", "RPOP mylist".into()),
-            (&["sadd"], "SADD", "SADD myset element:__rand_int__".into()),
+            (&["set"], "SET", format!("SET key{tag}:__rand_int__ {data}")),
+            (&["get"], "GET", format!("GET key{tag}:__rand_int__")),
+            (&["incr"], "INCR", format!("INCR counter{tag}:__rand_int__")),
+            (&["lpush"], "LPUSH", format!("LPUSH mylist{tag} {data}")),
+            (&["rpush"], "RPUSH", format!("RPUSH mylist{tag} {data}")),
+            (&["lpop"], "LPOP", format!("LPOP mylist{tag}")),
+            (&["rpop"], "RPOP", format!("RPOP mylist{tag}")),
+            (
+                &["sadd"],
+                "SADD",
+                format!("SADD myset{tag} element:__rand_int__"),
+            ),
             (
                 &["hset"],
                 "HSET",
-                format!("HSET myhash element:__rand_int__ {data}"),
+                format!("HSET myhash{tag} element:__rand_int__ {data}"),
             ),
-            (&["spop"], "SPOP", "SPOP myset".into()),
+            (&["spop"], "SPOP", format!("SPOP myset{tag}")),
             (
                 &["zadd"],
                 "ZADD",
-                format!("ZADD myzset {score} element:__rand_int__"),
+                format!("ZADD myzset{tag} {score} element:__rand_int__"),
             ),
-            (&["zpopmin"], "ZPOPMIN", "ZPOPMIN myzset".into()),
+            (&["zpopmin"], "ZPOPMIN", format!("ZPOPMIN myzset{tag}")),
             (
                 &["lrange", lranges[0], lranges[1], lranges[2], lranges[3]],
                 "LPUSH (needed to benchmark LRANGE)",
-                format!("LPUSH mylist {data}"),
+                format!("LPUSH mylist{tag} {data}"),
             ),
             (
                 &["lrange", lranges[0]],
                 "LRANGE_100 (first 100 elements)",
-                "LRANGE mylist 0 99".into(),
+                format!("LRANGE mylist{tag} 0 99"),
             ),
             (
                 &["lrange", lranges[1]],
                 "LRANGE_300 (first 300 elements)",
-                "LRANGE mylist 0 299".into(),
+                format!("LRANGE mylist{tag} 0 299"),
             ),
             (
                 &["lrange", lranges[2]],
                 "LRANGE_500 (first 500 elements)",
-                "LRANGE mylist 0 499".into(),
+                format!("LRANGE mylist{tag} 0 499"),
             ),
             (
                 &["lrange", lranges[3]],
                 "LRANGE_600 (first 600 elements)",
-                "LRANGE mylist 0 599".into(),
+                format!("LRANGE mylist{tag} 0 599"),
             ),
             (&["mset"], "MSET (10 keys)", many),
-            (&["xadd"], "XADD", format!("XADD mystream * myfield {data}")),
+            (
+                &["xadd"],
+                "XADD",
+                format!("XADD mystream{tag} * myfield {data}"),
+            ),
         ];
         loop {
             if self.is_selected(&["ping_inline", "ping"]) {

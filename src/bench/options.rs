@@ -34,6 +34,7 @@ pub struct Options {
     pub tracking: bool,
     pub resp3: bool,
     pub seed: Option<i32>,
+    pub cluster: bool,
 }
 
 impl Default for Options {
@@ -58,6 +59,7 @@ impl Default for Options {
             tracking: false,
             resp3: false,
             seed: None,
+            cluster: false,
         }
     }
 }
@@ -103,6 +105,7 @@ impl Options {
                 "WARNING: -e option has no effect. We now immediately exit on error to avoid false results.\n"
             ),
             b"--enable-tracking" => self.tracking = true,
+            b"--cluster" => self.cluster = true,
             _ => return Ok(false),
         }
         Ok(true)
@@ -195,7 +198,7 @@ mod tests {
         assert_eq!((options.pipeline, options.keyspace, used), (1, Some(0), 8));
         assert_eq!((options.data_size, options.clients), (1, 50));
         assert!(options.is_selected("get") && !options.is_selected("lpush"));
-        for bad in ["-c", "-r -q", "--tls", "--cluster"] {
+        for bad in ["-c", "-r -q", "--tls"] {
             assert_eq!(parse(bad).err(), Some(Stop(1)), "{bad}");
         }
     }

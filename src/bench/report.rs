@@ -5,6 +5,7 @@
 
 use hdrhistogram::Histogram;
 
+use super::Settings;
 use super::options::Options;
 use crate::cli::out::say;
 
@@ -46,8 +47,10 @@ pub struct Outcome<'a> {
     pub finished: u64,
     pub took_ms: u64,
     pub latencies: Histogram<u64>,
-    /// The server's `save` and `appendonly`.
-    pub server: Option<(String, String)>,
+    /// What the server's settings are, if it told them.
+    pub server: Option<Settings>,
+    /// The same of each master of a cluster.
+    pub masters: Option<Vec<Option<Settings>>>,
     /// Characters of the progress line that is still there.
     pub progress_len: usize,
 }
@@ -114,13 +117,26 @@ impl Outcome<'_> {
         say!("  {} parallel clients\n", options.clients);
         say!("  {} bytes payload\n", self.data_size);
         say!("  keep alive: {}\n", options.keep_alive);
-        if let Some((save, appendonly)) = &self.server {
+        if let Some(masters) = &self.masters {
+            print_masters(masters);
+        }
+        if let Some(Settings { save, appendonly }) = &self.server {
             say!("  host configuration \"save\": {save}\n");
             say!("  host configuration \"appendonly\": {appendonly}\n");
         }
         match options.threads {
             0 => say!("  multi-thread: no\n"),
             threads => say!("  multi-thread: yes\n  threads: {threads}\n"),
+        }
+    }
+}
+
+fn print_masters(masters: &[Option<Settings>]) {
+    say!("  cluster mode: yes ({} masters)\n", masters.len());
+    for (at, settings) in masters.iter().enumerate() {
+        if let Some(Settings { save, appendonly }) = settings {
+            let save = if save.is_empty() { "NONE" } else { save };
+            say!("  node [{at}] configuration:\n    save: {save}\n    appendonly: {appendonly}\n");
         }
     }
 }

@@ -1,7 +1,9 @@
-//! A request, rendered once: what changes from one time to the next are the digits in its random places.
+//! A request, rendered once: what changes from one time to the next are the digits in its random places, and in a cluster
+//! the tags of its keys.
 
 use memchr::memmem;
 
+use super::cluster::TAG;
 use crate::base::rng::Rng;
 
 const PLACE: &[u8] = b"__rand_int__";
@@ -11,6 +13,8 @@ const PLACE: &[u8] = b"__rand_int__";
 pub struct Request {
     pub bytes: Vec<u8>,
     places: Vec<usize>,
+    /// Where the tags of keys are, behind their braces.
+    tags: Vec<usize>,
 }
 
 impl Request {
@@ -21,7 +25,31 @@ impl Request {
             true => memmem::find_iter(&bytes, PLACE).collect(),
             false => Vec::new(),
         };
-        Request { bytes, places }
+        Request {
+            bytes,
+            places,
+            tags: Vec::new(),
+        }
+    }
+
+    /// The same for a cluster: its keys have tags.
+    pub fn with_tags(mut self) -> Request {
+        self.tags = memmem::find_iter(&self.bytes, TAG)
+            .map(|at| at + 1)
+            .collect();
+        self
+    }
+
+    /// Whether its keys have tags.
+    pub fn has_tags(&self) -> bool {
+        !self.tags.is_empty()
+    }
+
+    /// Gives its keys a tag.
+    pub fn put_tag(&mut self, tag: [u8; 3]) {
+        for &at in &self.tags {
+            self.bytes[at..at + tag.len()].copy_from_slice(&tag);
+        }
     }
 
     /// Puts a random number below `range` into each place.
@@ -56,6 +84,10 @@ mod tests {
             .collect();
         assert_eq!(numbers.len(), 6);
         assert!(numbers.iter().all(|n| *n < 50) && numbers.iter().any(|n| *n != numbers[0]));
+        let mut request = Request::new(b"GET k:{tag}:x ", 2, false).with_tags();
+        assert!(request.has_tags() && !Request::new(b"PING", 1, false).with_tags().has_tags());
+        request.put_tag(*b"Qi}");
+        assert_eq!(request.bytes, b"GET k:{Qi}}:x GET k:{Qi}}:x ");
         assert_eq!(
             Request::new(b"GET __rand_int__ ", 1, false).bytes,
             b"GET __rand_int__ "

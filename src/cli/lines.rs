@@ -63,10 +63,12 @@ impl Lines {
             hints: hints.clone(),
         };
         if io::stdin().is_terminal() {
-            lines.typed = Typed::open(Guide {
-                help: session.help(),
-                hints,
-            });
+            // (A debugger has its own help, and no COMMAND DOCS.)
+            let help = match session.debug.is_on {
+                true => Rc::default(),
+                false => session.help(),
+            };
+            lines.typed = Typed::open(Guide { help, hints });
             lines.load_preferences();
         }
         lines
@@ -86,6 +88,13 @@ impl Lines {
                 }
                 Some(line)
             }
+        }
+    }
+
+    /// Asks what commands there are, after a time in which nobody could be asked.
+    pub fn learn(&mut self, session: &mut Session) {
+        if let Some(guide) = self.typed.as_mut().and_then(|t| t.editor.helper_mut()) {
+            guide.help = session.help();
         }
     }
 

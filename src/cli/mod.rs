@@ -4,6 +4,8 @@
 //! [`format`] says. Without a command, [`shell`] reads them one after the other. Scripts read all of this, so texts,
 //! exit statuses and even oddities are Redis's.
 
+pub mod cluster;
+mod debug;
 mod format;
 mod help;
 mod hint;
@@ -58,6 +60,18 @@ fn run(args: Vec<Vec<u8>>) -> Result<(), Stop> {
     }
     if options.askpass {
         options.place.password = shell::ask_password("Please input password: ");
+    }
+    let manager = &mut options.cluster_manager;
+    if std::env::var_os("REDISCLI_CLUSTER_YES").is_some_and(|yes| yes == "1") {
+        manager.yes = true;
+    }
+    if manager.from_askpass {
+        let prompt = "Please input import source node password: ";
+        manager.from_password = shell::ask_password(prompt);
+    }
+    if manager.command.is_some() {
+        options.cluster_manager.args = with_input(&options, options.cluster_manager.args.clone())?;
+        return cluster::run(options);
     }
     if let Some(&mode) = options.modes.iter().min() {
         return run_mode(mode, Session::new(options));
@@ -123,6 +137,20 @@ fn read_stdin() -> Result<Vec<u8>, Stop> {
     }
 }
 
+/// Arguments, one of which comes from the standard input if the options say so.
+fn with_input(options: &Options, mut args: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, Stop> {
+    if options.stdin_last_arg {
+        args.push(read_stdin()?);
+    } else if let Some(tag) = &options.stdin_tag {
+        let Some(arg) = args.iter_mut().find(|arg| *arg == tag) else {
+            complain!("Using -X option but stdin tag not match.\n");
+            return Err(Stop(1));
+        };
+        *arg = read_stdin()?;
+    }
+    Ok(args)
+}
+
 /// Sends the command of the command line.
 fn run_command(session: &mut Session, command: &[Vec<u8>]) -> Result<(), Stop> {
     // (What is wrong is said when the command is to be sent.)
@@ -137,26 +165,28 @@ fn run_command(session: &mut Session, command: &[Vec<u8>]) -> Result<(), Stop> {
             *arg = plain;
         }
     }
-    if session.options.stdin_last_arg {
-        args.push(read_stdin()?);
-    } else if let Some(tag) = &session.options.stdin_tag {
-        let Some(arg) = args.iter_mut().find(|arg| *arg == tag) else {
-            complain!("Using -X option but stdin tag not match.\n");
-            return Err(Stop(1));
-        };
-        *arg = read_stdin()?;
-    }
+    let args = with_input(&session.options, args)?;
     let repeat = session.options.repeat;
     let done = session.issue(&args, repeat)?;
     session.print_messages()?;
     done.map_err(|_| Stop(1))
 }
 
-/// `--eval`: sends the script of a file; a comma parts its keys from its arguments.
+/// `--eval`: sends the script of a file.
 fn run_script(session: &mut Session, file: &[u8], args: &[Vec<u8>]) -> Result<(), Stop> {
     if session.connect(Tone::Loud).is_err() {
         return Err(Stop(1));
     }
+    if session.options.ldb {
+        return debug::run(session, file, args);
+    }
+    let command = script_command(file, args)?;
+    let repeat = session.options.repeat;
+    session.issue(&command, repeat)?.map_err(|_| Stop(1))
+}
+
+/// The EVAL of the script in a file; a comma parts its keys from its arguments.
+fn script_command(file: &[u8], args: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, Stop> {
     let path = std::ffi::OsStr::from_bytes(file);
     let script = std::fs::read(path).map_err(|error| {
         let why = errno::text(&error);
@@ -168,6 +198,5 @@ fn run_script(session: &mut Session, file: &[u8], args: &[Vec<u8>]) -> Result<()
     let mut command = vec![b"EVAL".to_vec(), script, keys.to_string().into_bytes()];
     command.extend_from_slice(&args[..keys]);
     command.extend_from_slice(args.get(keys + 1..).unwrap_or_default());
-    let repeat = session.options.repeat;
-    session.issue(&command, repeat)?.map_err(|_| Stop(1))
+    Ok(command)
 }

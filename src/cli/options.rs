@@ -3,6 +3,8 @@
 //! Options come first; the first word that is none begins the command. As in Redis, an option that needs a value and stands
 //! last is an unknown one.
 
+use super::cluster::ClusterOptions;
+use super::debug::needs_eval;
 use super::format::{Delimiters, Style};
 use super::number::{atoi, seconds_as_us};
 use super::out::{Stop, complain, lossy, say};
@@ -75,7 +77,12 @@ pub struct Options {
     pub pipe_timeout_s: i32,
     pub mem_samples: i32,
     pub eval: Option<Vec<u8>>,
+    /// The script of `eval` is debugged; and where it is, not on a snapshot.
+    pub ldb: bool,
+    pub ldb_in_place: bool,
     pub hint: Vec<u8>,
+    /// What `--cluster` is to do.
+    pub cluster_manager: ClusterOptions,
 }
 
 impl Options {
@@ -117,7 +124,10 @@ impl Options {
             pipe_timeout_s: usage::PIPE_TIMEOUT_S,
             mem_samples: 0,
             eval: None,
+            ldb: false,
+            ldb_in_place: false,
             hint: Vec::new(),
+            cluster_manager: ClusterOptions::default(),
         }
     }
 
@@ -125,6 +135,11 @@ impl Options {
     pub fn parse(&mut self, args: &[Vec<u8>]) -> Result<usize, Stop> {
         let mut at = 0;
         while let Some(arg) = args.get(at) {
+            let used = self.cluster_manager.take(&args[at..])?;
+            if used > 0 {
+                at += used;
+                continue;
+            }
             let value = args.get(at + 1).map(Vec::as_slice);
             let used = match self.take(arg, value)? {
                 Used::Unknown if arg.starts_with(b"-") => {
@@ -229,6 +244,11 @@ impl Options {
                 if self.protocol == Protocol::Default {
                     self.protocol = Protocol::Prefer3;
                 }
+            }
+            b"--ldb" | b"--ldb-sync-mode" => {
+                self.ldb = true;
+                self.ldb_in_place |= option == b"--ldb-sync-mode";
+                self.style = Style::Raw;
             }
             b"--verbose" => self.verbose = true,
             _ => return Used::Unknown,
@@ -351,6 +371,9 @@ impl Options {
         if self.resp2 && self.protocol == Protocol::Require3 {
             return refuse("Options -2 and -3 are mutually exclusive.");
         }
+        if self.ldb && self.eval.is_none() {
+            return Err(needs_eval());
+        }
         if self.auth_warning && self.place.password.is_some() {
             complain!(
                 "Warning: Using a password with '-a' or '-u' option on the command line interface may not be safe.\n"
@@ -390,7 +413,7 @@ mod tests {
         assert_eq!((options.place.port, options.repeat, used), (7, 3, 5));
         assert_eq!(options.protocol, Protocol::Prefer3);
         // An option that wants a value and has none is unknown.
-        for bad in ["-p", "-X", "--cluster help", "--tls", "-2 -3", "-c -s x"] {
+        for bad in ["-p", "-X", "--cluster", "--tls", "-2 -3", "-c -s x"] {
             assert_eq!(parse(bad).err(), Some(Stop(1)), "{bad}");
         }
         assert_eq!(parse("--version").err(), Some(Stop(0)));

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::thread::sleep;
 use std::time::Duration;
 
+use super::debug::{self, Debug};
 use super::format::{self, Style};
 use super::help::{self, Help};
 use super::link::{Address, Interrupt, Link, LinkError};
@@ -62,6 +63,7 @@ pub struct Session {
     last: Option<Value>,
     pub interrupt: Option<Interrupt>,
     help: Option<Rc<Help>>,
+    pub debug: Debug,
 }
 
 impl Session {
@@ -85,6 +87,7 @@ impl Session {
             last: None,
             interrupt: None,
             help: None,
+            debug: Debug::default(),
         }
     }
 
@@ -249,7 +252,8 @@ impl Session {
         let Some(name) = args.first() else {
             return Ok(Ok(()));
         };
-        if name.eq_ignore_ascii_case(b"help") || name == b"?" {
+        let is_help = name.eq_ignore_ascii_case(b"help") || name == b"?";
+        if is_help && !self.debug.is_on {
             help::command(self, &args[1..]);
             return Ok(Ok(()));
         }
@@ -295,6 +299,8 @@ impl Session {
         match command.kind {
             Kind::Shutdown => self.shutting_down = true,
             Kind::Monitor => self.monitoring = true,
+            Kind::Debug(yes) => self.debug.on_eval = yes,
+            Kind::Eval if self.debug.on_eval => self.begin_debugging(),
             _ => {}
         }
         while repeat != 0 {
@@ -487,8 +493,29 @@ impl Session {
         Ok(Ok(()))
     }
 
+    /// What is sent from now on goes to a debugger.
+    pub fn begin_debugging(&mut self) {
+        self.debug.is_on = true;
+        self.options.style = Style::Raw;
+    }
+
+    /// Prints what a debugger says.
+    fn print_debugging(&mut self, value: &Value) {
+        let delimiters = &self.options.delimiters;
+        let text = debug::text(value, &delimiters.element, &mut self.debug);
+        out::bytes(&text);
+        out::bytes(&delimiters.reply);
+        out::flush();
+        if self.debug.has_ended {
+            self.options.style = Style::Standard;
+        }
+    }
+
     /// Prints a reply.
-    fn print(&self, value: &Value, raw: bool) {
+    fn print(&mut self, value: &Value, raw: bool) {
+        if self.debug.is_on {
+            return self.print_debugging(value);
+        }
         let delimiters = &self.options.delimiters;
         if raw {
             let mut text = Vec::new();
@@ -574,6 +601,9 @@ impl Session {
         if self.link.is_none() {
             return "not connected> ".to_string();
         }
+        if self.debug.is_on {
+            return "lua debugger> ".to_string();
+        }
         let place = &self.options.place;
         let host = lossy(&place.host);
         let mut text = match &self.options.socket {
@@ -635,6 +665,9 @@ enum Kind {
     Discard,
     Reset,
     Hello,
+    Eval,
+    /// SCRIPT DEBUG, and whether it switches that on.
+    Debug(bool),
 }
 
 struct Command {
@@ -660,6 +693,10 @@ impl Command {
             b"discard" => Kind::Discard,
             b"reset" => Kind::Reset,
             b"hello" => Kind::Hello,
+            b"eval" => Kind::Eval,
+            b"script" if args.len() == 3 && sub.as_deref() == Some(b"debug") => {
+                Kind::Debug(matches!(word(2).as_deref(), Some(b"yes" | b"sync")))
+            }
             _ => Kind::Other,
         };
         let raw = matches!(

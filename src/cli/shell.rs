@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
+use super::debug;
 use super::format::Style;
 use super::is_terminal;
 use super::lines::Lines;
@@ -31,7 +32,20 @@ pub fn run(mut session: Session) -> Result<(), Stop> {
     out::die_of_sigpipe(false);
     session.interrupt = Interrupt::install().ok();
     let _ = session.connect(Tone::Loud);
-    let mut lines = Lines::open(&mut session);
+    self::lines(&mut session).map(drop)
+}
+
+/// Why there are no more lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum After {
+    End,
+    /// The script that was debugged is to be debugged again.
+    Restart,
+}
+
+/// The same on a session that is there.
+pub fn lines(session: &mut Session) -> Result<After, Stop> {
+    let mut lines = Lines::open(session);
     session.interactive = true;
     let clock = Clock::system();
     loop {
@@ -39,30 +53,58 @@ pub fn run(mut session: Session) -> Result<(), Stop> {
             if std::mem::take(&mut session.subscribed) && session.reconnect(Tone::Loud).is_ok() {
                 continue;
             }
-            return Ok(());
+            return Ok(After::End);
         };
-        let sent = line.is_empty() || one_line(&mut session, &mut lines, &line, &clock)?;
-        if sent && session.subscribed {
-            show_messages(&mut session)?;
+        if !line.is_empty() {
+            match one_line(session, &mut lines, &line, &clock)? {
+                Did::Nothing => continue,
+                Did::Command => {}
+                Did::Restart => return Ok(After::Restart),
+            }
+        }
+        if session.subscribed {
+            show_messages(session)?;
         }
     }
 }
 
-/// Does what a line says. Whether it was a command.
+/// What a line was.
+enum Did {
+    /// It was for the program, or no good.
+    Nothing,
+    Command,
+    Restart,
+}
+
+/// The words of a line. To a debugger, code is one word.
+fn words(session: &Session, line: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let code = [&b"eval "[..], b"e "]
+        .into_iter()
+        .find(|name| line.starts_with(name));
+    match code.filter(|_| session.debug.is_on) {
+        Some(name) => Some(vec![
+            name.trim_ascii_end().to_vec(),
+            line[name.len()..].to_vec(),
+        ]),
+        None => split_args(line).ok(),
+    }
+}
+
+/// Does what a line says.
 fn one_line(
     session: &mut Session,
     lines: &mut Lines,
     line: &[u8],
     clock: &Clock,
-) -> Result<bool, Stop> {
-    let Ok(args) = split_args(line) else {
+) -> Result<Did, Stop> {
+    let Some(args) = words(session, line) else {
         say!("Invalid argument(s)\n");
         out::flush();
         lines.remember(line);
-        return Ok(false);
+        return Ok(Did::Nothing);
     };
     let Some(first) = args.first() else {
-        return Ok(false);
+        return Ok(Did::Nothing);
     };
     let (times, used) = leading_i64(first);
     let mut command = &args[..];
@@ -70,7 +112,7 @@ fn one_line(
     if args.len() > 1 && used == first.len() {
         if times <= 0 || times == i64::MAX {
             say!("Invalid redis-cli repeat command option value.\n");
-            return Ok(false);
+            return Ok(Did::Nothing);
         }
         (repeat, command) = (times, &args[1..]);
     }
@@ -81,7 +123,11 @@ fn one_line(
         (b"quit" | b"exit", _) => return Err(Stop(0)),
         ([b':', ..], _) => {
             lines.set_preference(&args, "");
-            return Ok(false);
+            return Ok(Did::Nothing);
+        }
+        (b"restart", _) if session.options.eval.is_some() => {
+            session.begin_debugging();
+            return Ok(Did::Restart);
         }
         (b"restart", _) => say!("Use 'restart' only in Lua debugging mode.\n"),
         (b"connect", 3) => {
@@ -94,6 +140,10 @@ fn one_line(
             let from_us = clock.unix_us();
             // (What is wrong has been said.)
             let _ = session.issue(command, repeat)?;
+            if session.debug.has_ended {
+                debug::finish(session)?;
+                lines.learn(session);
+            }
             let took_us = clock.unix_us().saturating_sub(from_us);
             if took_us >= SLOW_US && session.options.style == Style::Standard {
                 say!("({:.2}s)\n", (took_us / 1000) as f64 / 1000.0);
@@ -101,7 +151,7 @@ fn one_line(
         }
     }
     out::flush();
-    Ok(true)
+    Ok(Did::Command)
 }
 
 /// Whether a command holds a password, and does not belong into a history.
@@ -145,7 +195,7 @@ fn is_secret(command: &[Vec<u8>]) -> bool {
 }
 
 /// Whether the terminal has colours.
-fn has_colours() -> bool {
+pub fn has_colours() -> bool {
     let term = std::env::var_os("TERM").unwrap_or_default();
     let mut parts = term.as_bytes().windows(5);
     parts.any(|part| part == b"xterm")

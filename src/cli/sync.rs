@@ -181,6 +181,11 @@ pub fn rdb(mut link: Link, name: &[u8], mode: Mode) -> Result<(), Stop> {
         complain!("Failed requesting functions only RDB from server, aborting\n");
         return Err(Stop(1));
     }
+    fetch(link, name)
+}
+
+/// Asks for the data and writes them to a file.
+pub fn fetch(mut link: Link, name: &[u8]) -> Result<(), Stop> {
     let extent = begin(&mut link, true)?;
     match &extent {
         Extent::Len(len) => complain!(

@@ -81,6 +81,12 @@ bits! {
         SCRIPT = 31, "";
         /// Has called a script that takes long, while others are seen to: it is neither read nor closed.
         PROTECTED = 32, "";
+        /// Its scripts are debugged, apart from the data (SCRIPT DEBUG YES).
+        DEBUG_APART = 33, "";
+        /// Or where they are (SCRIPT DEBUG SYNC).
+        DEBUG_IN_PLACE = 34, "";
+        /// What it sends is for a debugger.
+        DEBUGGED = 35, "";
     }
 }
 

@@ -610,6 +610,18 @@ impl Databases {
         Snapshot::new(self.dbs.iter().map(Keyspace::snapshot), &self.held)
     }
 
+    /// Becomes what a snapshot holds, the contents shared with whoever has them until one of both changes them. `key` is
+    /// what the hashes of the snapshot were made under.
+    pub fn become_copy(&mut self, snapshot: &Snapshot, key: HashKey) {
+        self.key = key;
+        let held = &self.held;
+        let copy = |table: &Dict<Entry>| Keyspace {
+            table: table.clone(),
+            ..Keyspace::new(key, held.clone())
+        };
+        self.dbs = snapshot.tables().iter().map(copy).collect();
+    }
+
     /// Bytes that only snapshots still hold: not counted against `maxmemory`.
     pub fn snapshot_held(&self) -> usize {
         let copied = |db: &Keyspace| db.table.copied_bytes().saturating_sub(db.copied_before);

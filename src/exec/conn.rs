@@ -178,7 +178,7 @@ impl Conn {
             && !self
                 .session
                 .marks
-                .has(Marks::CLOSE_AFTER_REPLY | Marks::CLOSE_ASAP | Marks::LINK)
+                .has(Marks::CLOSE_AFTER_REPLY | Marks::CLOSE_ASAP | Marks::LINK | Marks::DEBUGGED)
     }
 
     /// True if we opened it and what it brings goes to its owner.

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use crate::base::time::Clock;
 use crate::config::{Config, Text};
+use crate::exec::conn::Token;
+use crate::exec::debugging::Copied;
 use crate::exec::link::Target;
 use crate::exec::pipe::{Pipe, PipeWriter, Wake};
 use crate::exec::sentinel::{Ended, NotStarted};
@@ -132,6 +134,15 @@ pub trait Io {
     fn tell_supervisor(&mut self, _state: &str) {}
     /// Sees to other clients, from within a command that takes long. (Tests have none.)
     fn poll(&mut self, _server: &mut Server) {}
+    /// Waits a little for whoever debugs a script of this connection to type, and sees to others meanwhile. `false`:
+    /// nobody will. (Tests have nobody.)
+    fn wait_for_input(&mut self, _server: &mut Server, _token: Token) -> bool {
+        false
+    }
+    /// Starts a debugging session on a thread of its own; or why it can't be. (Tests have none.)
+    fn debug_apart(&mut self, _copy: Box<Copied>) -> Result<(), String> {
+        Err("no threads".into())
+    }
     /// Holds the loop (DEBUG SLEEP).
     fn sleep_us(&mut self, us: u64);
     /// Bytes in transparent huge pages (LATENCY DOCTOR). The kernel walks all pages for it.

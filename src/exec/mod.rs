@@ -15,6 +15,7 @@ pub mod bus;
 pub mod call;
 pub mod clients;
 pub mod conn;
+pub mod debugging;
 pub mod following;
 pub mod gate;
 pub mod held;

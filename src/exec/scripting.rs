@@ -50,6 +50,8 @@ static BUSY_FUNCTION: Fault = Fault::new(
 );
 const KILLED: &str = "Script killed by user with SCRIPT KILL...";
 const NESTED: Fault = Fault::new("ERR Scripts can not run scripts");
+/// A script that is debugged stops after so long, if `busy-reply-threshold` sets no other limit.
+const DEBUGGED_TOO_LONG_MS: u64 = 5000;
 /// FUNCTION LOAD gives the code of a library so long to register its functions.
 const LOAD_TIMEOUT_NS: u64 = 500_000_000;
 
@@ -208,6 +210,8 @@ pub struct Start<'a> {
     pub read_only: bool,
     pub keys: &'a [&'a [u8]],
     pub args: &'a [&'a [u8]],
+    /// The text of a script that is to be debugged.
+    pub debugged: Option<&'a [u8]>,
 }
 
 impl<'a> Start<'a> {
@@ -226,6 +230,7 @@ impl<'a> Start<'a> {
             read_only,
             keys,
             args,
+            debugged: None,
         }
     }
 
@@ -244,6 +249,7 @@ impl<'a> Start<'a> {
             read_only,
             keys,
             args,
+            debugged: None,
         }
     }
 }
@@ -445,13 +451,33 @@ const MISCONF_AOF: &str = "MISCONF Redis is configured to persist data to AOF, b
 
 /// Runs a script or a function and replies what it returns.
 pub fn run(call: &mut Call<'_>, args: &Args<'_>, start: &Start<'_>) -> CmdResult {
-    let caller = call.token;
-    if call.server.scripting.running.is_some() {
-        return Err(NESTED);
+    run_told(call, args, start).0
+}
+
+/// The same, and says whether it came so far as to run.
+pub fn run_told(call: &mut Call<'_>, args: &Args<'_>, start: &Start<'_>) -> (CmdResult, bool) {
+    let server = &mut *call.server;
+    if server.scripting.running.is_some() {
+        return (Err(NESTED), false);
     }
-    let running = call.server.prepare_script(start, caller)?;
-    let vm = call.server.scripting.take(start.purpose);
-    let mut vm = vm.ok_or(NESTED)?;
+    let running = match server.prepare_script(start, call.token) {
+        Ok(running) => running,
+        Err(fault) => return (Err(fault), false),
+    };
+    match server.scripting.take(start.purpose) {
+        Some(vm) => (run_in(call, args, start, running, vm), true),
+        None => (Err(NESTED), false),
+    }
+}
+
+fn run_in(
+    call: &mut Call<'_>,
+    args: &Args<'_>,
+    start: &Start<'_>,
+    running: Running,
+    mut vm: Box<Vm>,
+) -> CmdResult {
+    let caller = call.token;
     let session = call.server.script_session(caller);
     call.server.scripting.running = Some(running);
     let name = start.name.clone();
@@ -461,6 +487,7 @@ pub fn run(call: &mut Call<'_>, args: &Args<'_>, start: &Start<'_>) -> CmdResult
         keys: start.keys,
         args: start.args,
         timed: call.server.config.busy_reply_threshold > 0,
+        debugged: start.debugged,
     };
     let mut stage = Stage {
         server: &mut *call.server,
@@ -683,13 +710,58 @@ impl Host for Stage<'_> {
             _ => Turn::GoesOn,
         }
     }
+
+    fn typed(&mut self) -> Option<Vec<u8>> {
+        let caller = self.server.scripting.running.as_ref()?.caller;
+        loop {
+            let conn = self.server.conns.get_mut(caller)?;
+            if !conn.input.is_empty() {
+                return Some(std::mem::take(&mut conn.input));
+            }
+            let is_gone = conn.session.marks.has(Marks::CLOSE_ASAP);
+            if is_gone || self.server.exiting.is_some() {
+                return None;
+            }
+            let wait = |server: &mut Server, io: &mut dyn Io| io.wait_for_input(server, caller);
+            if !self.server.put_aside(self.io, wait) {
+                return None;
+            }
+        }
+    }
+
+    fn show(&mut self, bytes: &[u8]) {
+        let caller = self.server.scripting.running.as_ref().map(|r| r.caller);
+        if let Some(caller) = caller
+            && let Some(conn) = self.server.conns.get_mut(caller)
+        {
+            conn.reply.raw(bytes);
+            self.server.wants_write(caller);
+        }
+    }
+
+    fn is_overdue(&mut self) -> bool {
+        let limit_ms = match self.server.config.busy_reply_threshold {
+            0 => DEBUGGED_TOO_LONG_MS,
+            threshold_ms => threshold_ms,
+        };
+        let now_ns = self.io.mono_ns();
+        let running = self.server.scripting.running.as_ref();
+        running.is_some_and(|r| now_ns.saturating_sub(r.started_ns) / 1_000_000 >= limit_ms)
+    }
+
+    fn begins_anew(&mut self) {
+        let now_ns = self.io.mono_ns();
+        if let Some(running) = &mut self.server.scripting.running {
+            running.started_ns = now_ns;
+        }
+    }
 }
 
 /// Giving way to others in the middle of a script.
 impl Server {
     /// The caller of a slow script is not read and not let go of until it ends. Nor is the master that is followed read,
     /// which is not to be told BUSY: what it sends waits.
-    fn protect(&mut self, caller: Token) {
+    pub fn protect(&mut self, caller: Token) {
         if let Some(conn) = self.conns.get_mut(caller) {
             conn.session.marks.set(Marks::PROTECTED, true);
         }
@@ -705,7 +777,7 @@ impl Server {
     }
 
     /// They are read again.
-    fn unprotect(&mut self, caller: Token) {
+    pub fn unprotect(&mut self, caller: Token) {
         if let Some(conn) = self.conns.get_mut(caller) {
             conn.session.marks.set(Marks::PROTECTED, false);
             self.reread.push(caller);
@@ -715,15 +787,24 @@ impl Server {
         }
     }
 
-    /// Sees to other clients, from within a command. What belongs to that, its unit and its time, is put aside.
+    /// Sees to other clients, from within a command.
     fn give_way(&mut self, io: &mut dyn Io) {
+        self.put_aside(io, |server, io| io.poll(server));
+    }
+
+    /// Does something in the middle of a command. What belongs to that, its unit and its time, is put aside.
+    fn put_aside<T>(
+        &mut self,
+        io: &mut dyn Io,
+        f: impl FnOnce(&mut Server, &mut dyn Io) -> T,
+    ) -> T {
         let (unit, now) = (self.unit.put_aside(), self.now);
         let current = self.current.take();
         let command = self.stats.command_under_way.take();
         let running = std::mem::take(&mut self.running);
         let nesting = std::mem::take(&mut self.nesting);
         self.sync_clock(io);
-        io.poll(self);
+        let result = f(self, io);
         self.nesting = nesting;
         self.running = running;
         self.stats.command_under_way = command;
@@ -733,6 +814,7 @@ impl Server {
         if self.exiting.is_none() {
             self.unit.resume(unit);
         }
+        result
     }
 }
 

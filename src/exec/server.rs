@@ -18,6 +18,7 @@ use crate::exec::aof::Aof;
 use crate::exec::blocking::Blocked;
 use crate::exec::bus::Bus;
 use crate::exec::conn::{Conn, Conns, Peer, Token};
+use crate::exec::debugging::Debugging;
 use crate::exec::held::Held;
 use crate::exec::io::{Io, ProcessFacts};
 use crate::exec::latency::LatencyMonitor;
@@ -243,6 +244,7 @@ pub struct Server {
     /// Scripts may run commands that are denied to them (DEBUG SET-DISABLE-DENY-SCRIPTS).
     pub scripts_may_all: bool,
     pub scripting: Scripting,
+    pub debugging: Debugging,
     /// Greatest buffers of clients of late.
     pub client_peaks: ClientPeaks,
     /// DEBUG REPLYBUFFER RESIZING, and PEAK-RESET-TIME in ms.
@@ -340,6 +342,7 @@ impl Server {
             list_plain_from: 1 << 30,
             scripts_may_all: false,
             scripting,
+            debugging: Debugging::default(),
             client_peaks: ClientPeaks::default(),
             reply_buffer_resizing: true,
             reply_buffer_peak_reset_ms: PEAK_RESET_MS,

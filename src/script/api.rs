@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 use crate::base::checksum;
 use crate::script::convert::{number_text, push_reply};
+use crate::script::debugger::{self, Debugger};
 use crate::script::error;
 use crate::script::lua::{Body, Lua, Raise, kind};
 use crate::script::vm::Shared;
@@ -133,6 +134,11 @@ fn call(lua: Lua) -> Result<c_int, Raise> {
     }
 }
 
+/// Puts `redis.call` on the top.
+pub fn push_call(lua: Lua) {
+    lua.push_fn(call);
+}
+
 /// `redis.pcall`: an error is a value like others, also that of having been called wrongly.
 fn pcall(lua: Lua) -> Result<c_int, Raise> {
     match run(lua) {
@@ -164,13 +170,21 @@ const ROOM_FOR_REPLY: c_int = 64;
 
 fn run_with(lua: Lua, argv: &[&[u8]]) -> Result<Came, Raise> {
     let mut came = Came::Value;
+    let shared = Shared::of(lua);
+    let is_debugged = shared.debugger.borrow().is_some();
+    if is_debugged {
+        debugger::with(lua, |debugger| debugger.note_call(argv));
+    }
     let mut take = |bytes: &[u8]| {
         if bytes.first() == Some(&b'-') {
             came = Came::Error;
         }
         push_reply(lua, bytes);
+        if is_debugged {
+            debugger::with(lua, |debugger| debugger.note_reply(bytes));
+        }
     };
-    match Shared::of(lua).with_host(|host| host.call(argv, &mut take)) {
+    match shared.with_host(|host| host.call(argv, &mut take)) {
         Some(Ok(())) => Ok(came),
         Some(Err(why)) => {
             error::push_counted(lua, &why);
@@ -287,12 +301,14 @@ fn log(lua: Lua) -> Result<c_int, Raise> {
 
 /// `redis.breakpoint`: false outside a debugging session.
 fn breakpoint(lua: Lua) -> Result<c_int, Raise> {
-    lua.push_boolean(false);
+    let stopped = debugger::with(lua, Debugger::stop_soon);
+    lua.push_boolean(stopped.is_some());
     Ok(1)
 }
 
 /// `redis.debug`: for debugging sessions alone.
-fn debug(_: Lua) -> Result<c_int, Raise> {
+fn debug(lua: Lua) -> Result<c_int, Raise> {
+    debugger::with(lua, |debugger| debugger.note_values(lua));
     Ok(0)
 }
 

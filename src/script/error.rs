@@ -2,6 +2,7 @@
 
 use std::ffi::c_int;
 
+use crate::script::debugger;
 use crate::script::lua::{Lua, kind, until_zero};
 
 /// What the error that ended a script says.
@@ -19,6 +20,7 @@ pub struct Told {
 /// plain errors.
 pub fn push(lua: Lua, text: &[u8]) {
     let text = until_zero(text);
+    debugger::with(lua, |debugger| debugger.note_error(text));
     let (code, message) = match text.strip_prefix(b"-") {
         Some(rest) => match memchr::memchr(b' ', rest) {
             Some(at) => (&rest[..at], &rest[at + 1..]),

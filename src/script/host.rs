@@ -29,4 +29,16 @@ pub trait Host {
     fn may_run(&mut self, argv: &[&[u8]]) -> Result<bool, NoSuchCommand>;
     /// The script has run some thousand instructions.
     fn turn(&mut self) -> Turn;
+    /// What whoever debugs the script has typed, which is waited for. `None`: nobody is there any more.
+    fn typed(&mut self) -> Option<Vec<u8>> {
+        None
+    }
+    /// Shows them something, in bytes of the protocol.
+    fn show(&mut self, _: &[u8]) {}
+    /// True if a script that is debugged has run for too long without a stop.
+    fn is_overdue(&mut self) -> bool {
+        false
+    }
+    /// It goes on after a stop.
+    fn begins_anew(&mut self) {}
 }

@@ -441,6 +441,45 @@ impl Lua {
         })
     }
 
+    /// The same with what a debugger wants to know of it.
+    pub fn level(self, level: c_int) -> Option<Level> {
+        let mut info = new_info();
+        if api!(lua_getstack(self.0, level, &mut info)) == 0 {
+            return None;
+        }
+        api!(lua_getinfo(self.0, c"nSl".as_ptr(), &mut info));
+        let text = |start: *const std::ffi::c_char| {
+            // SAFETY: Lua has filled it in with a text, or with nothing; it lives as long as the function runs.
+            let text = (!start.is_null()).then(|| unsafe { CStr::from_ptr(start) });
+            text.map(|text| text.to_bytes().to_vec())
+        };
+        Some(Level {
+            name: text(info.name),
+            source: text(info.short_src.as_ptr()).unwrap_or_default(),
+            line: info.currentline,
+        })
+    }
+
+    /// Puts the `n`th variable of such a function on the top, and gives its name.
+    pub fn push_local(self, level: c_int, n: c_int) -> Option<Vec<u8>> {
+        let mut info = new_info();
+        if api!(lua_getstack(self.0, level, &mut info)) == 0 {
+            return None;
+        }
+        let name = api!(lua_getlocal(self.0, &info, n));
+        // SAFETY: a text that lives as long as the function.
+        (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_bytes().to_vec())
+    }
+
+    /// True if a hook was called for so many instructions, and not for a line.
+    ///
+    /// # Safety
+    /// `info` is what the hook was called with.
+    pub unsafe fn counted(info: *const DebugInfo) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe { (*info).event == ffi::LUA_HOOKCOUNT }
+    }
+
     /// The name of the running function, as its caller has called it.
     pub fn running_name(self) -> Vec<u8> {
         let mut info = new_info();
@@ -527,6 +566,15 @@ pub enum Library {
 /// Where a function on the way is.
 pub struct Frame {
     pub is_native: bool,
+    pub source: Vec<u8>,
+    pub line: c_int,
+}
+
+/// A function on the way, as a debugger shows it.
+pub struct Level {
+    /// As its caller has called it.
+    pub name: Option<Vec<u8>>,
+    /// The short name of its source.
     pub source: Vec<u8>,
     pub line: c_int,
 }

@@ -80,6 +80,7 @@ impl World {
                     keys: &[b"k1", b"k2"],
                     args: &[b"a1"],
                     timed: true,
+                    debugged: None,
                 };
                 match self.vm.run(&what, &mut self.host) {
                     Ok(()) => drop(self.vm.reply(&mut reply, self.host.resp == 3)),

@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use crate::resp::reply::Reply;
 use crate::script::convert::Writer;
+use crate::script::debugger::{self, Debugger};
 use crate::script::dice::Dice;
 use crate::script::error::{self, Told};
 use crate::script::host::{Host, Turn};
@@ -36,6 +37,8 @@ pub struct Shared {
     pub dice: Rc<Dice>,
     /// The library whose code is running to register its functions.
     pub registering: RefCell<Option<Registering>>,
+    /// The script that is running is debugged.
+    pub debugger: RefCell<Option<Debugger>>,
 }
 
 /// Where the registry has the pointer to [`Shared`].
@@ -83,6 +86,8 @@ pub struct Invocation<'a> {
     pub args: &'a [&'a [u8]],
     /// To look at the clock on the way.
     pub timed: bool,
+    /// The script's text, if it is to be debugged.
+    pub debugged: Option<&'a [u8]>,
 }
 
 /// Why a script ended without a value.
@@ -119,6 +124,7 @@ impl Vm {
             host: Cell::new(None),
             dice,
             registering: RefCell::new(None),
+            debugger: RefCell::new(None),
         });
         lua.push_pointer((&raw const *shared).cast_mut().cast());
         let place = lua.keep();
@@ -206,7 +212,10 @@ impl Vm {
     /// Runs a function. What it returned waits for [`Vm::reply`].
     pub fn run(&mut self, what: &Invocation<'_>, host: &mut dyn Host) -> Result<(), Failure> {
         let lua = self.lua;
-        if what.timed {
+        if let Some(source) = what.debugged {
+            *self.shared.debugger.borrow_mut() = Some(Debugger::new(source));
+            lua.set_hook(debugger::hook, INSTRUCTIONS_PER_TURN, true);
+        } else if what.timed {
             lua.set_hook(count_hook, INSTRUCTIONS_PER_TURN, false);
         }
         lua.push_kept(self.handler);
@@ -228,8 +237,11 @@ impl Vm {
             }
         };
         let done = self.shared.lent(host, || lua.try_call(args, Some(1), 1));
-        if what.timed {
+        if what.timed || what.debugged.is_some() {
             lua.unset_hook();
+        }
+        if let Some(mut debugger) = self.shared.debugger.take() {
+            host.show(&debugger.end());
         }
         self.runs += 1;
         if self.runs.is_multiple_of(RUNS_PER_STEP) {

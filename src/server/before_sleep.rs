@@ -42,6 +42,8 @@ pub fn before_sleep(server: &mut Server, world: &mut dyn Outside) {
     // Then clients whose wait is over: what they change is logged and answered with the rest.
     give_up_waiting(server, world.io());
     server.refill_sync();
+    // What debuggers have to say leaves with the rest.
+    server.tend_debugging();
     resume_input(server, world);
     // Expired keys go before memory is judged by what is left.
     expire_fast(server, world.io());

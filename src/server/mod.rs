@@ -7,6 +7,7 @@ pub mod boot;
 pub mod bus;
 pub mod crash;
 pub mod cron;
+pub mod debugging;
 pub mod disk;
 pub mod drive;
 pub mod failover;

@@ -77,6 +77,12 @@ const UNREADABLE: Marks = Marks(
         | Marks::PROTECTED.0,
 );
 
+/// True of the caller of a script that is debugged where it is: what it sends is for the debugger.
+fn types_while_protected(marks: Marks) -> bool {
+    let unless = Marks(UNREADABLE.0 & !Marks::PROTECTED.0);
+    marks.has(Marks::DEBUGGED) && !marks.has(unless)
+}
+
 /// A connection's socket.
 enum Sock {
     Tcp(TcpStream),
@@ -444,7 +450,7 @@ impl Net {
     ) -> Option<Input> {
         let conn = server.conns.get_mut(token)?;
         let marks = conn.session.marks;
-        if marks.has(UNREADABLE) {
+        if marks.has(UNREADABLE) && !types_while_protected(marks) {
             return None;
         }
         if marks.has(Marks::PENDING_INPUT) && conn.may_run() {

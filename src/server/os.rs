@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use crate::base::time::Clock;
 use crate::base::{alloc, errno, rng};
+use crate::cmd::session::Token;
 use crate::config::{Choice, Config, OomScoreAdj, Text, file};
+use crate::exec::debugging::Copied;
 use crate::exec::io::{Crash, Disk, Exchange, Io, LookUp, MemoryFigures, ProcessFacts, Setting};
 use crate::exec::link::Target;
 use crate::exec::pipe::{Pipe, PipeWriter, Wake};
@@ -42,6 +44,9 @@ pub struct Launch {
 /// So long everybody waits for a name that SENTINEL MONITOR gives.
 const LOOK_UP: Duration = Duration::from_millis(500);
 
+/// So long nothing happens while a script is debugged where it is and nobody types.
+const TYPING: Duration = Duration::from_millis(2);
+
 /// What a pipe from a job to the loop holds.
 const PIPE_BYTES: usize = 1024 * 1024;
 
@@ -51,6 +56,17 @@ pub const CLOCK_NAME: &str = "POSIX clock_gettime";
 impl Io for Os {
     fn poll(&mut self, server: &mut Server) {
         self.poll_within(server);
+    }
+
+    fn wait_for_input(&mut self, server: &mut Server, _: Token) -> bool {
+        self.poll_within(server);
+        // (Whoever debugs is a person.)
+        std::thread::sleep(TYPING);
+        true
+    }
+
+    fn debug_apart(&mut self, copy: Box<Copied>) -> Result<(), String> {
+        crate::server::debugging::start(copy)
     }
 
     fn mono_ns(&self) -> u64 {

@@ -12,6 +12,7 @@ mod compare;
 mod coverage;
 mod generate;
 mod limits;
+mod manager;
 mod masters;
 #[allow(dead_code, reason = "likewise")]
 #[path = "../wire/members.rs"]

@@ -1,0 +1,93 @@
+//! A set of hash slots, and how it is written.
+
+use std::fmt;
+
+pub use crate::base::slot::SLOTS;
+
+/// See the head of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slots(Vec<bool>);
+
+impl Slots {
+    /// None of them.
+    pub fn none() -> Slots {
+        Slots(vec![false; SLOTS])
+    }
+
+    /// Whether it is one of them; a number that is no slot never is.
+    pub fn has(&self, slot: usize) -> bool {
+        self.0.get(slot) == Some(&true)
+    }
+
+    /// Adds a slot, or takes it out. What is no slot changes nothing.
+    pub fn put(&mut self, slot: usize, yes: bool) {
+        if let Some(place) = self.0.get_mut(slot) {
+            *place = yes;
+        }
+    }
+
+    /// Takes the slots of another in.
+    pub fn add_all(&mut self, other: &Slots) {
+        other.iter().for_each(|slot| self.put(slot, true));
+    }
+
+    /// How many they are.
+    pub fn len(&self) -> usize {
+        self.iter().count()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Them, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        let all = self.0.iter().enumerate();
+        all.filter(|(_, yes)| **yes).map(|(slot, _)| slot)
+    }
+}
+
+impl FromIterator<usize> for Slots {
+    fn from_iter<I: IntoIterator<Item = usize>>(slots: I) -> Slots {
+        let mut set = Slots::none();
+        slots.into_iter().for_each(|slot| set.put(slot, true));
+        set
+    }
+}
+
+impl fmt::Display for Slots {
+    /// As ranges: `[0-5460],[5462]`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut comma = "";
+        let mut slots = self.iter().peekable();
+        while let Some(first) = slots.next() {
+            let mut last = first;
+            while let Some(next) = slots.next_if_eq(&(last + 1)) {
+                last = next;
+            }
+            match first == last {
+                true => write!(f, "{comma}[{first}]")?,
+                false => write!(f, "{comma}[{first}-{last}]")?,
+            }
+            comma = ",";
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn they_are_written_as_ranges() {
+        let slots: Slots = [0, 1, 2, 7, 16382, 16383, 16384].into_iter().collect();
+        assert_eq!(slots.to_string(), "[0-2],[7],[16382-16383]");
+        assert_eq!(
+            (slots.len(), slots.has(7), slots.has(99999)),
+            (6, true, false)
+        );
+        assert_eq!(Slots::none().to_string(), "");
+    }
+}
