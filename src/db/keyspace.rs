@@ -525,9 +525,14 @@ impl Databases {
         self.key.hash(key)
     }
 
-    /// The key that hashes are made under; containers inside of values share it.
+    /// The key that hashes are made under in the containers inside of values.
     pub fn hash_key(&self) -> HashKey {
         self.key.plain()
+    }
+
+    /// The key that the hashes of keys are made under: in a cluster, by slot.
+    pub fn key_of_tables(&self) -> HashKey {
+        self.key
     }
 
     /// A database. The index was checked by SELECT and its kin.

@@ -199,7 +199,7 @@ pub fn apart(call: &mut Call<'_>, args: &Args<'_>) -> CmdResult {
         process: call.server.process.clone(),
         disk: call.io.disk(),
         data: call.server.dbs.snapshot(),
-        key: call.server.dbs.hash_key(),
+        key: call.server.dbs.key_of_tables(),
         users: call.server.acl.users.text(),
         user: user.unwrap_or_default(),
         db,
