@@ -3,7 +3,7 @@
 use crate::cmd::session::Marks;
 use crate::db::expire;
 use crate::exec::clients::{FIRST_BUFFER, QUERY_BUFFER_IDLE_S};
-use crate::exec::conn::Token;
+use crate::exec::conn::{Conn, Token};
 use crate::exec::io::Io;
 use crate::exec::server::Server;
 
@@ -110,7 +110,9 @@ impl Server {
         let (now_s, now_ms) = (self.now.s(), self.now.ms());
         let (timeout, resizing) = (self.config.timeout, self.reply_buffer_resizing);
         let reset_ms = self.reply_buffer_peak_reset_ms;
-        let Some(conn) = self.conns.get_mut(token).filter(|c| !c.is_link()) else {
+        // (The sessions of scripts and of the log have nobody at the other end who could be too slow or too silent.)
+        let is_client = |c: &&mut Conn| c.has_peer() && !c.is_link();
+        let Some(conn) = self.conns.get_mut(token).filter(is_client) else {
             return;
         };
         let idle_s = now_s.saturating_sub(conn.active_s);

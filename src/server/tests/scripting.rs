@@ -1,5 +1,7 @@
 //! Scripts and functions in a whole server: what they leave in the log, and what is left of them after a start.
 
+use std::time::Duration;
+
 use super::{debuggable, info};
 use crate::config::Config;
 use crate::exec::conn::Token;
@@ -65,6 +67,24 @@ fn a_script_says_who_hears_of_it() {
         world.call(client, &["EXISTS", "a", "b", "c", "d"]),
         ":4\r\n"
     );
+}
+
+/// The session of scripts was closed as an idle client: the next script had none, or that of a client who had come since.
+#[test]
+fn a_timeout_of_clients_is_none_for_scripts() {
+    let (mut world, client) = world(Config {
+        timeout: 10,
+        ..Config::default()
+    });
+    let script = "return {redis.call('echo', 'a'), redis.call('echo', 'b')}";
+    assert_eq!(eval(&mut world, client, script), "*2 $1 a $1 b");
+    for _ in 0..20 {
+        world.advance(Duration::from_secs(1));
+        world.call(client, &["PING"]);
+    }
+    let newcomer = world.connect();
+    assert_eq!(eval(&mut world, client, script), "*2 $1 a $1 b");
+    assert_eq!(world.receive(newcomer), b"");
 }
 
 #[test]
