@@ -111,6 +111,8 @@ fn set(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
     let change = config_set(&call.server.config, &pairs, when, &mut enter);
     let carried_out = change.and_then(|change| carry_out(call, change));
     carried_out.map_err(|error| Fault::text(error.reply()))?;
+    // The cluster's machine goes by the new ones at once, and others hear of what concerns them.
+    call.server.with_cluster(call.io, |_| ());
     call.reply().ok();
     DONE
 }
