@@ -199,17 +199,16 @@ fn apply_one(call: &mut Call<'_>, apply: Apply) -> Result<(), String> {
         Apply::Tls | Apply::TlsPort if asks_for_tls(&server.config) => {
             Err("Unable to update TLS configuration. Check server logs.".into())
         }
-        // Others of the cluster are to hear of it.
-        Apply::ClusterAnnouncedPort
+        // Read where they are needed; the cluster's machine hears of all in the end.
+        Apply::Nothing
+        | Apply::ClusterAnnouncedPort
         | Apply::ClusterFlags
         | Apply::ClusterHostname
         | Apply::ClusterHumanNodename
-        | Apply::ClusterIp => {
-            server.with_cluster(call.io, |_| ());
-            Ok(())
-        }
-        // Read where they are needed.
-        Apply::Nothing | Apply::MaxmemoryClients | Apply::Tls | Apply::TlsPort => Ok(()),
+        | Apply::ClusterIp
+        | Apply::MaxmemoryClients
+        | Apply::Tls
+        | Apply::TlsPort => Ok(()),
     }
 }
 
