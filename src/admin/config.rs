@@ -111,6 +111,8 @@ fn set(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
     let change = config_set(&call.server.config, &pairs, when, &mut enter);
     let carried_out = change.and_then(|change| carry_out(call, change));
     carried_out.map_err(|error| Fault::text(error.reply()))?;
+    // The cluster's machine goes by the new ones at once, and others hear of what concerns them.
+    call.server.with_cluster(call.io, |_| ());
     call.reply().ok();
     DONE
 }
@@ -197,17 +199,16 @@ fn apply_one(call: &mut Call<'_>, apply: Apply) -> Result<(), String> {
         Apply::Tls | Apply::TlsPort if asks_for_tls(&server.config) => {
             Err("Unable to update TLS configuration. Check server logs.".into())
         }
-        // Others of the cluster are to hear of it.
-        Apply::ClusterAnnouncedPort
+        // Read where they are needed; the cluster's machine hears of all in the end.
+        Apply::Nothing
+        | Apply::ClusterAnnouncedPort
         | Apply::ClusterFlags
         | Apply::ClusterHostname
         | Apply::ClusterHumanNodename
-        | Apply::ClusterIp => {
-            server.with_cluster(call.io, |_| ());
-            Ok(())
-        }
-        // Read where they are needed.
-        Apply::Nothing | Apply::MaxmemoryClients | Apply::Tls | Apply::TlsPort => Ok(()),
+        | Apply::ClusterIp
+        | Apply::MaxmemoryClients
+        | Apply::Tls
+        | Apply::TlsPort => Ok(()),
     }
 }
 

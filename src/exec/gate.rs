@@ -151,7 +151,8 @@ impl Server {
         let paused = self.pause.all_until.is_some()
             || self.pause.write_until.is_some()
             || self.pause.for_shutdown
-            || self.pause.for_failover;
+            || self.pause.for_failover
+            || self.pause.failover_until.is_some();
         let paused = paused || !self.held.is_empty();
         let unsaved =
             self.persistence.error.is_some() || self.aof.in_trouble() || self.lacks_replicas();

@@ -2,10 +2,11 @@
 //!
 //! (A replica of 7.0 can't read the data of a master of 7.2. So where the peer is one, its nodes are masters.)
 
+use redstart::base::slot::Slot;
 use redstart::resp::value::Value;
 
 use crate::members::{
-    agree, call, caught_up, check, fill, id, join, member, member_again, promoted, role, text,
+    agree, call, caught_up, check, fill, id, join, member, member_again, promoted, role,
 };
 use crate::node::{Node, Version, info, ok, our_program, peer_program, wait_until};
 
@@ -64,6 +65,10 @@ fn all_see_the_same(nodes: &[&Node]) {
     wait_until("all have the same map", || {
         nodes.iter().all(|node| slots(node) == slots(nodes[0]))
     });
+    // (A 7.0 knows no shards, and each 7.2 makes up those of its nodes.)
+    if nodes.iter().any(|node| node.version() == Version::V70) {
+        return;
+    }
     wait_until("all have the same shards", || {
         nodes.iter().all(|node| shards(node) == shards(nodes[0]))
     });
@@ -99,9 +104,11 @@ fn their_replicas_take_the_place_of_our_masters() {
     wait_until("it follows", || {
         info(&mut again.connect(), "master_link_status") == "up"
     });
+    let all: Vec<&Node> = nodes[1..].iter().chain([&again]).collect();
+    // (A master that does not know yet whose replica it is would not listen.)
+    agree(&all, 6);
     ok(&again.connect().call(&["CLUSTER", "FAILOVER"]));
     promoted(&again);
-    let all: Vec<&Node> = nodes[1..].iter().chain([&again]).collect();
     agree(&all, 6);
     check(&[&again, &nodes[1], &nodes[2]], KEYS);
 }
@@ -118,10 +125,7 @@ fn masters_of_both_share_the_slots() {
     join(&all, &[]);
     fill(&all, KEYS);
     all_see_the_same(&all);
-    let slot = text(
-        &mut nodes[0].connect(),
-        &["CLUSTER", "KEYSLOT", "key:{bar}"],
-    );
+    let slot = Slot::of(b"key:{bar}").to_string();
     ok(&call(&all, 0, &["SET", "key:{bar}", "here"]));
     for (from, to) in [(0, 1), (1, 0)] {
         let (giver, taker) = (&nodes[from], &nodes[to]);
