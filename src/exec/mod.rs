@@ -1,8 +1,9 @@
 //! How a request becomes a call: look it up, check it, run it, tell the world.
 //!
 //! [`pipeline`] takes the bytes of a connection apart into commands and fetches their keys ahead;
-//! [`gate`] asks whether a command may run now, [`acl`] whether this user may run it, and [`redirect`] whether it is another node's of the cluster; [`call`] runs it, measures it and drains the unit
-//! of what it changed, which [`propagate`] hands on; [`multi`], [`blocking`], [`pubsub`] and [`notify`]
+//! [`gate`] asks whether a command may run now, [`acl`] whether this user may run it, and [`redirect`] whether it is another
+//! node's of the cluster ([`slots`]: what becomes of the keys of such a slot, [`bus`]: what a node has beside the machine);
+//! [`call`] runs it, measures it and drains the unit of what it changed, which [`propagate`] hands on; [`multi`], [`blocking`], [`pubsub`] and [`notify`]
 //! hold what outlives a single command; [`replication`] is the stream and who follows it, [`acks`] those who
 //! wait for them; [`migrate`] sends keys to other servers, which [`held`] holds meanwhile; [`link`] has the connections that we open ourselves; [`tracking`] knows who caches which keys; [`scripting`] runs scripts; [`slowlog`] and [`latency`] remember
 //! what took long.

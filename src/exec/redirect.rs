@@ -99,15 +99,15 @@ struct Aim<'a> {
 }
 
 impl Server {
-    /// The short way of the gate: true if all is well with the cluster, no slot is on its way, and what the command names
-    /// is here.
-    #[inline]
+    /// The short way of the gate: true if all is well with the cluster, and what the command names is of one slot that is here
+    /// and stays.
+    #[inline(never)]
     pub(super) fn is_at_home(&self, id: CommandId, args: &Args<'_>, hints: &[KeyHint]) -> bool {
         let Some(cluster) = self.cluster.as_deref() else {
             return true;
         };
         let command = self.table.get(id);
-        if command.flags.has(Flags::MOVABLE_KEYS) || cluster.is_moving_slots() || !cluster.is_ok() {
+        if command.flags.has(Flags::MOVABLE_KEYS) || !cluster.is_ok() {
             return false;
         }
         let argv = args.argv();
@@ -124,7 +124,7 @@ impl Server {
         match slots.next() {
             None => true,
             Some(first) => {
-                first.is_some_and(|slot| cluster.is_mine(slot)) && slots.all(|slot| slot == first)
+                first.is_some_and(|slot| stays(cluster, slot)) && slots.all(|slot| slot == first)
             }
         }
     }
@@ -342,6 +342,13 @@ impl Server {
             || reads && is_my_master(cluster, owner);
         (!here).then(|| Away::elsewhere(cluster, "MOVED", slot, owner))
     }
+}
+
+/// True if we have the slot, and it is not on its way.
+#[inline]
+fn stays(cluster: &Cluster, slot: Slot) -> bool {
+    let moves = || cluster.migrating_to(slot).is_some() || cluster.importing_from(slot).is_some();
+    cluster.is_mine(slot) && !(cluster.is_moving_slots() && moves())
 }
 
 /// What is known of a slot on its way, before the keys are looked up.

@@ -113,7 +113,6 @@ fn start(program: &str, map: &Map, replica: bool, options: &[&str]) -> Node {
 const LINES: &[&str] = &[
     "GET K",
     "SET K v",
-    "SET K v PXAT 1000",
     "GETDEL K",
     "MGET K J",
     "MGET K K",
