@@ -50,8 +50,6 @@ static BUSY_FUNCTION: Fault = Fault::new(
 );
 const KILLED: &str = "Script killed by user with SCRIPT KILL...";
 const NESTED: Fault = Fault::new("ERR Scripts can not run scripts");
-/// A script that is debugged stops after so long, if `busy-reply-threshold` sets no other limit.
-const DEBUGGED_TOO_LONG_MS: u64 = 5000;
 /// FUNCTION LOAD gives the code of a library so long to register its functions.
 const LOAD_TIMEOUT_NS: u64 = 500_000_000;
 
@@ -712,41 +710,15 @@ impl Host for Stage<'_> {
     }
 
     fn typed(&mut self) -> Option<Vec<u8>> {
-        let caller = self.server.scripting.running.as_ref()?.caller;
-        loop {
-            let conn = self.server.conns.get_mut(caller)?;
-            if !conn.input.is_empty() {
-                return Some(std::mem::take(&mut conn.input));
-            }
-            let is_gone = conn.session.marks.has(Marks::CLOSE_ASAP);
-            if is_gone || self.server.exiting.is_some() {
-                return None;
-            }
-            let wait = |server: &mut Server, io: &mut dyn Io| io.wait_for_input(server, caller);
-            if !self.server.put_aside(self.io, wait) {
-                return None;
-            }
-        }
+        self.server.typed(self.io)
     }
 
     fn show(&mut self, bytes: &[u8]) {
-        let caller = self.server.scripting.running.as_ref().map(|r| r.caller);
-        if let Some(caller) = caller
-            && let Some(conn) = self.server.conns.get_mut(caller)
-        {
-            conn.reply.raw(bytes);
-            self.server.wants_write(caller);
-        }
+        self.server.show_debugging(bytes);
     }
 
     fn is_overdue(&mut self) -> bool {
-        let limit_ms = match self.server.config.busy_reply_threshold {
-            0 => DEBUGGED_TOO_LONG_MS,
-            threshold_ms => threshold_ms,
-        };
-        let now_ns = self.io.mono_ns();
-        let running = self.server.scripting.running.as_ref();
-        running.is_some_and(|r| now_ns.saturating_sub(r.started_ns) / 1_000_000 >= limit_ms)
+        self.server.is_overdue(self.io)
     }
 
     fn begins_anew(&mut self) {
@@ -754,67 +726,6 @@ impl Host for Stage<'_> {
         if let Some(running) = &mut self.server.scripting.running {
             running.started_ns = now_ns;
         }
-    }
-}
-
-/// Giving way to others in the middle of a script.
-impl Server {
-    /// The caller of a slow script is not read and not let go of until it ends. Nor is the master that is followed read,
-    /// which is not to be told BUSY: what it sends waits.
-    pub fn protect(&mut self, caller: Token) {
-        if let Some(conn) = self.conns.get_mut(caller) {
-            conn.session.marks.set(Marks::PROTECTED, true);
-        }
-        if self.link_is_up() {
-            self.hold_link(true);
-        }
-    }
-
-    /// True of the caller of a script that gives way.
-    pub fn is_protected(&self, token: Token) -> bool {
-        let conn = self.conns.get(token);
-        conn.is_some_and(|c| c.session.marks.has(Marks::PROTECTED))
-    }
-
-    /// They are read again.
-    pub fn unprotect(&mut self, caller: Token) {
-        if let Some(conn) = self.conns.get_mut(caller) {
-            conn.session.marks.set(Marks::PROTECTED, false);
-            self.reread.push(caller);
-        }
-        if self.link_is_up() {
-            self.hold_link(false);
-        }
-    }
-
-    /// Sees to other clients, from within a command.
-    fn give_way(&mut self, io: &mut dyn Io) {
-        self.put_aside(io, |server, io| io.poll(server));
-    }
-
-    /// Does something in the middle of a command. What belongs to that, its unit and its time, is put aside.
-    fn put_aside<T>(
-        &mut self,
-        io: &mut dyn Io,
-        f: impl FnOnce(&mut Server, &mut dyn Io) -> T,
-    ) -> T {
-        let (unit, now) = (self.unit.put_aside(), self.now);
-        let current = self.current.take();
-        let command = self.stats.command_under_way.take();
-        let running = std::mem::take(&mut self.running);
-        let nesting = std::mem::take(&mut self.nesting);
-        self.sync_clock(io);
-        let result = f(self, io);
-        self.nesting = nesting;
-        self.running = running;
-        self.stats.command_under_way = command;
-        self.current = current;
-        self.now = now;
-        // (After SHUTDOWN NOSAVE what the script has changed is not told to anybody.)
-        if self.exiting.is_none() {
-            self.unit.resume(unit);
-        }
-        result
     }
 }
 
