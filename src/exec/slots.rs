@@ -35,6 +35,9 @@ impl Server {
 
     /// The data was loaded: the cluster's machine hears which slots have keys, so that none are here without a reason.
     pub fn tell_populated_slots(&mut self) {
+        if self.cluster.is_none() {
+            return;
+        }
         let slots = self.populated_slots();
         if let Some(cluster) = self.cluster.as_deref_mut() {
             cluster.found_keys_in(slots.into_iter());
