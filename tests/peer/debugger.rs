@@ -57,6 +57,19 @@ fn debug(conn: &mut Conn, mode: &str, script: &str) -> Value {
     conn.call(&["EVAL", script, "1", "key", "value"])
 }
 
+/// Addresses are everybody's own.
+fn without_addresses(value: Value) -> Value {
+    match value {
+        Value::Array(items) => Value::Array(items.into_iter().map(without_addresses).collect()),
+        Value::Status(text) => {
+            let text = String::from_utf8(text).unwrap();
+            let end = text.find("@0x").unwrap_or(text.len());
+            Value::Status(text[..end].into())
+        }
+        other => other,
+    }
+}
+
 /// All that is said in a session with that typed, up to its end.
 fn session(node: &Node, mode: &str) -> Vec<Value> {
     let mut conn = node.connect();
@@ -64,7 +77,7 @@ fn session(node: &Node, mode: &str) -> Vec<Value> {
     for words in TYPED {
         conn.send(words);
         match conn.try_reply() {
-            Some(value) => said.push(value),
+            Some(value) => said.push(without_addresses(value)),
             None => return said,
         }
     }

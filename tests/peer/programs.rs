@@ -155,7 +155,6 @@ fn redis_cli_prints_what_the_real_one_prints() {
         (&["--scan", "--pattern", "[hl]"], ""),
         (&["--bigkeys"], ""),
         (&["--hotkeys"], ""),
-        (&["--ldb"], ""),
         (&["--ldb", "--eval", &script, "k", ",", "a"], DEBUGGING),
         (
             &["--ldb-sync-mode", "--eval", &script, "k", ",", "a"],
