@@ -121,6 +121,8 @@ pub fn finish(session: &mut Session) -> Result<(), Stop> {
         false => " -- dataset changes rolled back",
     };
     say!("\n(Lua debugging session ended{rolled_back})\n\n");
+    // The server has closed the connection, or is about to.
+    let _ = session.reconnect(Tone::Quiet);
     Ok(())
 }
 

@@ -33,6 +33,9 @@ use crate::resp::request::append_command;
 /// What a session says when its script could not even begin.
 const NOTHING_RUN: &[u8] = b"*1\r\n+<endsession>\r\n";
 
+/// A script that is debugged stops after so long, if `busy-reply-threshold` sets no other limit.
+const TOO_LONG_MS: u64 = 5000;
+
 /// How scripts of a connection run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -239,6 +242,47 @@ impl Server {
         if let Some(conn) = self.conns.get_mut(token) {
             conn.session.marks.set(Marks::DEBUGGED, yes);
         }
+    }
+
+    /// What the caller of the running script has typed. It is waited for, and others are seen to meanwhile. `None`: the
+    /// caller is gone.
+    pub fn typed(&mut self, io: &mut dyn Io) -> Option<Vec<u8>> {
+        let caller = self.scripting.running.as_ref()?.caller;
+        loop {
+            let conn = self.conns.get_mut(caller)?;
+            if !conn.input.is_empty() {
+                return Some(std::mem::take(&mut conn.input));
+            }
+            let is_gone = conn.session.marks.has(Marks::CLOSE_ASAP);
+            if is_gone || self.exiting.is_some() {
+                return None;
+            }
+            if !self.put_aside(io, |server, io| io.wait_for_input(server, caller)) {
+                return None;
+            }
+        }
+    }
+
+    /// Sends the caller of the running script what the debugger says.
+    pub fn show_debugging(&mut self, bytes: &[u8]) {
+        let running = self.scripting.running.as_ref();
+        if let Some(caller) = running.map(|running| running.caller)
+            && let Some(conn) = self.conns.get_mut(caller)
+        {
+            conn.reply.raw(bytes);
+            self.wants_write(caller);
+        }
+    }
+
+    /// True if the running script has gone on for too long since it last stopped.
+    pub fn is_overdue(&self, io: &dyn Io) -> bool {
+        let limit_ms = match self.config.busy_reply_threshold {
+            0 => TOO_LONG_MS,
+            threshold_ms => threshold_ms,
+        };
+        let now_ns = io.mono_ns();
+        let running = self.scripting.running.as_ref();
+        running.is_some_and(|r| now_ns.saturating_sub(r.started_ns) / 1_000_000 >= limit_ms)
     }
 
     /// Carries bytes between sessions apart and their connections.

@@ -11,6 +11,7 @@
 pub mod acks;
 pub mod acl;
 pub mod aof;
+pub mod aside;
 pub mod blocking;
 pub mod bus;
 pub mod call;

@@ -52,8 +52,6 @@ static BUSY_FUNCTION: Fault = Fault::new(
 );
 const KILLED: &str = "Script killed by user with SCRIPT KILL...";
 const NESTED: Fault = Fault::new("ERR Scripts can not run scripts");
-/// A script that is debugged stops after so long, if `busy-reply-threshold` sets no other limit.
-const DEBUGGED_TOO_LONG_MS: u64 = 5000;
 /// FUNCTION LOAD gives the code of a library so long to register its functions.
 const LOAD_TIMEOUT_NS: u64 = 500_000_000;
 
@@ -714,41 +712,15 @@ impl Host for Stage<'_> {
     }
 
     fn typed(&mut self) -> Option<Vec<u8>> {
-        let caller = self.server.scripting.running.as_ref()?.caller;
-        loop {
-            let conn = self.server.conns.get_mut(caller)?;
-            if !conn.input.is_empty() {
-                return Some(std::mem::take(&mut conn.input));
-            }
-            let is_gone = conn.session.marks.has(Marks::CLOSE_ASAP);
-            if is_gone || self.server.exiting.is_some() {
-                return None;
-            }
-            let wait = |server: &mut Server, io: &mut dyn Io| io.wait_for_input(server, caller);
-            if !self.server.put_aside(self.io, wait) {
-                return None;
-            }
-        }
+        self.server.typed(self.io)
     }
 
     fn show(&mut self, bytes: &[u8]) {
-        let caller = self.server.scripting.running.as_ref().map(|r| r.caller);
-        if let Some(caller) = caller
-            && let Some(conn) = self.server.conns.get_mut(caller)
-        {
-            conn.reply.raw(bytes);
-            self.server.wants_write(caller);
-        }
+        self.server.show_debugging(bytes);
     }
 
     fn is_overdue(&mut self) -> bool {
-        let limit_ms = match self.server.config.busy_reply_threshold {
-            0 => DEBUGGED_TOO_LONG_MS,
-            threshold_ms => threshold_ms,
-        };
-        let now_ns = self.io.mono_ns();
-        let running = self.server.scripting.running.as_ref();
-        running.is_some_and(|r| now_ns.saturating_sub(r.started_ns) / 1_000_000 >= limit_ms)
+        self.server.is_overdue(self.io)
     }
 
     fn begins_anew(&mut self) {

@@ -309,6 +309,9 @@ pub fn with<T>(lua: Lua, f: impl FnOnce(&mut Debugger) -> T) -> Option<T> {
 }
 
 /// What the interpreter calls before each line, and after so many instructions.
+///
+/// # Safety
+/// For `lua_sethook` alone, on an interpreter of [`Vm`](crate::script::vm::Vm).
 pub unsafe extern "C-unwind" fn hook(state: *mut State, info: *mut DebugInfo) {
     let lua = Lua::of(state);
     // SAFETY: Lua calls hooks with what it knows of the event.

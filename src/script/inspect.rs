@@ -83,7 +83,7 @@ pub fn reply(bytes: &[u8], out: &mut Vec<u8>) {
 fn next_reply<'a>(bytes: &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
     let (&kind, _) = bytes.split_first()?;
     let end = memchr::memchr(b'\r', bytes)?;
-    let (line, rest) = (&bytes[1..end], bytes.get(end + 2..)?);
+    let (line, rest) = (bytes.get(1..end)?, bytes.get(end + 2..)?);
     let len = || parse_i64(line).unwrap_or(-1);
     match kind {
         b':' => out.extend_from_slice(line),

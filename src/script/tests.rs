@@ -1,6 +1,7 @@
 //! Scripts against a host of two commands, which is all that an interpreter has to know of the server.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::cache::ScriptCache;
@@ -8,12 +9,16 @@ use super::host::{Host, NoSuchCommand, Refusal, Turn};
 use super::library::{Libraries, Policy};
 use super::vm::{Invocation, Purpose, Vm};
 use crate::resp::reply::Reply;
+use crate::resp::request::append_command;
 
 /// ECHO gives its argument as it is, in bytes of the protocol; nothing else is known.
 #[derive(Default)]
 struct Echo {
     resp: u8,
     turns_left: Option<u32>,
+    /// What is typed to the debugger, a line at a time, and what it has said.
+    typed: VecDeque<&'static str>,
+    said: String,
 }
 
 impl Host for Echo {
@@ -51,6 +56,21 @@ impl Host for Echo {
             None => Turn::GoesOn,
         }
     }
+    fn typed(&mut self) -> Option<Vec<u8>> {
+        let line = self.typed.pop_front()?;
+        let mut bytes = Vec::new();
+        let words: Vec<&str> = line.split(' ').collect();
+        append_command(&words, &mut bytes);
+        Some(bytes)
+    }
+    fn show(&mut self, bytes: &[u8]) {
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        let lines = text.split("\r\n").filter_map(|line| line.strip_prefix('+'));
+        lines.for_each(|line| self.said += &format!("{line}\n"));
+    }
+    fn is_overdue(&mut self) -> bool {
+        true
+    }
 }
 
 struct World {
@@ -70,6 +90,17 @@ impl World {
 
     /// What a script replies, in RESP2 and one line.
     fn eval(&mut self, text: &str) -> String {
+        self.run(text, None)
+    }
+
+    /// What its debugger says if this is typed, and what it replies.
+    fn debug(&mut self, text: &str, typed: &[&'static str]) -> String {
+        self.host.typed = typed.iter().copied().collect();
+        let reply = self.run(text, Some(text.as_bytes()));
+        std::mem::take(&mut self.host.said) + &reply
+    }
+
+    fn run(&mut self, text: &str, debugged: Option<&[u8]>) -> String {
         let mut reply = Reply::new();
         match self.cache.get_or_compile(&mut self.vm, text.as_bytes()) {
             Err(fault) => reply.error(fault.as_bytes()),
@@ -80,7 +111,7 @@ impl World {
                     keys: &[b"k1", b"k2"],
                     args: &[b"a1"],
                     timed: true,
-                    debugged: None,
+                    debugged,
                 };
                 match self.vm.run(&what, &mut self.host) {
                     Ok(()) => drop(self.vm.reply(&mut reply, self.host.resp == 3)),
@@ -332,4 +363,118 @@ fn libraries_are_added_whole_or_not_at_all() {
     libraries.join(&mut vm, others, Policy::Replace).unwrap();
     assert_eq!((libraries.len(), libraries.functions()), (1, 1));
     assert!(libraries.function(b"f9").is_some());
+}
+
+const DEBUGGED: &str = "\
+local function twice(n)
+  local two = n * 2
+  return two
+end
+local list = {1, 'b', {x = false}}
+redis.debug(list, nil)
+redis.breakpoint()
+local v = redis.call('ECHO', '*2\\r\\n:7\\r\\n$-1\\r\\n')
+local r = twice(v[1])
+return r
+";
+
+#[test]
+fn a_debugger_stops_and_shows() {
+    let mut w = World::new();
+    let said = w.debug(
+        DEBUGGED,
+        &[
+            "s", "p", "b 3", "c", "s", "s", "p v", "p KEYS", "p none", "c", "t", "p two", "p list",
+            "c",
+        ],
+    );
+    let wanted = "\
+* Stopped at 4, stop reason = step over
+-> 4   end
+* Stopped at 5, stop reason = step over
+-> 5   local list = {1, 'b', {x = false}}
+<value> twice = F
+   2     local two = n * 2
+  #3     return two
+   4   end
+<debug> line 6: {1; \"b\"; {[\"x\"]=false}}, nil
+* Stopped at 8, stop reason = redis.breakpoint() called
+-> 8   local v = redis.call('ECHO', '*2\\r\\n:7\\r\\n$-1\\r\\n')
+<redis> ECHO *2  :7  $-1  
+<reply> [7,NULL]
+* Stopped at 9, stop reason = step over
+-> 9   local r = twice(v[1])
+* Stopped at 2, stop reason = step over
+-> 2     local two = n * 2
+<value> {7; false}
+<value> {\"k1\"; \"k2\"}
+No such variable.
+* Stopped at 3, stop reason = break point
+->#3     return two
+In twice:
+->#3     return two
+From top level:
+   9   local r = twice(v[1])
+<value> 14
+<value> {1; \"b\"; {[\"x\"]=false}}
+<endsession>
+:14";
+    let said: Vec<&str> = said.lines().collect();
+    let said: Vec<&str> = said
+        .into_iter()
+        .map(
+            |line| match line.starts_with("<value> twice = \"function@") {
+                true => "<value> twice = F",
+                false => line,
+            },
+        )
+        .collect();
+    assert_eq!(said.join("\n"), wanted);
+}
+
+#[test]
+fn a_debugger_runs_what_is_typed() {
+    let mut w = World::new();
+    let said = w.debug(
+        "local x = 1\nreturn x",
+        &[
+            "e 1+1",
+            "e error('no')",
+            "e )",
+            "e redis.call('ECHO', '+in\\r\\n')",
+            "r ECHO :5\r\n",
+            "r nope",
+            "nothing",
+            "m 60",
+            "e string.rep('y', 99)",
+            "a",
+        ],
+    );
+    let wanted = format!(
+        "* Stopped at 1, stop reason = step over\n-> 1   local x = 1\n<retval> 2\n<error> ldb_eval:1: no\n\
+         <error> ldb_eval:1: unexpected symbol near ')'\n<retval> {{[\"ok\"]=\"in\"}}\n<redis> ECHO :5  \n<reply> 5\n\
+         <redis> nope\n<error> Unknown\n\
+         <error> Unknown Redis Lua debugger command or wrong number of arguments.\n\
+         <value> replies are truncated at 60 bytes.\n<retval> \"{} ...\n<endsession>\n\
+         -ERR script aborted for user request script: it, on @user_script:1.",
+        "y".repeat(50)
+    );
+    assert_eq!(said, wanted);
+    // Nobody is there any more: the script runs on, unless it would do so for ever.
+    let said = w.debug("local x = 1\nlocal y = 2\nreturn x + y", &["b 2"]);
+    assert!(
+        said.ends_with("<endsession>\n:3") && !said.contains("Stopped at 2"),
+        "{said}"
+    );
+    let said = w.debug("local x = 1\nwhile true do end", &["c"]);
+    assert!(
+        said.contains("reason = timeout reached, infinite loop?"),
+        "{said}"
+    );
+    assert!(
+        said.contains("-ERR timeout during Lua debugging with client closing connection"),
+        "{said}"
+    );
+    // Outside a session there is none.
+    assert_eq!(w.eval("redis.debug(1) return redis.breakpoint()"), "$-1");
 }

@@ -10,6 +10,7 @@ mod cluster;
 mod clusters;
 mod compare;
 mod coverage;
+mod debugger;
 mod generate;
 mod limits;
 mod manager;

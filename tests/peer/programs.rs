@@ -23,6 +23,10 @@ const DATA: &[&[&str]] = &[
     &["XADD", "x", "1-2", "f", "w"],
 ];
 
+/// What is typed to a debugger.
+const DEBUGGING: &str =
+    "help\np\ns\np x\ne  return  'a   b'\n\"\nr get n\nc\nget n\nrestart\nb 2\nc\nc\nrestart\n";
+
 struct Programs {
     server: Node,
     theirs: String,
@@ -95,6 +99,17 @@ fn redis_cli_prints_what_the_real_one_prints() {
     let same = |args: &[&str], input: &str| {
         programs.same(env!("CARGO_BIN_EXE_redis-cli"), args, input);
     };
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_string()
+    };
+    let script = file(
+        "script",
+        "local x = redis.call('GET', KEYS[1])\nreturn {x, ARGV}",
+    );
+    let bad_script = file("bad", "no script");
     let styles: &[&[&str]] = &[
         &[],
         &["--csv"],
@@ -140,6 +155,12 @@ fn redis_cli_prints_what_the_real_one_prints() {
         (&["--scan", "--pattern", "[hl]"], ""),
         (&["--bigkeys"], ""),
         (&["--hotkeys"], ""),
+        (&["--ldb", "--eval", &script, "k", ",", "a"], DEBUGGING),
+        (
+            &["--ldb-sync-mode", "--eval", &script, "k", ",", "a"],
+            DEBUGGING,
+        ),
+        (&["--ldb", "--eval", &bad_script], ""),
         (&["--pipe"], "PING\r\nSET a b\r\nNOTHING\r\n"),
         (
             &[],
