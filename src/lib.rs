@@ -124,6 +124,7 @@ pub mod resp;
 pub mod script;
 pub mod sentinel;
 pub mod server;
+pub mod tls;
 
 #[cfg(test)]
 #[path = "../tests/sim/mod.rs"]
