@@ -133,6 +133,7 @@ impl Server {
             host,
             port,
             source: self.config.bind_source_addr.lossy().into_owned(),
+            tls: self.config.tls_replication,
         };
         let token = self.open_link(Owner::Sentinel, target);
         if let Some(watching) = &mut self.sentinel {

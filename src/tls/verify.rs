@@ -45,11 +45,6 @@ impl Authorities {
             whole,
         }
     }
-
-    /// True if nobody is trusted.
-    pub fn is_empty(&self) -> bool {
-        self.whole.is_empty()
-    }
 }
 
 /// What is asked of the other side of a connection.
