@@ -10,6 +10,8 @@ use rustls::Connection;
 
 /// Encrypted bytes taken from a socket at once: two records of the largest kind.
 const TAKEN_MAX: usize = 32 * 1024;
+/// With so many bytes that are decrypted no more are: one record, which is what the library holds.
+const HELD_MAX: usize = 16 * 1024;
 /// So often a read looks at the socket when what came meant nothing yet.
 const TAKES_MAX: usize = 8;
 
@@ -18,6 +20,8 @@ pub struct Session {
     tls: Connection,
     /// Bytes that are decrypted and not read yet.
     held: usize,
+    /// Encrypted bytes that came when enough was held already.
+    rest: Vec<u8>,
     /// The other side will say no more.
     ended: bool,
     /// The socket may have more.
@@ -35,6 +39,7 @@ impl Session {
         Session {
             tls,
             held: 0,
+            rest: Vec::new(),
             ended: false,
             more: false,
             failed: None,
@@ -53,7 +58,7 @@ impl Session {
 
     /// True if another read will not look at the socket.
     pub fn has_held(&self) -> bool {
-        self.held > 0 || self.ended || self.failed.is_some()
+        self.held > 0 || !self.rest.is_empty() || self.ended || self.failed.is_some()
     }
 
     /// Reads what was sent, as far as `buf` has room; nothing if the other side has ended. The handshake is over.
@@ -64,9 +69,8 @@ impl Session {
         buf: &mut [u8],
     ) -> io::Result<usize> {
         for _ in 0..TAKES_MAX {
-            if self.held > 0 {
-                let n = self.tls.reader().read(buf)?;
-                self.held -= n.min(self.held);
+            let n = self.read_held(buf)?;
+            if n > 0 {
                 return Ok(n);
             }
             if let Some(why) = &self.failed {
@@ -78,6 +82,25 @@ impl Session {
             self.take(sock, room)?;
         }
         Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    /// Reads what is here already, as far as there is room.
+    fn read_held(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        loop {
+            if self.held > 0 {
+                let n = self.tls.reader().read(&mut buf[filled..])?;
+                self.held -= n.min(self.held);
+                filled += n;
+            }
+            if filled == buf.len() || self.rest.is_empty() {
+                return Ok(filled);
+            }
+            let rest = std::mem::take(&mut self.rest);
+            let mut left = rest.as_slice();
+            self.feed(&mut left);
+            self.rest = left.to_vec();
+        }
     }
 
     /// Takes encrypted bytes from the socket, and answers what has to be answered.
@@ -94,9 +117,8 @@ impl Session {
         self.ended |= n == 0;
         self.more = n == room.0.len();
         let mut taken = &room.0[..n];
-        while !taken.is_empty() && self.failed.is_none() {
-            self.feed(&mut taken);
-        }
+        self.feed(&mut taken);
+        self.rest.extend_from_slice(taken);
         match self.flush(sock) {
             // Whoever writes next does it.
             Err(e) if e.kind() != io::ErrorKind::WouldBlock && !self.has_held() => Err(e),
@@ -104,20 +126,22 @@ impl Session {
         }
     }
 
-    /// Decrypts some of what was taken.
+    /// Decrypts what was taken, until enough is held.
     fn feed(&mut self, taken: &mut &[u8]) {
-        let fed = self.tls.read_tls(taken);
-        match fed.map(|n| (n, self.tls.process_new_packets())) {
-            Ok((_, Ok(state))) => {
-                self.held = state.plaintext_bytes_to_read();
-                self.ended |= state.peer_has_closed();
-                if state.peer_has_closed() {
-                    // Nothing is meant that comes after it.
-                    *taken = &[];
+        while !taken.is_empty() && self.held < HELD_MAX {
+            let fed = self.tls.read_tls(taken).map_err(|e| e.to_string());
+            let done = fed.and_then(|_| self.tls.process_new_packets().map_err(|e| e.to_string()));
+            match done {
+                Ok(state) => {
+                    self.held = state.plaintext_bytes_to_read();
+                    self.ended |= state.peer_has_closed();
                 }
+                Err(why) => self.failed = Some(why),
             }
-            Ok((_, Err(e))) => self.failed = Some(e.to_string()),
-            Err(e) => self.failed = Some(e.to_string()),
+            if self.ended || self.failed.is_some() {
+                // Nothing is meant that comes after it.
+                *taken = &[];
+            }
         }
     }
 
