@@ -93,6 +93,7 @@ impl Link {
             owner: Owner::Bus,
             serial,
             is_called: true,
+            tls: None,
             why: None,
         }
     }

@@ -39,6 +39,7 @@ use crate::exec::stats::Stats;
 use crate::resp::reply::Reply;
 
 use doors::Guest;
+use tls::Refused;
 
 pub use dial::Dialled;
 pub use doors::Doors;
@@ -420,6 +421,10 @@ impl Net {
         addr: SocketAddr,
     ) {
         let peer = peer_of(&sock, Some(addr), &server.config);
+        let session = match self.bus_session(server, os, &peer) {
+            Ok(session) => session,
+            Err(Refused) => return,
+        };
         let Some(token) = server.connect_bus(peer) else {
             return;
         };
@@ -429,6 +434,8 @@ impl Net {
         }
         if let Err(e) = self.put(os.as_mut(), token, sock) {
             server.lose(token, crate::base::errno::text(&e));
+        } else if let Some(session) = session {
+            self.secure(server, os, token, session);
         }
     }
 

@@ -90,7 +90,8 @@ impl Doors {
 
     /// True if no client can connect.
     pub fn is_empty(&self) -> bool {
-        let lets_in = |door: &Option<Door>| matches!(door, Some(Door::Tcp(_) | Door::Unix(_)));
+        let lets_in =
+            |door: &Option<Door>| matches!(door, Some(Door::Tcp(_) | Door::Unix(_) | Door::Tls(_)));
         !self.doors.iter().any(lets_in)
     }
 

@@ -24,10 +24,14 @@ use super::{
 };
 use crate::base::errno;
 use crate::cmd::session::Marks;
-use crate::exec::conn::Token;
+use crate::config::TlsAuthClients;
+use crate::exec::conn::{Peer, Token};
 use crate::exec::io::Io;
 use crate::exec::server::Server;
 use crate::tls::{Room, Session};
+
+/// A connection can't be had; why is in the log.
+pub(super) struct Refused;
 
 /// The sessions, by token, and what all of them read into.
 #[derive(Default)]
@@ -123,6 +127,35 @@ impl Net {
                 errno::text(&e)
             );
             server.disconnect(token);
+        }
+    }
+
+    /// Our side of a connection that another node of the cluster has opened, if the bus speaks TLS. Nodes show certificates,
+    /// whatever is asked of clients.
+    pub(super) fn bus_session<O: Io + AsMut<Doors>>(
+        &self,
+        server: &Server,
+        os: &mut O,
+        peer: &Peer,
+    ) -> Result<Option<Session>, Refused> {
+        if !server.config.tls_cluster {
+            return Ok(None);
+        }
+        match os
+            .as_mut()
+            .tls
+            .as_ref()
+            .map(|tls| tls.accept(TlsAuthClients::Yes))
+        {
+            Some(Ok(session)) => Ok(Some(session)),
+            Some(Err(why)) => {
+                log::debug!(
+                    "Error accepting cluster node connection from {}: {why}",
+                    peer.addr
+                );
+                Err(Refused)
+            }
+            None => Err(Refused),
         }
     }
 
