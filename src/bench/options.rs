@@ -4,6 +4,7 @@ use crate::admin::info::REDIS_VERSION;
 use crate::cli::number::atoi;
 use crate::cli::out::{Stop, complain, lossy, say};
 use crate::cli::uri::Place;
+use crate::tls;
 
 const PRECISION_DEFAULT: i32 = 3;
 const PRECISION_MAX: i32 = 4;
@@ -14,6 +15,8 @@ const DATA_MAX: i32 = 1024 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct Options {
     pub place: Place,
+    /// How it speaks TLS, if it does.
+    pub tls: tls::Options,
     pub socket: Option<Vec<u8>>,
     pub clients: i32,
     pub requests: i32,
@@ -41,6 +44,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             place: Place::default(),
+            tls: Default::default(),
             socket: None,
             clients: 50,
             requests: 100_000,
@@ -95,6 +99,8 @@ impl Options {
                 print_usage();
                 return Err(Stop(0));
             }
+            b"--tls" => self.place.tls = true,
+            b"--insecure" => self.tls.insecure = true,
             b"-x" => self.stdin_last_arg = true,
             b"-3" => self.resp3 = true,
             b"-q" => self.quiet = true,
@@ -125,7 +131,7 @@ impl Options {
             b"-a" => self.place.password = Some(value.to_vec()),
             b"--user" => self.place.user = Some(value.to_vec()),
             b"-u" => {
-                self.place.take_uri(value, "redis-benchmark")?;
+                self.place.take_uri(value)?;
                 self.place.check_port()?;
             }
             b"--dbnum" => self.place.db = atoi(value),
@@ -154,7 +160,7 @@ impl Options {
                     self.threads = THREADS_MAX;
                 }
             }
-            _ => return Ok(false),
+            _ => return Ok(self.tls.take(option, value)),
         }
         Ok(true)
     }
@@ -198,7 +204,7 @@ mod tests {
         assert_eq!((options.pipeline, options.keyspace, used), (1, Some(0), 8));
         assert_eq!((options.data_size, options.clients), (1, 50));
         assert!(options.is_selected("get") && !options.is_selected("lpush"));
-        for bad in ["-c", "-r -q", "--tls"] {
+        for bad in ["-c", "-r -q", "--sni"] {
             assert_eq!(parse(bad).err(), Some(Stop(1)), "{bad}");
         }
     }

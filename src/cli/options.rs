@@ -12,6 +12,7 @@ use super::uri::Place;
 use super::{unquote, usage};
 use crate::admin::info::REDIS_VERSION;
 use crate::base::number::leading_i64;
+use crate::tls;
 
 /// What the program does instead of sending one command. Of several, the first of this list is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +48,8 @@ pub enum Protocol {
 #[derive(Debug, Clone)]
 pub struct Options {
     pub place: Place,
+    /// How it speaks TLS, if it does.
+    pub tls: tls::Options,
     pub socket: Option<Vec<u8>>,
     pub auth_warning: bool,
     pub askpass: bool,
@@ -90,6 +93,7 @@ impl Options {
     pub fn new(terminal: bool) -> Options {
         Options {
             place: Place::default(),
+            tls: Default::default(),
             socket: None,
             auth_warning: true,
             askpass: false,
@@ -186,9 +190,10 @@ impl Options {
             (b"-a" | b"--pass", Some(password)) => self.place.password = Some(password.to_vec()),
             (b"--user", Some(user)) => self.place.user = Some(user.to_vec()),
             (b"-u", Some(uri)) => {
-                self.place.take_uri(uri, "redis-cli")?;
+                self.place.take_uri(uri)?;
                 self.place.check_port()?;
             }
+            (_, Some(value)) if self.tls.take(option, value) => {}
             _ => return Ok(self.place_flag(option)),
         }
         Ok(Used::WithValue)
@@ -198,6 +203,8 @@ impl Options {
         match option {
             b"--no-auth-warning" => self.auth_warning = false,
             b"--askpass" => self.askpass = true,
+            b"--tls" => self.place.tls = true,
+            b"--insecure" => self.tls.insecure = true,
             b"-c" => self.cluster = true,
             b"-2" => self.resp2 = true,
             b"-3" => self.protocol = Protocol::Require3,
@@ -413,7 +420,7 @@ mod tests {
         assert_eq!((options.place.port, options.repeat, used), (7, 3, 5));
         assert_eq!(options.protocol, Protocol::Prefer3);
         // An option that wants a value and has none is unknown.
-        for bad in ["-p", "-X", "--cluster", "--tls", "-2 -3", "-c -s x"] {
+        for bad in ["-p", "-X", "--cluster", "--sni", "-2 -3", "-c -s x"] {
             assert_eq!(parse(bad).err(), Some(Stop(1)), "{bad}");
         }
         assert_eq!(parse("--version").err(), Some(Stop(0)));

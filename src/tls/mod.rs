@@ -17,4 +17,4 @@ mod verify;
 
 pub use caller::{Caller, Options};
 pub use context::Context;
-pub use session::{Room, Session};
+pub use session::{Room, Session, Stream};

@@ -57,8 +57,13 @@ impl Session {
     }
 
     /// True if another read will not look at the socket.
-    pub fn has_held(&self) -> bool {
-        self.held > 0 || !self.rest.is_empty() || self.ended || self.failed.is_some()
+    fn has_held(&self) -> bool {
+        self.has_bytes() || self.ended || self.failed.is_some()
+    }
+
+    /// True if there are bytes to read without a look at the socket.
+    pub fn has_bytes(&self) -> bool {
+        self.held > 0 || !self.rest.is_empty()
     }
 
     /// Reads what was sent, as far as `buf` has room; nothing if the other side has ended. The handshake is over.
@@ -208,5 +213,75 @@ fn wait(e: io::Error) -> io::Result<bool> {
     match e.kind() {
         io::ErrorKind::WouldBlock => Ok(false),
         _ => Err(e),
+    }
+}
+
+/// A socket of its own with the session over it: read and written like the socket. A socket that waits makes it wait.
+pub struct Stream<S> {
+    sock: S,
+    session: Session,
+    room: Room,
+}
+
+impl<S: Read + Write> Stream<S> {
+    /// The handshake has yet to begin.
+    pub fn new(sock: S, session: Session) -> Stream<S> {
+        Stream {
+            sock,
+            session,
+            room: Room::default(),
+        }
+    }
+
+    /// The socket.
+    pub fn sock(&self) -> &S {
+        &self.sock
+    }
+
+    /// The socket, to be registered.
+    pub fn sock_mut(&mut self) -> &mut S {
+        &mut self.sock
+    }
+
+    /// Our side of it.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Carries the handshake on as far as the socket goes: true if it is over.
+    pub fn shake(&mut self) -> io::Result<bool> {
+        loop {
+            match self.session.shake(&mut self.sock, &mut self.room) {
+                Ok(false) if self.session.has_more() => {}
+                other => return other,
+            }
+        }
+    }
+}
+
+impl<S: Read + Write> Read for Stream<S> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.session.read(&mut self.sock, &mut self.room, buf) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock && self.session.has_more() => {}
+                other => return other,
+            }
+        }
+    }
+}
+
+impl<S: Read + Write> Write for Stream<S> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.session.flush(&mut self.sock)?;
+        let taken = self.session.write(&[IoSlice::new(buf)])?;
+        match self.session.flush(&mut self.sock) {
+            Err(e) if e.kind() != io::ErrorKind::WouldBlock => Err(e),
+            _ if taken == 0 && !buf.is_empty() => Err(io::ErrorKind::WouldBlock.into()),
+            _ => Ok(taken),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.session.flush(&mut self.sock)
     }
 }

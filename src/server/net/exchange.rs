@@ -1,6 +1,6 @@
 //! A talk with another server while the loop waits: MIGRATE inside a transaction or a script.
 
-use std::io::{self, BufRead, BufReader, IoSlice, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::resolve::addresses_within;
 use crate::exec::io::{Exchange, Stage};
 use crate::exec::link::Target;
 use crate::resp::reply::Reply;
-use crate::tls::{Context, Room, Session};
+use crate::tls::{Context, Stream};
 
 /// A longer line is cut, and what is left of it is no answer.
 const LINE_MAX: u64 = 16 * 1024;
@@ -27,6 +27,7 @@ pub fn exchange(
     let done = called.and_then(|mut stream| {
         let mut pieces = request.pieces();
         let sent = pieces.try_for_each(|piece| stream.write_all(piece));
+        let sent = sent.and_then(|()| stream.flush());
         sent.map_err(|e| (Stage::Writing, e))?;
         let mut from = BufReader::new(stream);
         while heard.len() < lines {
@@ -73,41 +74,37 @@ fn connect(target: &Target, timeout: Duration) -> Result<TcpStream, (Stage, io::
 
 /// Agrees on TLS, if the target speaks it.
 fn secure(
-    mut stream: TcpStream,
+    socket: TcpStream,
     target: &Target,
     tls: Option<&Context>,
 ) -> Result<Talk, (Stage, io::Error)> {
     if !target.tls {
-        return Ok(Talk::Plain(stream));
+        return Ok(Talk::Plain(socket));
     }
-    let failed = |why: String| (Stage::Connecting, io::Error::other(why));
-    let tls = tls.ok_or_else(|| failed("TLS is not configured".into()))?;
-    let mut session = tls.call(&target.host).map_err(failed)?;
-    let mut room = Room::default();
-    loop {
-        match session.shake(&mut stream, &mut room) {
-            Ok(true) => return Ok(Talk::Secure(stream, Box::new(session), room)),
-            // (It was to wait for the socket, which has waited for its time.)
-            Ok(false) if !session.has_more() => {
-                return Err((Stage::Connecting, io::ErrorKind::TimedOut.into()));
-            }
-            Ok(false) => {}
-            Err(e) => return Err((Stage::Connecting, e)),
-        }
+    let failed = |e| (Stage::Connecting, e);
+    let tls = tls.ok_or_else(|| failed(io::Error::other("TLS is not configured")))?;
+    let session = tls.call(&target.host);
+    let session = session.map_err(|why| failed(io::Error::other(why)))?;
+    let mut stream = Stream::new(socket, session);
+    match stream.shake() {
+        Ok(true) => Ok(Talk::Secure(Box::new(stream))),
+        // (The socket waits for so long, and not longer.)
+        Ok(false) => Err(failed(io::ErrorKind::TimedOut.into())),
+        Err(e) => Err(failed(e)),
     }
 }
 
 /// The other server, at the end of a socket that waits.
 enum Talk {
     Plain(TcpStream),
-    Secure(TcpStream, Box<Session>, Room),
+    Secure(Box<Stream<TcpStream>>),
 }
 
 impl Read for Talk {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
-            Talk::Plain(stream) => stream.read(buf),
-            Talk::Secure(stream, session, room) => session.read(stream, room, buf),
+            Talk::Plain(socket) => socket.read(buf),
+            Talk::Secure(stream) => stream.read(buf),
         }
     }
 }
@@ -115,16 +112,16 @@ impl Read for Talk {
 impl Write for Talk {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         match self {
-            Talk::Plain(stream) => stream.write(buf),
-            Talk::Secure(stream, session, _) => {
-                let taken = session.write(&[IoSlice::new(buf)])?;
-                session.flush(stream).map(|()| taken)
-            }
+            Talk::Plain(socket) => socket.write(buf),
+            Talk::Secure(stream) => stream.write(buf),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        match self {
+            Talk::Plain(socket) => socket.flush(),
+            Talk::Secure(stream) => stream.flush(),
+        }
     }
 }
 
