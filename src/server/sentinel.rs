@@ -65,7 +65,10 @@ impl Server {
         f: impl FnOnce(&mut Sentinel) -> R,
     ) -> Option<R> {
         let facts = Facts {
-            port: self.config.port,
+            port: match (self.config.tls_replication, self.config.tls_port) {
+                (false, _) | (_, 0) => self.config.port,
+                (true, port) => port,
+            },
             password: self.config.requirepass.as_bytes().to_vec(),
         };
         let now_ms = self.now.ms() as i64;
