@@ -191,10 +191,10 @@ fn settings(link: &mut Link, name: &str) -> Result<Option<Settings>, Stop> {
 
 /// Who speaks TLS, if that is wanted.
 fn caller(options: &Options) -> Result<Option<Caller>, Stop> {
-    if !options.place.tls {
+    if !options.place.tls.on {
         return Ok(None);
     }
-    Caller::new(&options.tls).map(Some).map_err(|why| {
+    Caller::new(&options.place.tls).map(Some).map_err(|why| {
         complain!("Could not negotiate a TLS connection: {why}\n");
         Stop(1)
     })

@@ -4,7 +4,6 @@ use crate::admin::info::REDIS_VERSION;
 use crate::cli::number::atoi;
 use crate::cli::out::{Stop, complain, lossy, say};
 use crate::cli::uri::Place;
-use crate::tls;
 
 const PRECISION_DEFAULT: i32 = 3;
 const PRECISION_MAX: i32 = 4;
@@ -15,8 +14,6 @@ const DATA_MAX: i32 = 1024 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct Options {
     pub place: Place,
-    /// How it speaks TLS, if it does.
-    pub tls: tls::Options,
     pub socket: Option<Vec<u8>>,
     pub clients: i32,
     pub requests: i32,
@@ -44,7 +41,6 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             place: Place::default(),
-            tls: Default::default(),
             socket: None,
             clients: 50,
             requests: 100_000,
@@ -99,8 +95,6 @@ impl Options {
                 print_usage();
                 return Err(Stop(0));
             }
-            b"--tls" => self.place.tls = true,
-            b"--insecure" => self.tls.insecure = true,
             b"-x" => self.stdin_last_arg = true,
             b"-3" => self.resp3 = true,
             b"-q" => self.quiet = true,
@@ -112,7 +106,7 @@ impl Options {
             ),
             b"--enable-tracking" => self.tracking = true,
             b"--cluster" => self.cluster = true,
-            _ => return Ok(false),
+            _ => return Ok(self.place.tls.take_flag(option)),
         }
         Ok(true)
     }
@@ -160,7 +154,7 @@ impl Options {
                     self.threads = THREADS_MAX;
                 }
             }
-            _ => return Ok(self.tls.take(option, value)),
+            _ => return Ok(self.place.tls.take(option, value)),
         }
         Ok(true)
     }

@@ -201,6 +201,14 @@ impl Link {
         Ok(self)
     }
 
+    /// The same if the options say so.
+    pub fn secure_if_wanted(self, options: &tls::Options) -> Result<Link, String> {
+        match options.on {
+            false => Ok(self),
+            true => self.secure(&Caller::new(options)?),
+        }
+    }
+
     /// Puts a command behind those that are to be sent.
     pub fn append<T: AsRef<[u8]>>(&mut self, args: &[T]) {
         append_command(args, &mut self.output);

@@ -12,7 +12,6 @@ use super::uri::Place;
 use super::{unquote, usage};
 use crate::admin::info::REDIS_VERSION;
 use crate::base::number::leading_i64;
-use crate::tls;
 
 /// What the program does instead of sending one command. Of several, the first of this list is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,8 +47,6 @@ pub enum Protocol {
 #[derive(Debug, Clone)]
 pub struct Options {
     pub place: Place,
-    /// How it speaks TLS, if it does.
-    pub tls: tls::Options,
     pub socket: Option<Vec<u8>>,
     pub auth_warning: bool,
     pub askpass: bool,
@@ -93,7 +90,6 @@ impl Options {
     pub fn new(terminal: bool) -> Options {
         Options {
             place: Place::default(),
-            tls: Default::default(),
             socket: None,
             auth_warning: true,
             askpass: false,
@@ -193,7 +189,7 @@ impl Options {
                 self.place.take_uri(uri)?;
                 self.place.check_port()?;
             }
-            (_, Some(value)) if self.tls.take(option, value) => {}
+            (_, Some(value)) if self.place.tls.take(option, value) => {}
             _ => return Ok(self.place_flag(option)),
         }
         Ok(Used::WithValue)
@@ -203,11 +199,10 @@ impl Options {
         match option {
             b"--no-auth-warning" => self.auth_warning = false,
             b"--askpass" => self.askpass = true,
-            b"--tls" => self.place.tls = true,
-            b"--insecure" => self.tls.insecure = true,
             b"-c" => self.cluster = true,
             b"-2" => self.resp2 = true,
             b"-3" => self.protocol = Protocol::Require3,
+            _ if self.place.tls.take_flag(option) => {}
             _ => return Used::Unknown,
         }
         Used::Alone

@@ -177,10 +177,10 @@ impl Session {
             }
         };
         let refused = |why| NotDialled::Refused { place: name, why };
-        if !place.tls {
+        if !place.tls.on {
             return link.map_err(refused);
         }
-        match (link, Caller::new(&self.options.tls)) {
+        match (link, Caller::new(&place.tls)) {
             (Ok(_), Err(why)) => Err(NotDialled::NoTls(why)),
             (Ok(link), Ok(caller)) => link.secure(&caller).map_err(refused),
             (Err(why), _) => Err(refused(why)),

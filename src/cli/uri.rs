@@ -3,6 +3,7 @@
 
 use super::number::atoi;
 use super::out::{Stop, complain};
+use crate::tls;
 
 /// A server, who to be there, and which database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,8 +13,8 @@ pub struct Place {
     pub user: Option<Vec<u8>>,
     pub password: Option<Vec<u8>>,
     pub db: i32,
-    /// TLS is spoken there.
-    pub tls: bool,
+    /// Whether TLS is spoken there, and how.
+    pub tls: tls::Options,
 }
 
 impl Default for Place {
@@ -24,7 +25,7 @@ impl Default for Place {
             user: None,
             password: None,
             db: 0,
-            tls: false,
+            tls: tls::Options::default(),
         }
     }
 }
@@ -33,7 +34,7 @@ impl Place {
     /// Takes what a URI says; what it leaves out stays.
     pub fn take_uri(&mut self, uri: &[u8]) -> Result<(), Stop> {
         let (tls, mut rest) = scheme(uri)?;
-        self.tls |= tls;
+        self.tls.on |= tls;
         if rest.is_empty() {
             return Ok(());
         }
@@ -151,7 +152,7 @@ mod tests {
                 user: Some(b"user".to_vec()),
                 password: Some(b"p:w".to_vec()),
                 db: 3,
-                tls: false,
+                tls: tls::Options::default(),
             }
         );
         assert_eq!(place("redis://pw@").unwrap().password.unwrap(), b"pw");
@@ -160,7 +161,7 @@ mod tests {
         assert_eq!(place("redis://h/").unwrap().host, b"h");
         assert_eq!(place("redis://h:1").unwrap().port, 1);
         let safe = place("Rediss://h:1").unwrap();
-        assert!(safe.tls && safe.port == 1 && place("rediss://").unwrap().tls);
+        assert!(safe.tls.on && safe.port == 1 && place("rediss://").unwrap().tls.on);
         for bad in ["http://x", "redis://%4@h", "redis://%zz@h"] {
             assert_eq!(place(bad), Err(Stop(1)), "{bad}");
         }

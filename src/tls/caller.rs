@@ -15,6 +15,8 @@ use super::{Session, ciphers, files};
 /// The options, as they were given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
+    /// TLS is spoken.
+    pub on: bool,
     pub sni: Option<Vec<u8>>,
     pub cacert: Option<Vec<u8>>,
     pub cacertdir: Option<Vec<u8>>,
@@ -26,6 +28,17 @@ pub struct Options {
 }
 
 impl Options {
+    /// Takes an option that stands alone; `false` if it is none of these.
+    pub fn take_flag(&mut self, option: &[u8]) -> bool {
+        let field = match option {
+            b"--tls" => &mut self.on,
+            b"--insecure" => &mut self.insecure,
+            _ => return false,
+        };
+        *field = true;
+        true
+    }
+
     /// Takes an option that has a value; `false` if it is none of these.
     pub fn take(&mut self, option: &[u8], value: &[u8]) -> bool {
         let field = match option {

@@ -270,3 +270,105 @@ impl ServerCertVerifier for Verifier {
         self.algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PublicKeyData,
+        SigningKey,
+    };
+    use rustls::crypto::ring;
+
+    use super::*;
+
+    type Authority = CertifiedIssuer<'static, KeyPair>;
+
+    const DAY_S: u64 = 24 * 3600;
+    /// 2030-01-01, and the day before and after it as a certificate has them.
+    const NEW_YEAR_S: u64 = 1_893_456_000;
+    const EVE: &[u8] = b"291231000000Z";
+    const DAY_AFTER: &[u8] = b"300102000000Z";
+
+    fn at(s: u64) -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_secs(s))
+    }
+
+    fn authority(name: &str) -> Authority {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    }
+
+    fn item(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+        let inner = parts.concat();
+        let len = u16::try_from(inner.len()).unwrap().to_be_bytes();
+        [&[tag, 0x82, len[0], len[1]], &inner[..]].concat()
+    }
+
+    /// A certificate of version 1, signed by an authority.
+    fn of_first_version(by: &Authority, key: &KeyPair) -> Vec<u8> {
+        // ecdsa-with-SHA256
+        let algorithm = item(0x30, &[&[6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2]]);
+        let issuer = item(0x30, &[Certificate::parse(by.der()).unwrap().subject]);
+        let valid = item(0x30, &[&item(0x17, &[EVE]), &item(0x17, &[DAY_AFTER])]);
+        let subject = item(0x30, &[]);
+        let public = key.subject_public_key_info();
+        let body = item(
+            0x30,
+            &[&[2, 1, 7], &algorithm, &issuer, &valid, &subject, &public],
+        );
+        let signature = by.key().sign(&body).unwrap();
+        let signature = item(0x03, &[&[0], &signature]);
+        item(0x30, &[&body, &algorithm, &signature])
+    }
+
+    fn verifier(trusted: &Authority) -> Verifier {
+        let authorities = Authorities::new(vec![trusted.der().clone()]);
+        let provider = ring::default_provider();
+        Verifier::new(Arc::new(authorities), Ask::Certificate, &provider)
+    }
+
+    fn check(verifier: &Verifier, der: &[u8], s: u64) -> Result<(), Error> {
+        let der = CertificateDer::from(der.to_vec());
+        verifier.check(&der, &[], at(s), KeyUsage::client_auth())
+    }
+
+    #[test]
+    fn one_of_the_first_version_is_good_if_an_authority_has_signed_it() {
+        let (ca, namesake) = (authority("A"), authority("A"));
+        let der = of_first_version(&ca, &KeyPair::generate().unwrap());
+        let ours = verifier(&ca);
+        assert_eq!(check(&ours, &der, NEW_YEAR_S), Ok(()));
+        let expired = Err(CertificateError::Expired.into());
+        assert_eq!(check(&ours, &der, NEW_YEAR_S + 2 * DAY_S), expired);
+        let early = Err(CertificateError::NotValidYet.into());
+        assert_eq!(check(&ours, &der, NEW_YEAR_S - 2 * DAY_S), early);
+        let unknown = Err(CertificateError::UnknownIssuer.into());
+        assert_eq!(check(&verifier(&namesake), &der, NEW_YEAR_S), unknown);
+        // Whatever byte of it is changed, it is good no more.
+        for byte in 0..der.len() {
+            let mut other = der.clone();
+            other[byte] ^= 1;
+            assert!(check(&ours, &other, NEW_YEAR_S).is_err(), "{byte}");
+        }
+    }
+
+    #[test]
+    fn an_authority_may_speak_for_itself() {
+        let (ca, other) = (authority("A"), authority("B"));
+        let ours = verifier(&ca);
+        assert_eq!(check(&ours, ca.der(), NEW_YEAR_S), Ok(()));
+        assert!(check(&ours, other.der(), NEW_YEAR_S).is_err());
+        let forever = at(u64::MAX).as_secs();
+        assert!(check(&ours, ca.der(), forever).is_err());
+        // Whom it has signed is checked as usual.
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::default();
+        let made = params.signed_by(&key, &ca).unwrap();
+        assert_eq!(check(&ours, made.der(), NEW_YEAR_S), Ok(()));
+        assert!(check(&verifier(&other), made.der(), NEW_YEAR_S).is_err());
+    }
+}

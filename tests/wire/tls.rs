@@ -85,7 +85,13 @@ impl Papers {
     /// A `redis-cli` that trusts the authority and shows this certificate.
     fn cli(&self, program: &str, port: u16, shows: Option<&str>) -> Command {
         let mut command = Command::new(program);
-        command.args(["-p", &port.to_string(), "--tls", "--cacert", &self.path("ca.crt")]);
+        command.args([
+            "-p",
+            &port.to_string(),
+            "--tls",
+            "--cacert",
+            &self.path("ca.crt"),
+        ]);
         if let Some(shows) = shows {
             command.args(["--cert", &self.path(&format!("{shows}.crt"))]);
             command.args(["--key", &self.path(&format!("{shows}.key"))]);
@@ -140,7 +146,9 @@ fn pairs() -> [(String, &'static str); 3] {
 #[test]
 fn a_big_value_goes_both_ways() {
     let papers = Papers::new();
-    let mut value: Vec<u8> = (0..20_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let mut value: Vec<u8> = (0..20_000_000u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
     // (redis-cli ends what it prints with a line.)
     value.retain(|b| *b != b'\n');
     for (server, client) in pairs() {
@@ -155,7 +163,10 @@ fn a_big_value_goes_both_ways() {
         let many = "INCR n\nECHO 0123456789\n".repeat(5000);
         let replies = run(&mut cli(), many.as_bytes()).stdout;
         assert_eq!(replies.iter().filter(|b| **b == b'\n').count(), 10_000);
-        assert!(replies.ends_with(b"5000\n0123456789\n"), "{server} {client}");
+        assert!(
+            replies.ends_with(b"5000\n0123456789\n"),
+            "{server} {client}"
+        );
     }
 }
 
@@ -163,24 +174,56 @@ fn a_big_value_goes_both_ways() {
 fn certificates_are_asked_for_as_the_directive_says() {
     let papers = Papers::new();
     for (server, client) in pairs() {
-        let node = papers.serve(&server, &["--tls-cert-file", &papers.path("server.crt"), "--tls-key-file", &papers.path("server.key")]);
+        let node = papers.serve(
+            &server,
+            &[
+                "--tls-cert-file",
+                &papers.path("server.crt"),
+                "--tls-key-file",
+                &papers.path("server.key"),
+            ],
+        );
         let ping = |shows| said(papers.cli(client, node.port, shows).arg("PING"));
         let set = |to: &str| {
             let mut cli = papers.cli(client, node.port, Some("client"));
-            assert_eq!(said(cli.args(["CONFIG", "SET", "tls-auth-clients", to])), "OK");
+            assert_eq!(
+                said(cli.args(["CONFIG", "SET", "tls-auth-clients", to])),
+                "OK"
+            );
         };
         // The one that is for servers is no good for a client, and the other authority is nobody here.
-        for (asked, none, server_only, other) in [("yes", false, false, false), ("optional", true, false, false), ("no", true, true, true)] {
+        for (asked, none, server_only, other) in [
+            ("yes", false, false, false),
+            ("optional", true, false, false),
+            ("no", true, true, true),
+        ] {
             set(asked);
-            for (shows, lets_in) in [(None, none), (Some("server"), server_only), (Some("other-any"), other), (Some("client"), true), (Some("any"), true)] {
+            for (shows, lets_in) in [
+                (None, none),
+                (Some("server"), server_only),
+                (Some("other-any"), other),
+                (Some("client"), true),
+                (Some("any"), true),
+            ] {
                 let answer = ping(shows);
-                assert_eq!(answer == "PONG", lets_in, "{server} {client} {asked} {shows:?}: {answer}");
+                assert_eq!(
+                    answer == "PONG",
+                    lets_in,
+                    "{server} {client} {asked} {shows:?}: {answer}"
+                );
             }
         }
         // And a client looks at the server's.
         let other = papers.path("other-ca.crt");
         let mut distrustful = Command::new(client);
-        distrustful.args(["-p", &node.port.to_string(), "--tls", "--cacert", &other, "PING"]);
+        distrustful.args([
+            "-p",
+            &node.port.to_string(),
+            "--tls",
+            "--cacert",
+            &other,
+            "PING",
+        ]);
         let answer = said(&mut distrustful);
         assert!(answer.contains("SSL_connect failed"), "{client}: {answer}");
         let mut careless = Command::new(client);
@@ -189,8 +232,18 @@ fn certificates_are_asked_for_as_the_directive_says() {
     }
     let plain = Node::start(&our_program(), &[]);
     let mut cli = Command::new(our_cli());
-    let missing = said(cli.args(["-p", &plain.port.to_string(), "--tls", "--cacert", "/nowhere", "PING"]));
-    assert_eq!(missing, "Could not negotiate a TLS connection: Invalid CA Certificate File/Directory");
+    let missing = said(cli.args([
+        "-p",
+        &plain.port.to_string(),
+        "--tls",
+        "--cacert",
+        "/nowhere",
+        "PING",
+    ]));
+    assert_eq!(
+        missing,
+        "Could not negotiate a TLS connection: Invalid CA Certificate File/Directory"
+    );
     let uri = format!("rediss://127.0.0.1:{}/", plain.port);
     let refused = said(Command::new(our_cli()).args(["-u", &uri, "--insecure", "PING"]));
     assert!(refused.contains("SSL_connect failed"), "{refused}");
@@ -199,7 +252,9 @@ fn certificates_are_asked_for_as_the_directive_says() {
 /// A connection that has sent this and no more.
 fn sent(node: &Node, bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(("127.0.0.1", node.port)).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
     stream.write_all(bytes).unwrap();
     stream
 }
@@ -207,22 +262,37 @@ fn sent(node: &Node, bytes: &[u8]) -> TcpStream {
 #[test]
 fn whoever_shakes_no_hands_holds_nobody_up_and_is_told_of() {
     let papers = Papers::new();
-    let node = papers.serve(&our_program(), &["--loglevel", "verbose", "--maxclients", "20"]);
+    let node = papers.serve(
+        &our_program(),
+        &["--loglevel", "verbose", "--maxclients", "20"],
+    );
     // The head of a record with a handshake, and nothing in it.
     let stalled: Vec<TcpStream> = (0..5).map(|_| sent(&node, &[22, 3, 1, 2, 0, 1])).collect();
     let silent: Vec<TcpStream> = (0..5).map(|_| sent(&node, b"")).collect();
     assert_eq!(papers.ask(&node, &["PING"]), "PONG");
-    for garbage in [&b"PING\r\n"[..], &[0xff; 40_000], b"*1\r\n$4\r\nPING\r\n", &[22, 3, 1, 0, 4, 1, 2, 3, 4]] {
+    for garbage in [
+        &b"PING\r\n"[..],
+        &[0xff; 40_000],
+        b"*1\r\n$4\r\nPING\r\n",
+        &[22, 3, 1, 0, 4, 1, 2, 3, 4],
+    ] {
         let mut stream = sent(&node, garbage);
         let mut end = Vec::new();
         // An alert may come first; that the rest was not read may make it a reset.
         let _ = stream.read_to_end(&mut end);
-        assert!(!end.starts_with(b"+PONG") && !end.starts_with(b"-"), "{end:?}");
+        assert!(
+            !end.starts_with(b"+PONG") && !end.starts_with(b"-"),
+            "{end:?}"
+        );
     }
     let half = sent(&node, &[22, 3, 1]);
     half.shutdown(Shutdown::Write).unwrap();
     assert_eq!((&half).read(&mut [0; 100]).unwrap(), 0);
-    let failures = || node.log().matches("Error accepting a client connection: ").count();
+    let failures = || {
+        node.log()
+            .matches("Error accepting a client connection: ")
+            .count()
+    };
     wait_until("five failures are in the log", || failures() == 5);
     let count = || papers.ask(&node, &["INFO", "clients"]);
     // Those who wait are clients already, as with Redis.
@@ -232,10 +302,14 @@ fn whoever_shakes_no_hands_holds_nobody_up_and_is_told_of() {
     let mut late = sent(&node, b"");
     assert_eq!(late.read(&mut [0; 100]).unwrap(), 0);
     drop((stalled, silent, crowd));
-    wait_until("all of them are gone", || count().contains("connected_clients:1\r\n") || count().contains("connected_clients:1\n"));
+    wait_until("all of them are gone", || {
+        count().contains("connected_clients:1\r\n") || count().contains("connected_clients:1\n")
+    });
     // Nobody spins for those who have gone.
     let used = |text: &str| -> f64 {
-        let line = text.lines().find_map(|l| l.strip_prefix("used_cpu_user_main_thread:"));
+        let line = text
+            .lines()
+            .find_map(|l| l.strip_prefix("used_cpu_user_main_thread:"));
         line.unwrap().trim().parse().unwrap()
     };
     let idle = || used(&papers.ask(&node, &["INFO", "cpu"]));
@@ -250,33 +324,78 @@ fn certificates_are_changed_while_clients_are_served() {
     let node = papers.serve(&our_program(), &[]);
     let set = |args: &[&str]| papers.ask(&node, &[&["CONFIG", "SET"], args].concat());
     let mut stays = papers.cli(our_cli(), node.port, Some("any"));
-    let mut stays = stays.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut stays = stays
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut stdin = stays.stdin.take().unwrap();
     stdin.write_all(b"PING\n").unwrap();
     let mut five = [0; 5];
-    stays.stdout.as_mut().unwrap().read_exact(&mut five).unwrap();
+    stays
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut five)
+        .unwrap();
     let (crt, key) = (papers.path("next.crt"), papers.path("next.key"));
     // A certificate without its key can't be, nor what does not exist, and what there was goes on.
     let refusal = "ERR CONFIG SET failed (possibly related to argument 'tls-cert-file') - Unable to update TLS configuration. Check server logs.";
     assert_eq!(set(&["tls-cert-file", &crt]), refusal);
     assert_eq!(set(&["tls-cert-file", "/nowhere"]), refusal);
-    assert!(papers.ask(&node, &["CONFIG", "GET", "tls-cert-file"]).ends_with("any.crt"));
+    assert!(
+        papers
+            .ask(&node, &["CONFIG", "GET", "tls-cert-file"])
+            .ends_with("any.crt")
+    );
     assert_eq!(set(&["tls-cert-file", &crt, "tls-key-file", &key]), "OK");
-    for (bad, with) in [("tls-protocols", "TLSv1.1"), ("tls-protocols", "TLSv9"), ("tls-ciphers", "AES128-SHA256"), ("tls-ciphersuites", "x")] {
-        assert!(set(&[bad, with]).contains("Unable to update TLS configuration"), "{bad} {with}");
+    for (bad, with) in [
+        ("tls-protocols", "TLSv1.1"),
+        ("tls-protocols", "TLSv9"),
+        ("tls-ciphers", "AES128-SHA256"),
+        ("tls-ciphersuites", "x"),
+    ] {
+        assert!(
+            set(&[bad, with]).contains("Unable to update TLS configuration"),
+            "{bad} {with}"
+        );
     }
     // A version, and a cipher of it.
-    assert_eq!(set(&["tls-protocols", "TLSv1.2", "tls-ciphers", "CHACHA20"]), "OK");
-    let with = |ciphers| said(papers.cli("redis-cli", node.port, Some("any")).args(["--tls-ciphers", ciphers, "PING"]));
+    assert_eq!(
+        set(&["tls-protocols", "TLSv1.2", "tls-ciphers", "CHACHA20"]),
+        "OK"
+    );
+    let with = |ciphers| {
+        said(papers.cli("redis-cli", node.port, Some("any")).args([
+            "--tls-ciphers",
+            ciphers,
+            "PING",
+        ]))
+    };
     assert_eq!(with("ECDHE-ECDSA-CHACHA20-POLY1305"), "PONG");
     assert!(with("ECDHE-ECDSA-AES128-GCM-SHA256").contains("SSL_connect failed"));
     // Other authorities: whom we trusted a moment ago is a stranger.
-    assert_eq!(set(&["tls-ca-cert-file", &papers.path("other-ca.crt")]), "OK");
+    assert_eq!(
+        set(&["tls-ca-cert-file", &papers.path("other-ca.crt")]),
+        "OK"
+    );
     assert!(said(papers.cli("redis-cli", node.port, Some("any")).arg("PING")).contains("Error"));
-    assert_eq!(said(papers.cli("redis-cli", node.port, Some("other-any")).arg("PING")), "PONG");
+    assert_eq!(
+        said(
+            papers
+                .cli("redis-cli", node.port, Some("other-any"))
+                .arg("PING")
+        ),
+        "PONG"
+    );
     // Who came before all of that is still there.
     stdin.write_all(b"PING\n").unwrap();
-    stays.stdout.as_mut().unwrap().read_exact(&mut five).unwrap();
+    stays
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut five)
+        .unwrap();
     assert_eq!(&five, b"PONG\n");
     drop(stdin);
     stays.wait().unwrap();
@@ -286,19 +405,41 @@ fn certificates_are_changed_while_clients_are_served() {
 fn the_port_opens_and_closes() {
     let papers = Papers::new();
     let node = Node::start(&our_program(), &[]);
-    let plain = |args: &[&str]| said(Command::new(our_cli()).args(["-p", &node.port.to_string()]).args(args));
+    let plain = |args: &[&str]| {
+        said(
+            Command::new(our_cli())
+                .args(["-p", &node.port.to_string()])
+                .args(args),
+        )
+    };
     let port = free_port().to_string();
     let unable = "ERR CONFIG SET failed (possibly related to argument 'tls-port') - Unable to update TLS configuration. Check server logs.";
     assert_eq!(plain(&["CONFIG", "SET", "tls-port", &port]), unable);
-    let papers_of = [("tls-cert-file", "any.crt"), ("tls-key-file", "any.key"), ("tls-ca-cert-file", "ca.crt")];
+    let papers_of = [
+        ("tls-cert-file", "any.crt"),
+        ("tls-key-file", "any.key"),
+        ("tls-ca-cert-file", "ca.crt"),
+    ];
     for (directive, file) in papers_of {
-        assert_eq!(plain(&["CONFIG", "SET", directive, &papers.path(file)]), "OK");
+        assert_eq!(
+            plain(&["CONFIG", "SET", directive, &papers.path(file)]),
+            "OK"
+        );
     }
     assert_eq!(plain(&["CONFIG", "SET", "tls-port", &port]), "OK");
-    let secure = || said(papers.cli("redis-cli", port.parse().unwrap(), Some("any")).arg("PING"));
+    let secure = || {
+        said(
+            papers
+                .cli("redis-cli", port.parse().unwrap(), Some("any"))
+                .arg("PING"),
+        )
+    };
     assert_eq!(secure(), "PONG");
     let info = plain(&["INFO", "server"]);
-    assert!(info.contains(&format!("listener2:name=tls,bind=127.0.0.1,port={port}")), "{info}");
+    assert!(
+        info.contains(&format!("listener2:name=tls,bind=127.0.0.1,port={port}")),
+        "{info}"
+    );
     assert_eq!(plain(&["CONFIG", "SET", "tls-port", "0"]), "OK");
     assert!(secure().contains("Connection refused"));
     assert_eq!(plain(&["PING"]), "PONG");
@@ -306,7 +447,9 @@ fn the_port_opens_and_closes() {
 
 /// Waits until a replica has what was written to its master last.
 fn wait_for_key(papers: &Papers, replica: &Node, key: &str, value: &str) {
-    wait_until("the replica has the key", || papers.ask(replica, &["GET", key]) == value);
+    wait_until("the replica has the key", || {
+        papers.ask(replica, &["GET", key]) == value
+    });
 }
 
 #[test]
@@ -317,7 +460,12 @@ fn replicas_follow_over_tls() {
     let masters = [our_program(), peer_program()].map(|program| papers.serve(&program, &[]));
     let big = "x".repeat(3_000_000);
     for (at, master) in masters.iter().enumerate() {
-        let set = run(papers.cli(our_cli(), master.port, Some("any")).args(["-x", "SET", "big"]), big.as_bytes());
+        let set = run(
+            papers
+                .cli(our_cli(), master.port, Some("any"))
+                .args(["-x", "SET", "big"]),
+            big.as_bytes(),
+        );
         assert_eq!(set.stdout, b"OK\n");
         let of = format!("127.0.0.1 {}", master.port);
         let options = ["--tls-replication", "yes", "--replicaof", &of];
@@ -331,7 +479,14 @@ fn replicas_follow_over_tls() {
             assert_eq!(papers.ask(replica, &["STRLEN", "big"]), "3000000");
         }
         // A link that is cut goes on where it was.
-        let full = |master: &Node| papers.ask(master, &["INFO", "stats"]).lines().find(|l| l.starts_with("sync_full:")).unwrap().to_string();
+        let full = |master: &Node| {
+            papers
+                .ask(master, &["INFO", "stats"])
+                .lines()
+                .find(|l| l.starts_with("sync_full:"))
+                .unwrap()
+                .to_string()
+        };
         let before = full(master);
         papers.ask(master, &["CLIENT", "KILL", "TYPE", "replica"]);
         papers.ask(master, &["SET", "k", "2"]);
@@ -345,7 +500,10 @@ fn replicas_follow_over_tls() {
     let there = papers.serve(&our_program(), &[]);
     let port = there.port.to_string();
     let migrate = ["MIGRATE", "127.0.0.1", &port, "k", "0", "5000"];
-    assert_eq!(papers.ask(ours, &["CONFIG", "SET", "tls-cluster", "yes"]), "OK");
+    assert_eq!(
+        papers.ask(ours, &["CONFIG", "SET", "tls-cluster", "yes"]),
+        "OK"
+    );
     assert_eq!(papers.ask(ours, &migrate), "OK");
     papers.ask(ours, &["SET", "k", "3"]);
     let script = "return redis.call('MIGRATE', '127.0.0.1', ARGV[1], 'k', '0', '5000', 'REPLACE')";
@@ -356,21 +514,39 @@ fn replicas_follow_over_tls() {
 #[test]
 fn a_start_without_what_tls_needs_says_what() {
     let papers = Papers::new();
-    let any = [("tls-cert-file", "any.crt"), ("tls-key-file", "any.key"), ("tls-ca-cert-file", "ca.crt")];
+    let any = [
+        ("tls-cert-file", "any.crt"),
+        ("tls-key-file", "any.key"),
+        ("tls-ca-cert-file", "ca.crt"),
+    ];
     for (left_out, words) in [
         ("tls-cert-file", "No tls-cert-file configured!"),
         ("tls-key-file", "No tls-key-file configured!"),
-        ("tls-ca-cert-file", "Either tls-ca-cert-file or tls-ca-cert-dir must be specified when tls-cluster, tls-replication or tls-auth-clients are enabled!"),
+        (
+            "tls-ca-cert-file",
+            "Either tls-ca-cert-file or tls-ca-cert-dir must be specified when tls-cluster, tls-replication or tls-auth-clients are enabled!",
+        ),
     ] {
         let mut command = Command::new(our_program());
-        command.args(["--port", "0", "--tls-port", &free_port().to_string(), "--save", ""]);
+        command.args([
+            "--port",
+            "0",
+            "--tls-port",
+            &free_port().to_string(),
+            "--save",
+            "",
+        ]);
         for (directive, file) in any.iter().filter(|(directive, _)| *directive != left_out) {
             command.args([&format!("--{directive}"), &papers.path(file)]);
         }
         let output = run(command.current_dir(papers.dir.path()), b"");
         let log = String::from_utf8_lossy(&output.stdout).into_owned();
         assert_eq!(output.status.code(), Some(1), "{log}");
-        assert!(log.contains(words) && log.contains("Failed to configure TLS. Check logs for more info."), "{log}");
+        assert!(
+            log.contains(words)
+                && log.contains("Failed to configure TLS. Check logs for more info."),
+            "{log}"
+        );
     }
 }
 
@@ -380,9 +556,22 @@ fn the_benchmark_speaks_it_too() {
     for server in [our_program(), peer_program()] {
         let node = papers.serve(&server, &[]);
         let mut bench = Command::new(env!("CARGO_BIN_EXE_redis-benchmark"));
-        bench.args(["-p", &node.port.to_string(), "--tls", "--cacert", &papers.path("ca.crt")]);
-        bench.args(["--cert", &papers.path("any.crt"), "--key", &papers.path("any.key")]);
-        bench.args(["-n", "2000", "-c", "10", "-P", "8", "-d", "3000", "-t", "set,get", "--csv"]);
+        bench.args([
+            "-p",
+            &node.port.to_string(),
+            "--tls",
+            "--cacert",
+            &papers.path("ca.crt"),
+        ]);
+        bench.args([
+            "--cert",
+            &papers.path("any.crt"),
+            "--key",
+            &papers.path("any.key"),
+        ]);
+        bench.args([
+            "-n", "2000", "-c", "10", "-P", "8", "-d", "3000", "-t", "set,get", "--csv",
+        ]);
         let report = said(&mut bench);
         assert_eq!(report.lines().count(), 3, "{server}: {report}");
     }
