@@ -180,7 +180,8 @@ impl Doors {
     /// Reads certificates and keys anew. If something is wrong, which is logged, what there was stays.
     pub fn configure_tls(&mut self, config: &Config, clock: &Clock) -> Result<(), String> {
         let made = Context::of_config(config, clock).inspect_err(|why| log::warn!("{why}"))?;
-        for note in &made.notes {
+        let told = self.tls.as_ref().map_or(&[][..], |tls| &tls.notes);
+        for note in made.notes.iter().filter(|note| !told.contains(note)) {
             log::warn!("{note}");
         }
         self.tls = Some(made);
