@@ -3,7 +3,7 @@
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod node;
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -576,4 +576,87 @@ fn the_benchmark_speaks_it_too() {
         let report = said(&mut bench);
         assert_eq!(report.lines().count(), 3, "{server}: {report}");
     }
+}
+
+#[test]
+fn nodes_of_a_cluster_meet_over_tls() {
+    let papers = Papers::new();
+    let options = [
+        ["--cluster-enabled", "yes"],
+        ["--tls-cluster", "yes"],
+        ["--tls-replication", "yes"],
+    ]
+    .concat();
+    let nodes = [our_program(), peer_program()].map(|program| papers.serve(&program, &options));
+    let [ours, peer] = &nodes;
+    let port = peer.port.to_string();
+    let meet = ["CLUSTER", "MEET", "127.0.0.1", &port];
+    assert_eq!(papers.ask(ours, &meet), "OK");
+    for node in &nodes {
+        wait_until("the nodes know each other", || {
+            let seen = papers.ask(node, &["CLUSTER", "NODES"]);
+            let there = |n: &Node| seen.contains(&format!("127.0.0.1:{}@", n.port));
+            seen.matches(" connected").count() == 2
+                && !seen.contains("handshake")
+                && nodes.iter().all(there)
+        });
+    }
+    papers.ask(ours, &["CLUSTER", "ADDSLOTSRANGE", "0", "8191"]);
+    papers.ask(peer, &["CLUSTER", "ADDSLOTSRANGE", "8192", "16383"]);
+    let moved = |slot, to: &Node| format!("MOVED {slot} 127.0.0.1:{}", to.port);
+    wait_until("ours sends clients on", || {
+        papers.ask(ours, &["GET", "foo"]) == moved(12182, peer)
+    });
+    wait_until("so does the peer", || {
+        papers.ask(peer, &["GET", "bar"]) == moved(5061, ours)
+    });
+    let mut follows = papers.cli(our_cli(), ours.port, Some("any"));
+    assert_eq!(said(follows.args(["-c", "SET", "foo", "1"])), "OK");
+}
+
+#[test]
+fn a_sentinel_watches_over_tls() {
+    let papers = Papers::new();
+    let master = papers.serve(&our_program(), &[]);
+    let of = format!("127.0.0.1 {}", master.port);
+    let options = ["--tls-replication", "yes", "--replicaof", &of];
+    let replica = papers.serve(&our_program(), &options);
+    let dir = directory();
+    let file = dir.path().join("sentinel.conf");
+    std::fs::write(&file, format!("sentinel monitor m {of} 1\n")).unwrap();
+    let sentinel = Node::launch(dir, &our_program(), |port, command| {
+        command
+            .arg(&file)
+            .arg("--sentinel")
+            .args(["--port", "0", "--tls-port", &port.to_string()])
+            .args(["--tls-replication", "yes"])
+            .args(["--tls-cert-file", &papers.path("any.crt")])
+            .args(["--tls-key-file", &papers.path("any.key")])
+            .args(["--tls-ca-cert-file", &papers.path("ca.crt")]);
+    });
+    let named = format!("127.0.0.1:{}", replica.port);
+    wait_until("the Sentinel has found the replica", || {
+        let replicas = papers.ask(&sentinel, &["SENTINEL", "REPLICAS", "m"]);
+        replicas.contains(&named) && replicas.contains("master-link-status\nok")
+    });
+    assert!(
+        papers
+            .ask(&sentinel, &["SENTINEL", "CKQUORUM", "m"])
+            .starts_with("OK 1 usable")
+    );
+    // It says where it is itself: at the port where TLS is spoken.
+    let mut listener = papers.cli(our_cli(), master.port, Some("any"));
+    let mut listener = listener
+        .args(["SUBSCRIBE", "__sentinel__:hello"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut heard = String::new();
+    let mut out = BufReader::new(listener.stdout.take().unwrap());
+    let hello = format!("127.0.0.1,{},", sentinel.port);
+    while !heard.contains(&hello) {
+        assert!(out.read_line(&mut heard).unwrap() > 0, "{heard}");
+    }
+    listener.kill().unwrap();
+    listener.wait().unwrap();
 }
