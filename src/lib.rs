@@ -79,6 +79,10 @@
 //! holding it, and what comes in goes to the link's owner instead of the parser. [`exec::migrate`] sends keys over one,
 //! which [`exec::held`] holds until it is known where they are.
 //!
+//! **TLS.** A connection may have a [`tls::Session`] between its socket and the bytes that are meant. What the
+//! configuration says of certificates and ciphers is a [`tls::Context`]; `server/net/tls.rs` reads and writes through
+//! sessions, and leaves the way of plain connections as it is.
+//!
 //! **Users.** [`acl`] is what users may do: rules as they are written, and the questions that are asked of them. Most
 //! connections are the default user's, who may do everything, which is one bit of the session; the others are asked for each
 //! command, its keys and its channels. [`exec::acl`] sees to those who are connected when a user changes.
@@ -124,6 +128,7 @@ pub mod resp;
 pub mod script;
 pub mod sentinel;
 pub mod server;
+pub mod tls;
 
 #[cfg(test)]
 #[path = "../tests/sim/mod.rs"]

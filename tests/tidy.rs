@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// goes to a module further left.
 const FLOORS: &[&[&str]] = &[
     &["base", "resp", "ds", "ae"],
-    &["acl", "object", "config", "db", "rdb", "aof"],
+    &["acl", "object", "config", "tls", "db", "rdb", "aof"],
     &["cmd"],
     &["repl", "cluster", "sentinel"],
     &["script", "exec", "admin", "server", "check", "cli", "bench"],
@@ -50,6 +50,7 @@ const FILES: &[&str] = &[
     "server/procfs.rs",
     "server/syscheck.rs",
     "server/watchdog.rs",
+    "tls/files.rs",
 ];
 
 /// Where the client programs touch sockets.

@@ -149,7 +149,15 @@ fn apply_one(call: &mut Call<'_>, apply: Apply) -> Result<(), String> {
         Apply::Port => outside(Setting::Listen)
             .map_err(|_| "Unable to listen on this port. Check server logs.".into()),
         Apply::Bind => {
-            outside(Setting::Listen).map_err(|_| "Failed to bind to specified addresses.".into())
+            let tls = server.config.tls_port != 0;
+            let bound = outside(Setting::Listen).and_then(|()| {
+                if tls {
+                    outside(Setting::ListenTls)
+                } else {
+                    Ok(())
+                }
+            });
+            bound.map_err(|_| "Failed to bind to specified addresses.".into())
         }
         Apply::OomScoreAdj => outside(Setting::OomScoreAdj)
             .map_err(|_| "Failed to set current oom_score_adj. Check server logs.".into()),
@@ -195,9 +203,15 @@ fn apply_one(call: &mut Call<'_>, apply: Apply) -> Result<(), String> {
             server.tidy_log(call.io);
             Ok(())
         }
-        // What these stand for is not there yet: a yes would be untrue.
-        Apply::Tls | Apply::TlsPort if asks_for_tls(&server.config) => {
-            Err("Unable to update TLS configuration. Check server logs.".into())
+        Apply::Tls if !asks_for_tls(&server.config) => Ok(()),
+        Apply::Tls => outside(Setting::Tls)
+            .map_err(|_| "Unable to update TLS configuration. Check server logs.".into()),
+        Apply::TlsPort => {
+            outside(Setting::TlsOnce).map_err(|_| {
+                "Unable to update TLS configuration. Check server logs.".to_string()
+            })?;
+            outside(Setting::ListenTls)
+                .map_err(|_| "Unable to listen on this port. Check server logs.".into())
         }
         // Read where they are needed; the cluster's machine hears of all in the end.
         Apply::Nothing
@@ -206,9 +220,7 @@ fn apply_one(call: &mut Call<'_>, apply: Apply) -> Result<(), String> {
         | Apply::ClusterHostname
         | Apply::ClusterHumanNodename
         | Apply::ClusterIp
-        | Apply::MaxmemoryClients
-        | Apply::Tls
-        | Apply::TlsPort => Ok(()),
+        | Apply::MaxmemoryClients => Ok(()),
     }
 }
 

@@ -281,12 +281,12 @@ fn server(page: &mut Page, server: &Server, _: &MemoryFigures) {
         let left_ms = shutdown.until_ms as i64 - server.now.ms() as i64;
         page.line("shutdown_in_milliseconds", left_ms);
     }
+    let binds: String = config
+        .bind
+        .iter()
+        .map(|b| format!(",bind={}", b.lossy()))
+        .collect();
     if config.port != 0 {
-        let binds: String = config
-            .bind
-            .iter()
-            .map(|b| format!(",bind={}", b.lossy()))
-            .collect();
         page.line(
             "listener0",
             format_args!("name=tcp{binds},port={}", config.port),
@@ -295,6 +295,12 @@ fn server(page: &mut Page, server: &Server, _: &MemoryFigures) {
     if !config.unixsocket.is_empty() {
         let path = config.unixsocket.lossy();
         page.line("listener1", format_args!("name=unix,bind={path}"));
+    }
+    if config.tls_port != 0 {
+        page.line(
+            "listener2",
+            format_args!("name=tls{binds},port={}", config.tls_port),
+        );
     }
 }
 

@@ -204,7 +204,8 @@ fn migrate_now(call: &mut Call<'_>, order: &Order, keys: Vec<Entry>) -> CmdResul
     let payloads = pack(&keys, format, &mut Compressor::new());
     let cargo: Vec<_> = keys.into_iter().zip(payloads).collect();
     let in_cluster = call.server.config.cluster_enabled;
-    let (target, now_ms) = (order.target(), call.server.now.ms());
+    let target = order.target(call.server.config.tls_cluster);
+    let now_ms = call.server.now.ms();
     let mut may_retry = true;
     let (talk, broken) = loop {
         let mut request = Reply::new();

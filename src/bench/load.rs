@@ -25,6 +25,7 @@ use crate::base::errno;
 use crate::base::rng::Rng;
 use crate::base::time::Clock;
 use crate::cli::out::{self, Stop, complain, lossy, say};
+use crate::tls::{self, Caller};
 
 const PROGRESS_MS: u64 = 250;
 const READ_MAX: usize = 64 * 1024;
@@ -44,6 +45,8 @@ pub struct Load<'a> {
     pub target: &'a Target,
     /// In a cluster, connections go to its masters instead.
     pub masters: Option<&'a Masters>,
+    /// Who speaks TLS, if that is wanted.
+    pub caller: Option<&'a Caller>,
     pub title: &'a str,
     /// What a new connection says first, and how many replies that has.
     pub greeting: (&'a [u8], u64),
@@ -162,17 +165,25 @@ impl Load<'_> {
             Target::Tcp(address) => TcpStream::connect(*address).map(|stream| {
                 // A connection that will not be quick is still one.
                 let _ = stream.set_nodelay(true);
-                Stream::Tcp(stream)
+                Socket::Tcp(stream)
             }),
             Target::Unix(path) => {
-                UnixStream::connect(std::ffi::OsStr::from_bytes(path)).map(Stream::Unix)
+                UnixStream::connect(std::ffi::OsStr::from_bytes(path)).map(Socket::Unix)
             }
         };
-        connected.map_err(|error| {
+        let socket = connected.map_err(|error| {
             let (place, why) = (self.place(master), errno::text(&error));
             complain!("Could not connect to Redis at {place}: {why}\n");
             Stop(1)
-        })
+        })?;
+        let Some(caller) = self.caller else {
+            return Ok(Stream::Plain(socket));
+        };
+        let session = caller.call().map_err(|why| {
+            complain!("Could not negotiate a TLS connection: {why}\n");
+            Stop(1)
+        })?;
+        Ok(Stream::Tls(Box::new(tls::Stream::new(socket, session))))
     }
 
     fn place(&self, master: Option<usize>) -> String {
@@ -187,30 +198,89 @@ impl Load<'_> {
     }
 }
 
-enum Stream {
+enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
+impl Read for Socket {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(socket) => socket.read(buf),
+            Socket::Unix(socket) => socket.read(buf),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(socket) => socket.write(buf),
+            Socket::Unix(socket) => socket.write(buf),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+enum Stream {
+    Plain(Socket),
+    Tls(Box<tls::Stream<Socket>>),
+}
+
 impl Stream {
     fn source(&mut self) -> &mut dyn Source {
-        match self {
-            Stream::Tcp(stream) => stream,
-            Stream::Unix(stream) => stream,
+        let socket = match self {
+            Stream::Plain(socket) => socket,
+            Stream::Tls(stream) => stream.sock_mut(),
+        };
+        match socket {
+            Socket::Tcp(socket) => socket,
+            Socket::Unix(socket) => socket,
         }
+    }
+
+    /// Whether it may carry requests. The handshake of TLS is carried on.
+    fn is_open(&mut self) -> io::Result<bool> {
+        match self {
+            Stream::Tls(stream) if stream.session().is_handshaking() => stream.shake(),
+            _ => Ok(true),
+        }
+    }
+
+    fn is_handshaking(&self) -> bool {
+        matches!(self, Stream::Tls(stream) if stream.session().is_handshaking())
+    }
+
+    /// Whether reading again may give something though the socket says nothing.
+    fn has_more(&self) -> bool {
+        matches!(self, Stream::Tls(stream) if stream.session().has_more())
     }
 
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
-            Stream::Tcp(stream) => stream.read(buf),
-            Stream::Unix(stream) => stream.read(buf),
+            Stream::Plain(socket) => socket.read(buf),
+            Stream::Tls(stream) => stream.read(buf),
         }
     }
 
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         match self {
-            Stream::Tcp(stream) => stream.write(buf),
-            Stream::Unix(stream) => stream.write(buf),
+            Stream::Plain(socket) => socket.write(buf),
+            Stream::Tls(stream) => stream.write(buf),
+        }
+    }
+
+    /// Sends what TLS holds, as far as there is room.
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Stream::Tls(stream) if stream.session().wants_flush() => match stream.flush() {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(()),
+                flushed => flushed,
+            },
+            _ => Ok(()),
         }
     }
 }
@@ -360,7 +430,13 @@ impl<'a> Worker<'a> {
             }
             for event in &events {
                 let at = event.token().0;
-                if event.is_writable() {
+                let shaking = |client: &Client| client.stream.is_handshaking();
+                if self.clients[at].as_ref().is_some_and(shaking) {
+                    if !self.shake(at)? {
+                        continue;
+                    }
+                    self.write(at);
+                } else if event.is_writable() {
                     self.write(at);
                 }
                 if event.is_readable() {
@@ -372,6 +448,19 @@ impl<'a> Worker<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Carries a connection's handshake on: whether it is over.
+    fn shake(&mut self, at: usize) -> Result<bool, Stop> {
+        let Some(client) = &mut self.clients[at] else {
+            return Ok(false);
+        };
+        client.stream.is_open().map_err(|error| {
+            let place = self.load.place(client.master);
+            let why = errno::text(&error);
+            complain!("Could not connect to Redis at {place}: SSL_connect failed: {why}\n");
+            Stop(1)
+        })
     }
 
     /// Begins a request if there is none on its way, and writes what is left of it.
@@ -469,7 +558,8 @@ impl<'a> Worker<'a> {
             } else if done {
                 self.next_request(at)?;
             }
-            if n < self.buf.len() {
+            let has_more = |client: &Client| client.stream.has_more();
+            if n < self.buf.len() && !self.clients[at].as_ref().is_some_and(has_more) {
                 return Ok(());
             }
         }
@@ -587,7 +677,7 @@ impl Client {
                 false => greeting,
             };
             if bytes.is_empty() {
-                return Ok(());
+                return self.stream.flush();
             }
             match self.stream.write(bytes) {
                 Ok(n) if self.greeting_left > 0 => self.greeting_left -= n,

@@ -26,6 +26,7 @@ use crate::cli::link::{Address, Link, resolve};
 use crate::cli::out::{self, Stop, complain, lossy, say};
 use crate::resp::request::append_command;
 use crate::resp::value::Value;
+use crate::tls::Caller;
 
 /// The program. Gives its exit status.
 pub fn main() -> i32 {
@@ -35,6 +36,7 @@ pub fn main() -> i32 {
 struct Bench {
     options: Options,
     target: Target,
+    caller: Option<Caller>,
     /// What it told of its settings.
     server: Option<Settings>,
     masters: Option<Masters>,
@@ -79,6 +81,7 @@ fn run(args: Vec<Vec<u8>>) -> Result<(), Stop> {
             None => Rng::from_entropy(),
         },
         clock: Clock::system(),
+        caller: caller(&options)?,
         options,
         target: reached.target,
         server,
@@ -142,7 +145,14 @@ fn reach(options: &Options, node: Option<&table::Address>) -> Result<Reached, St
             (name, Address::Tcp(host, port), target)
         }
     };
-    let reached = target.and_then(|target| Ok((target, Link::connect(&address)?)));
+    let caller = caller(options)?;
+    let reached = target.and_then(|target| {
+        let link = Link::connect(&address)?;
+        Ok(match &caller {
+            Some(caller) => (target, link.secure(caller)?),
+            None => (target, link),
+        })
+    });
     let (target, mut link) = reached.map_err(|why| {
         complain!("Could not connect to Redis at {name}: {why}\n");
         Stop(1)
@@ -177,6 +187,17 @@ fn settings(link: &mut Link, name: &str) -> Result<Option<Settings>, Stop> {
     let (save, appendonly) = (setting("save")?, setting("appendonly")?);
     let both = save.zip(appendonly);
     Ok(both.map(|(save, appendonly)| Settings { save, appendonly }))
+}
+
+/// Who speaks TLS, if that is wanted.
+fn caller(options: &Options) -> Result<Option<Caller>, Stop> {
+    if !options.place.tls.on {
+        return Ok(None);
+    }
+    Caller::new(&options.place.tls).map(Some).map_err(|why| {
+        complain!("Could not negotiate a TLS connection: {why}\n");
+        Stop(1)
+    })
 }
 
 fn auth(options: &Options) -> Option<Vec<&[u8]>> {
@@ -225,6 +246,7 @@ impl Bench {
             options: &self.options,
             target: &self.target,
             masters: self.masters.as_ref(),
+            caller: self.caller.as_ref(),
             title,
             greeting: (&self.greeting.0, self.greeting.1),
             request: match self.masters {

@@ -106,7 +106,7 @@ impl Options {
             ),
             b"--enable-tracking" => self.tracking = true,
             b"--cluster" => self.cluster = true,
-            _ => return Ok(false),
+            _ => return Ok(self.place.tls.take_flag(option)),
         }
         Ok(true)
     }
@@ -125,7 +125,7 @@ impl Options {
             b"-a" => self.place.password = Some(value.to_vec()),
             b"--user" => self.place.user = Some(value.to_vec()),
             b"-u" => {
-                self.place.take_uri(value, "redis-benchmark")?;
+                self.place.take_uri(value)?;
                 self.place.check_port()?;
             }
             b"--dbnum" => self.place.db = atoi(value),
@@ -154,7 +154,7 @@ impl Options {
                     self.threads = THREADS_MAX;
                 }
             }
-            _ => return Ok(false),
+            _ => return Ok(self.place.tls.take(option, value)),
         }
         Ok(true)
     }
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!((options.pipeline, options.keyspace, used), (1, Some(0), 8));
         assert_eq!((options.data_size, options.clients), (1, 50));
         assert!(options.is_selected("get") && !options.is_selected("lpush"));
-        for bad in ["-c", "-r -q", "--tls"] {
+        for bad in ["-c", "-r -q", "--sni"] {
             assert_eq!(parse(bad).err(), Some(Stop(1)), "{bad}");
         }
     }

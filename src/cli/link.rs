@@ -17,6 +17,7 @@ use socket2::{SockRef, TcpKeepalive};
 use crate::base::errno;
 use crate::resp::request::append_command;
 use crate::resp::value::{Decoder, Malformed, Value};
+use crate::tls::{self, Caller};
 
 const KEEPALIVE: Duration = Duration::from_secs(15);
 const READ_MAX: usize = 16 * 1024;
@@ -103,9 +104,59 @@ pub enum Address<'a> {
     Unix(&'a [u8]),
 }
 
-enum Stream {
+enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+}
+
+impl Read for Socket {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(socket) => socket.read(buf),
+            Socket::Unix(socket) => socket.read(buf),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(socket) => socket.write(buf),
+            Socket::Unix(socket) => socket.write(buf),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+enum Stream {
+    Plain(Socket),
+    Tls(Box<tls::Stream<Socket>>),
+}
+
+impl Stream {
+    fn socket(&self) -> &Socket {
+        match self {
+            Stream::Plain(socket) => socket,
+            Stream::Tls(stream) => stream.sock(),
+        }
+    }
+
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Plain(socket) => socket.read(buf),
+            Stream::Tls(stream) => stream.read(buf),
+        }
+    }
+
+    fn writer(&mut self) -> &mut dyn Write {
+        match self {
+            Stream::Plain(socket) => socket,
+            Stream::Tls(stream) => stream,
+        }
+    }
 }
 
 /// See the head of the file.
@@ -122,20 +173,40 @@ impl Link {
     /// Connects. Gives the system's words for why it cannot.
     pub fn connect(address: &Address<'_>) -> Result<Link, String> {
         let stream = match address {
-            Address::Tcp(host, port) => Stream::Tcp(connect_tcp(host, *port)?),
+            Address::Tcp(host, port) => Socket::Tcp(connect_tcp(host, *port)?),
             Address::Unix(path) => {
                 use std::os::unix::ffi::OsStrExt;
                 let path = std::ffi::OsStr::from_bytes(path);
-                Stream::Unix(UnixStream::connect(path).map_err(|e| errno::text(&e))?)
+                Socket::Unix(UnixStream::connect(path).map_err(|e| errno::text(&e))?)
             }
         };
         Ok(Link {
-            stream,
+            stream: Stream::Plain(stream),
             input: Vec::new(),
             taken: 0,
             output: Vec::new(),
             decoder: Decoder::new(),
         })
+    }
+
+    /// The same connection, over TLS from now on. The error says why that can't be.
+    pub fn secure(mut self, caller: &Caller) -> Result<Link, String> {
+        let Stream::Plain(socket) = self.stream else {
+            return Ok(self);
+        };
+        let mut stream = tls::Stream::new(socket, caller.call()?);
+        // (The socket waits: there is no other way out than the end.)
+        while !stream.shake().map_err(|e| tls_words(&e))? {}
+        self.stream = Stream::Tls(Box::new(stream));
+        Ok(self)
+    }
+
+    /// The same if the options say so.
+    pub fn secure_if_wanted(self, options: &tls::Options) -> Result<Link, String> {
+        match options.on {
+            false => Ok(self),
+            true => self.secure(&Caller::new(options)?),
+        }
     }
 
     /// Puts a command behind those that are to be sent.
@@ -156,25 +227,22 @@ impl Link {
 
     /// From now on nothing waits: see [`Link::flush_ready`] and [`Link::fill_ready`].
     pub fn set_nonblocking(&mut self) -> io::Result<()> {
-        match &self.stream {
-            Stream::Tcp(stream) => stream.set_nonblocking(true),
-            Stream::Unix(stream) => stream.set_nonblocking(true),
+        match self.stream.socket() {
+            Socket::Tcp(socket) => socket.set_nonblocking(true),
+            Socket::Unix(socket) => socket.set_nonblocking(true),
         }
     }
 
     /// Whether something is still to be sent.
     pub fn has_output(&self) -> bool {
-        !self.output.is_empty()
+        let held = matches!(&self.stream, Stream::Tls(stream) if stream.session().wants_flush());
+        !self.output.is_empty() || held
     }
 
     /// Sends as much as there is room for.
     pub fn flush_ready(&mut self) -> Result<(), LinkError> {
         while self.has_output() {
-            let written = match &mut self.stream {
-                Stream::Tcp(stream) => stream.write(&self.output),
-                Stream::Unix(stream) => stream.write(&self.output),
-            };
-            match written {
+            match self.stream.writer().write(&self.output) {
                 Ok(n) => drop(self.output.drain(..n)),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -195,10 +263,8 @@ impl Link {
     /// Sends what was appended.
     pub fn flush(&mut self) -> Result<(), LinkError> {
         let output = std::mem::take(&mut self.output);
-        let written = match &mut self.stream {
-            Stream::Tcp(stream) => stream.write_all(&output),
-            Stream::Unix(stream) => stream.write_all(&output),
-        };
+        let writer = self.stream.writer();
+        let written = writer.write_all(&output).and_then(|()| writer.flush());
         written.map_err(LinkError::Io)
     }
 
@@ -244,10 +310,20 @@ impl Link {
         self.reply()
     }
 
-    /// Reads what is there, at least a byte.
+    /// Reads what is there, at least a byte; what TLS holds too, for nobody who watches the socket would hear of it.
     pub fn fill(&mut self) -> Result<(), LinkError> {
         self.input.drain(..self.taken);
         self.taken = 0;
+        loop {
+            self.fill_some()?;
+            match &self.stream {
+                Stream::Tls(stream) if stream.session().has_bytes() => {}
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    fn fill_some(&mut self) -> Result<(), LinkError> {
         let len = self.input.len();
         self.input.resize(len + READ_MAX, 0);
         let got = self.read_stream(len);
@@ -261,12 +337,7 @@ impl Link {
 
     fn read_stream(&mut self, from: usize) -> io::Result<usize> {
         loop {
-            let buf = &mut self.input[from..];
-            let got = match &mut self.stream {
-                Stream::Tcp(stream) => stream.read(buf),
-                Stream::Unix(stream) => stream.read(buf),
-            };
-            match got {
+            match self.stream.read(&mut self.input[from..]) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 other => return other,
             }
@@ -302,9 +373,9 @@ impl Link {
 
     /// Its socket, to be watched.
     pub fn fd(&self) -> BorrowedFd<'_> {
-        match &self.stream {
-            Stream::Tcp(stream) => stream.as_fd(),
-            Stream::Unix(stream) => stream.as_fd(),
+        match self.stream.socket() {
+            Socket::Tcp(socket) => socket.as_fd(),
+            Socket::Unix(socket) => socket.as_fd(),
         }
     }
 }
@@ -313,6 +384,11 @@ impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd()
     }
+}
+
+/// Why there is no TLS, as Redis says it.
+fn tls_words(error: &io::Error) -> String {
+    format!("SSL_connect failed: {}", errno::text(error))
 }
 
 fn connect_tcp(host: &[u8], port: u16) -> Result<TcpStream, String> {

@@ -186,9 +186,10 @@ impl Options {
             (b"-a" | b"--pass", Some(password)) => self.place.password = Some(password.to_vec()),
             (b"--user", Some(user)) => self.place.user = Some(user.to_vec()),
             (b"-u", Some(uri)) => {
-                self.place.take_uri(uri, "redis-cli")?;
+                self.place.take_uri(uri)?;
                 self.place.check_port()?;
             }
+            (_, Some(value)) if self.place.tls.take(option, value) => {}
             _ => return Ok(self.place_flag(option)),
         }
         Ok(Used::WithValue)
@@ -201,6 +202,7 @@ impl Options {
             b"-c" => self.cluster = true,
             b"-2" => self.resp2 = true,
             b"-3" => self.protocol = Protocol::Require3,
+            _ if self.place.tls.take_flag(option) => {}
             _ => return Used::Unknown,
         }
         Used::Alone
@@ -413,7 +415,7 @@ mod tests {
         assert_eq!((options.place.port, options.repeat, used), (7, 3, 5));
         assert_eq!(options.protocol, Protocol::Prefer3);
         // An option that wants a value and has none is unknown.
-        for bad in ["-p", "-X", "--cluster", "--tls", "-2 -3", "-c -s x"] {
+        for bad in ["-p", "-X", "--cluster", "--sni", "-2 -3", "-c -s x"] {
             assert_eq!(parse(bad).err(), Some(Stop(1)), "{bad}");
         }
         assert_eq!(parse("--version").err(), Some(Stop(0)));

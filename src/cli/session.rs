@@ -17,6 +17,7 @@ use super::options::{Options, Protocol};
 use super::out::{self, Stop, complain, lossy, say};
 use super::sync;
 use crate::resp::value::Value;
+use crate::tls::Caller;
 
 /// What becomes of messages that the server sends by itself.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -64,6 +65,14 @@ pub struct Session {
     pub interrupt: Option<Interrupt>,
     help: Option<Rc<Help>>,
     pub debug: Debug,
+}
+
+/// Why there is no connection.
+pub enum NotDialled {
+    /// The place, and the system's words.
+    Refused { place: String, why: String },
+    /// The options of TLS can't be.
+    NoTls(&'static str),
 }
 
 impl Session {
@@ -135,7 +144,11 @@ impl Session {
         self.pushes = Pushes::Drop;
         match self.dial() {
             Ok(link) => self.link = Some(link),
-            Err((place, why)) => {
+            Err(NotDialled::NoTls(why)) => {
+                complain!("Could not negotiate a TLS connection: {why}\n");
+                return Err(Failed);
+            }
+            Err(NotDialled::Refused { place, why }) => {
                 if tone == Tone::Loud {
                     complain!("Could not connect to Redis at {place}: {why}\n");
                 }
@@ -149,19 +162,28 @@ impl Session {
         Ok(())
     }
 
-    /// Opens a connection, and does nothing with it. Gives the place's name with the reason for which it cannot.
-    pub fn dial(&self) -> Result<Link, (String, String)> {
+    /// Opens a connection, and does nothing with it.
+    pub fn dial(&self) -> Result<Link, NotDialled> {
         let place = &self.options.place;
-        match &self.options.socket {
+        let (name, link) = match &self.options.socket {
             // A redirection names a host.
             Some(path) if !(self.options.cluster && self.redirected) => {
-                Link::connect(&Address::Unix(path)).map_err(|why| (lossy(path).into(), why))
+                (lossy(path).into(), Link::connect(&Address::Unix(path)))
             }
             _ => {
                 let port = u16::try_from(place.port).unwrap_or(0);
-                Link::connect(&Address::Tcp(&place.host, port))
-                    .map_err(|why| (format!("{}:{}", lossy(&place.host), place.port), why))
+                let name = format!("{}:{}", lossy(&place.host), place.port);
+                (name, Link::connect(&Address::Tcp(&place.host, port)))
             }
+        };
+        let refused = |why| NotDialled::Refused { place: name, why };
+        if !place.tls.on {
+            return link.map_err(refused);
+        }
+        match (link, Caller::new(&place.tls)) {
+            (Ok(_), Err(why)) => Err(NotDialled::NoTls(why)),
+            (Ok(link), Ok(caller)) => link.secure(&caller).map_err(refused),
+            (Err(why), _) => Err(refused(why)),
         }
     }
 

@@ -1,7 +1,9 @@
-//! Where a server is, as `redis://user:password@host:port/db`; every part but the scheme may be left out.
+//! Where a server is, as `redis://user:password@host:port/db`; every part but the scheme may be left out. With `rediss://`
+//! it speaks TLS.
 
 use super::number::atoi;
 use super::out::{Stop, complain};
+use crate::tls;
 
 /// A server, who to be there, and which database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +13,8 @@ pub struct Place {
     pub user: Option<Vec<u8>>,
     pub password: Option<Vec<u8>>,
     pub db: i32,
+    /// Whether TLS is spoken there, and how.
+    pub tls: tls::Options,
 }
 
 impl Default for Place {
@@ -21,16 +25,19 @@ impl Default for Place {
             user: None,
             password: None,
             db: 0,
+            tls: tls::Options::default(),
         }
     }
 }
 
 impl Place {
-    /// Takes what a URI says; what it leaves out stays. `program` stands in the message that there is no TLS.
-    pub fn take_uri(&mut self, uri: &[u8], program: &str) -> Result<(), Stop> {
-        let Some(mut rest) = scheme(uri, program)? else {
+    /// Takes what a URI says; what it leaves out stays.
+    pub fn take_uri(&mut self, uri: &[u8]) -> Result<(), Stop> {
+        let (tls, mut rest) = scheme(uri)?;
+        self.tls.on |= tls;
+        if rest.is_empty() {
             return Ok(());
-        };
+        }
         if let Some(at) = rest.iter().position(|&b| b == b'@') {
             let mut secret = &rest[..at];
             if let Some(colon) = secret.iter().position(|&b| b == b':') {
@@ -82,20 +89,17 @@ impl Place {
     }
 }
 
-/// What follows the scheme, if anything does.
-fn scheme<'a>(uri: &'a [u8], program: &str) -> Result<Option<&'a [u8]>, Stop> {
+/// Whether the scheme asks for TLS, and what follows it.
+fn scheme(uri: &[u8]) -> Result<(bool, &[u8]), Stop> {
     let after = |scheme: &[u8]| {
         let head = uri.get(..scheme.len())?;
         head.eq_ignore_ascii_case(scheme)
             .then(|| &uri[scheme.len()..])
     };
-    if after(b"rediss://").is_some() {
-        complain!("rediss:// is only supported when {program} is compiled with OpenSSL\n");
-        return Err(Stop(1));
-    }
-    match after(b"redis://") {
-        Some(rest) => Ok(Some(rest).filter(|rest| !rest.is_empty())),
-        None => {
+    match (after(b"rediss://"), after(b"redis://")) {
+        (Some(rest), _) => Ok((true, rest)),
+        (None, Some(rest)) => Ok((false, rest)),
+        (None, None) => {
             complain!("Invalid URI scheme\n");
             Err(Stop(1))
         }
@@ -132,7 +136,7 @@ mod tests {
 
     fn place(uri: &str) -> Result<Place, Stop> {
         let mut place = Place::default();
-        place.take_uri(uri.as_bytes(), "redis-cli")?;
+        place.take_uri(uri.as_bytes())?;
         Ok(place)
     }
 
@@ -148,6 +152,7 @@ mod tests {
                 user: Some(b"user".to_vec()),
                 password: Some(b"p:w".to_vec()),
                 db: 3,
+                tls: tls::Options::default(),
             }
         );
         assert_eq!(place("redis://pw@").unwrap().password.unwrap(), b"pw");
@@ -155,7 +160,9 @@ mod tests {
         assert_eq!(place("redis:///7").unwrap().db, 7);
         assert_eq!(place("redis://h/").unwrap().host, b"h");
         assert_eq!(place("redis://h:1").unwrap().port, 1);
-        for bad in ["http://x", "rediss://x", "redis://%4@h", "redis://%zz@h"] {
+        let safe = place("Rediss://h:1").unwrap();
+        assert!(safe.tls.on && safe.port == 1 && place("rediss://").unwrap().tls.on);
+        for bad in ["http://x", "redis://%4@h", "redis://%zz@h"] {
             assert_eq!(place(bad), Err(Stop(1)), "{bad}");
         }
     }

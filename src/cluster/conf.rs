@@ -284,6 +284,7 @@ impl Loading {
             .collect::<Option<Vec<_>>>()?;
         let node = self.cluster.nodes.get_mut(&id)?;
         (node.ip, node.hostname) = (ip.into(), hostname.into());
+        let tls_bus = self.cluster.settings.tls_bus;
         let (mut tcp, mut tls) = (None, None);
         for (name, value) in fields {
             if !value.bytes().all(is_field_byte) {
@@ -302,11 +303,12 @@ impl Loading {
         }
         // The port that is no field is the other one.
         (node.port, node.tls_port) = match (tcp, tls) {
+            (None, None) if tls_bus => (0, port),
             (None, tls) => (port, tls.unwrap_or(0)),
             (Some(tcp), None) => (tcp, port),
             (Some(tcp), Some(tls)) => (tcp, tls),
         };
-        node.bus_port = bus_port.unwrap_or(node.port.saturating_add(BUS_PORT_STEP));
+        node.bus_port = bus_port.unwrap_or(node.ports(tls_bus).0.saturating_add(BUS_PORT_STEP));
         let shard = node.shard;
         let replicas = self.cluster.replicas_of(id);
         let agrees = |id: &Id| self.cluster.node(*id).is_none_or(|n| n.shard == shard);

@@ -7,7 +7,7 @@
 //! Only masters' reports count. A node that we don't know is taken in when a node that we do know tells of it.
 
 use super::links::ConnId;
-use super::node::{Flags, Id, Name, Node};
+use super::node::{Flags, Id, Name, Node, first_if};
 use super::state::{Cluster, Level, Todo};
 use super::wire::{Body, Extension, Gossip, Header, Kind, encode};
 
@@ -28,9 +28,11 @@ impl Cluster {
         let master = self.my_master();
         let shown = master.filter(|_| me.is_replica()).unwrap_or(me);
         let paused = me.is_master() && self.manual.until_ms != 0;
+        let settings = &self.settings;
+        let (port, other_port) = first_if(settings.tls_bus, settings.tls_port, settings.port);
         Header {
-            port: self.settings.port,
-            other_port: self.settings.tls_port,
+            port,
+            other_port,
             bus_port: self.settings.bus_port,
             current_epoch: self.current_epoch,
             config_epoch: shown.config_epoch,
@@ -86,14 +88,14 @@ impl Cluster {
             } else if node.gossip_round != self.rounds {
                 node.gossip_round = self.rounds;
                 fresh -= 1;
-                gossip.push(entry_of(&*node));
+                gossip.push(entry_of(&*node, self.settings.tls_bus));
             }
         }
         if self.timed_out > 0 {
             let out_of_it = Flags::HANDSHAKE.or(Flags::NOADDR);
             let down = |n: &&Node| n.has_timed_out() && !n.flags.has(out_of_it);
             let down = self.nodes.values().filter(down).take(self.timed_out);
-            gossip.extend(down.map(entry_of));
+            gossip.extend(down.map(|node| entry_of(node, self.settings.tls_bus)));
         }
         gossip
     }
@@ -150,7 +152,7 @@ impl Cluster {
             self.take_report(reporter, id, is_down);
         }
         let reports = self.reports_of(id);
-        let now_ms = self.now_ms;
+        let (now_ms, tls_bus) = (self.now_ms, self.settings.tls_bus);
         let Some(node) = self.nodes.get_mut(&id) else {
             return;
         };
@@ -163,11 +165,10 @@ impl Cluster {
         }
         // It can't be reached where we think it is, and somebody reaches it elsewhere.
         let elsewhere = !node.ip.eq_ignore_ascii_case(&entry.ip)
-            || node.port != entry.port
-            || node.tls_port != entry.other_port
+            || node.ports(tls_bus) != (entry.port, entry.other_port)
             || node.bus_port != entry.bus_port;
         if seems_down && !is_down && !entry.flags.has(Flags::NOADDR) && elsewhere {
-            place(node, entry);
+            place(node, entry, tls_bus);
             node.flags.set(Flags::NOADDR, false);
             if let Some(conn) = node.link {
                 self.drop_link(conn);
@@ -183,8 +184,9 @@ impl Cluster {
             return;
         }
         let id = self.add_node(entry.name, entry.flags.without_myself());
+        let tls_bus = self.settings.tls_bus;
         if let Some(node) = self.nodes.get_mut(&id) {
-            place(node, entry);
+            place(node, entry, tls_bus);
         }
     }
 
@@ -350,16 +352,17 @@ impl Cluster {
     }
 }
 
-fn entry_of(node: &Node) -> Gossip {
+fn entry_of(node: &Node, tls_bus: bool) -> Gossip {
+    let (port, other_port) = node.ports(tls_bus);
     Gossip {
         name: node.name,
         ping_sent_s: seconds(node.ping_sent_ms),
         pong_received_s: seconds(node.pong_received_ms),
         ip: node.ip.clone(),
-        port: node.port,
+        port,
         bus_port: node.bus_port,
         flags: node.flags,
-        other_port: node.tls_port,
+        other_port,
     }
 }
 
@@ -369,7 +372,8 @@ fn seconds(ms: i64) -> u32 {
 }
 
 /// A node is where the entry says.
-fn place(node: &mut Node, entry: &Gossip) {
+fn place(node: &mut Node, entry: &Gossip, tls_bus: bool) {
     node.ip.clone_from(&entry.ip);
-    (node.port, node.tls_port, node.bus_port) = (entry.port, entry.other_port, entry.bus_port);
+    node.set_ports(tls_bus, entry.port, entry.other_port);
+    node.bus_port = entry.bus_port;
 }

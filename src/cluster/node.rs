@@ -155,7 +155,22 @@ pub struct Node {
     pub reports: BTreeMap<Id, i64>,
 }
 
+/// The two in this order, or the other way round.
+pub(super) fn first_if(yes: bool, one: u16, other: u16) -> (u16, u16) {
+    if yes { (one, other) } else { (other, one) }
+}
+
 impl Node {
+    /// Its ports for clients as messages name them: the first is that of what the nodes speak with each other.
+    pub(super) fn ports(&self, tls_bus: bool) -> (u16, u16) {
+        first_if(tls_bus, self.tls_port, self.port)
+    }
+
+    /// Takes them from a message.
+    pub(super) fn set_ports(&mut self, tls_bus: bool, first: u16, other: u16) {
+        (self.tls_port, self.port) = first_if(tls_bus, first, other);
+    }
+
     /// A node of which nothing is known.
     pub fn new(id: Id, name: Name, shard: Name, flags: Flags, now_ms: i64) -> Node {
         Node {

@@ -54,11 +54,11 @@ impl Cluster {
         let (Some(ip), Some(port), Some(bus_port)) = (ip, is_port(port), is_port(bus_port)) else {
             return false;
         };
-        let ip = ip.to_string();
+        let (ip, tls_bus) = (ip.to_string(), self.settings.tls_bus);
         let is_same = |n: &Node| {
             n.in_handshake()
                 && n.ip.eq_ignore_ascii_case(&ip)
-                && (n.port, n.bus_port) == (port, bus_port)
+                && (n.ports(tls_bus).0, n.bus_port) == (port, bus_port)
         };
         if self.nodes.values().any(is_same) {
             return true;
@@ -66,7 +66,8 @@ impl Cluster {
         let name = self.random_name();
         let id = self.add_node(name, Flags::HANDSHAKE.or(Flags::MEET));
         if let Some(node) = self.nodes.get_mut(&id) {
-            (node.ip, node.port, node.bus_port) = (ip, port, bus_port);
+            (node.ip, node.bus_port) = (ip, bus_port);
+            node.set_ports(tls_bus, port, 0);
         }
         true
     }

@@ -184,8 +184,9 @@ impl Cluster {
         if is_meet && heard.sender.is_none() {
             let name = self.random_name();
             let id = self.add_node(name, Flags::HANDSHAKE);
+            let tls_bus = self.settings.tls_bus;
             if let Some(node) = self.nodes.get_mut(&id) {
-                place(node, heard.header, &peer_ip);
+                place(node, heard.header, &peer_ip, tls_bus);
             }
             self.do_later(Todo::SAVE);
             self.hear_gossip(None, entries);
@@ -253,14 +254,16 @@ impl Cluster {
         } else {
             &header.ip
         };
+        let tls_bus = self.settings.tls_bus;
         let Some(node) = self.nodes.get_mut(&id).filter(|n| n.link != Some(conn)) else {
             return;
         };
-        let ports = (header.port, header.other_port, header.bus_port);
-        if ip.is_empty() || ((node.port, node.tls_port, node.bus_port) == ports && node.ip == *ip) {
+        let ports = (header.port, header.other_port);
+        let is_there = node.ports(tls_bus) == ports && node.bus_port == header.bus_port;
+        if ip.is_empty() || (is_there && node.ip == *ip) {
             return;
         }
-        place(node, header, &peer_ip);
+        place(node, header, &peer_ip, tls_bus);
         node.flags.set(Flags::NOADDR, false);
         let (link, ip, port) = (node.link, node.ip.clone(), node.port);
         if let Some(link) = link {
@@ -494,12 +497,13 @@ impl Cluster {
 }
 
 /// A node is where its message says, or where that came from.
-fn place(node: &mut Node, header: &Header, peer_ip: &str) {
+fn place(node: &mut Node, header: &Header, peer_ip: &str, tls_bus: bool) {
     let ip = if header.ip.is_empty() {
         peer_ip
     } else {
         &header.ip
     };
     node.ip = ip.into();
-    (node.port, node.tls_port, node.bus_port) = (header.port, header.other_port, header.bus_port);
+    node.set_ports(tls_bus, header.port, header.other_port);
+    node.bus_port = header.bus_port;
 }

@@ -159,7 +159,8 @@ impl Cluster {
         let Some(master) = self.nodes.get(&id).filter(|_| id != self.me) else {
             return;
         };
-        let (ip, port, shard) = (master.ip.clone(), master.port, master.shard);
+        let (ip, shard) = (master.ip.clone(), master.shard);
+        let port = self.replication_port(master);
         let Some(me) = self.me_mut() else {
             return;
         };

@@ -86,6 +86,10 @@ pub struct Settings {
     pub port: u16,
     pub tls_port: u16,
     pub bus_port: u16,
+    /// The nodes speak TLS with each other: the port for TLS is the first one then.
+    pub tls_bus: bool,
+    /// So do replicas with their masters.
+    pub tls_replication: bool,
     pub ip: String,
     pub hostname: String,
     pub nodename: String,
@@ -529,6 +533,14 @@ impl Cluster {
             Endpoint::Unknown => "",
         };
         (host, if tls { node.tls_port } else { node.port })
+    }
+
+    /// The port where a replica finds its master.
+    pub(super) fn replication_port(&self, node: &Node) -> u16 {
+        match self.settings.tls_replication {
+            true => node.tls_port,
+            false => node.port,
+        }
     }
 
     /// How far a node is in the stream of replication, as far as is known.

@@ -176,7 +176,7 @@ impl Cluster {
             && !self.facts.follows
             && let Some(master) = master
         {
-            let (ip, port) = (master.ip.clone(), master.port);
+            let (ip, port) = (master.ip.clone(), self.replication_port(master));
             self.out.push(Action::Follow { ip, port });
             self.facts.follows = true;
         }

@@ -87,6 +87,10 @@ bits! {
         DEBUG_IN_PLACE = 34, "";
         /// What it sends is for a debugger.
         DEBUGGED = 35, "";
+        /// Speaks TLS.
+        TLS = 36, "";
+        /// Does not know yet whom it speaks with: the handshake of TLS is under way.
+        SHAKING = 37, "";
     }
 }
 

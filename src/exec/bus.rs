@@ -36,6 +36,7 @@ impl Bus {
 /// The port that the bus listens on; above 65535 if there is none.
 pub fn bus_port(config: &Config) -> u32 {
     match config.cluster_port {
+        0 if config.tls_cluster => u32::from(config.tls_port) + u32::from(BUS_PORT_STEP),
         0 => u32::from(config.port) + u32::from(BUS_PORT_STEP),
         port => u32::from(port),
     }
@@ -54,6 +55,8 @@ pub fn settings(config: &Config) -> Settings {
             0 => u16::try_from(bus_port(config)).unwrap_or(0),
             port => port,
         },
+        tls_bus: config.tls_cluster,
+        tls_replication: config.tls_replication,
         ip: config.cluster_announce_ip.lossy().into_owned(),
         hostname: config.cluster_announce_hostname.lossy().into_owned(),
         nodename: config.cluster_announce_human_nodename.lossy().into_owned(),

@@ -57,6 +57,12 @@ pub struct ProcessFacts {
 pub enum Setting {
     /// `bind`, `port`, `unixsocket...`, `tcp-backlog`: listen anew.
     Listen,
+    /// `tls-port`: the same for TLS, with the context that there is.
+    ListenTls,
+    /// `tls-*`: certificates and keys are read anew.
+    Tls,
+    /// The same, unless they were read before.
+    TlsOnce,
     /// `maxclients`: raise the limit of open files.
     MaxClients,
     /// `logfile`, `loglevel`, `syslog-*`.

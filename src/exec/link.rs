@@ -57,6 +57,8 @@ pub struct Target {
     pub port: u16,
     /// The address of ours that it comes from, as far as that can be had (`bind-source-addr`); empty: any.
     pub source: String,
+    /// TLS is spoken there.
+    pub tls: bool,
 }
 
 /// What a connection has beyond others if it is a link.
@@ -67,6 +69,8 @@ pub struct Link {
     pub serial: u64,
     /// An address was called.
     pub is_called: bool,
+    /// What TLS calls the other side, if the link speaks it.
+    pub tls: Option<Box<str>>,
     /// Why it is over.
     why: Option<String>,
 }
@@ -89,6 +93,7 @@ impl Link {
             owner: Owner::Bus,
             serial,
             is_called: true,
+            tls: None,
             why: None,
         }
     }
@@ -113,12 +118,14 @@ impl Server {
         let serial = self.links.next_serial();
         let mut conn = Conn::new(0, Peer::default(), self.now.s());
         conn.session.marks.set(Marks::LINK | Marks::OPENING, true);
+        conn.session.marks.set(Marks::TLS, target.tls);
         // The first room to write comes with the connection.
         conn.write_blocked = true;
         conn.link = Some(Box::new(Link {
             owner,
             serial,
             is_called: false,
+            tls: target.tls.then(|| target.host.as_str().into()),
             why: None,
         }));
         let token = self.conns.insert(conn);

@@ -159,7 +159,10 @@ impl Server {
         }
         let (link, kept) = match self.take_idle(&order) {
             Some(idle) => (idle.link, Some(idle.selected)),
-            None => (self.open_link(Owner::Migrate, order.target()), None),
+            None => {
+                let target = order.target(self.config.tls_cluster);
+                (self.open_link(Owner::Migrate, target), None)
+            }
         };
         self.migrations.count += 1;
         let id = self.migrations.count;
@@ -357,7 +360,7 @@ impl Server {
             self.finish(io, at, Some(stage));
             return;
         }
-        let target = migration.order.target();
+        let target = migration.order.target(self.config.tls_cluster);
         let link = self.open_link(Owner::Migrate, target);
         let now_ms = self.now.ms();
         let migration = &mut self.migrations.under_way[at];

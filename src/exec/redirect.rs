@@ -62,8 +62,9 @@ impl Away {
         }
     }
 
-    fn elsewhere(cluster: &Cluster, word: &str, slot: Slot, node: &Node) -> Away {
-        let (host, port) = cluster.endpoint(node, false);
+    /// `tls`: whoever is sent there speaks that.
+    fn elsewhere(cluster: &Cluster, word: &str, slot: Slot, node: &Node, tls: bool) -> Away {
+        let (host, port) = cluster.endpoint(node, tls);
         Away::Elsewhere(Fault::text(format!("{word} {slot} {host}:{port}")))
     }
 }
@@ -222,7 +223,7 @@ impl Server {
         let Some(aim) = self.aim(cluster, question.commands, shard)? else {
             return Ok(None);
         };
-        let slot = aim.slot;
+        let (slot, tls) = (aim.slot, question.marks.has(Marks::TLS));
         self.check_state(cluster, question.flags, shard)?;
         let asked = question.marks.has(Marks::ASKING) || question.flags.has(Flags::ASKING);
         if let Some(moving) = &aim.moving {
@@ -232,7 +233,7 @@ impl Server {
             if !moving.here && moving.missing {
                 let to = cluster.migrating_to(slot).filter(|_| !moving.present);
                 return Err(to.map_or(Away::Torn, |node| {
-                    Away::elsewhere(cluster, "ASK", slot, node)
+                    Away::elsewhere(cluster, "ASK", slot, node, tls)
                 }));
             }
             if moving.here && asked {
@@ -246,7 +247,7 @@ impl Server {
         let ours = cluster.is_mine(slot) || reads && is_my_master(cluster, aim.owner);
         match ours {
             true => Ok(Some(slot)),
-            false => Err(Away::elsewhere(cluster, "MOVED", slot, aim.owner)),
+            false => Err(Away::elsewhere(cluster, "MOVED", slot, aim.owner, tls)),
         }
     }
 
@@ -340,7 +341,11 @@ impl Server {
         let here = cluster.is_mine(slot)
             || cluster.importing_from(slot).is_some()
             || reads && is_my_master(cluster, owner);
-        (!here).then(|| Away::elsewhere(cluster, "MOVED", slot, owner))
+        (!here).then(|| {
+            // (As with Redis, it is not asked what the client itself speaks.)
+            let tls = cluster.settings().tls_bus;
+            Away::elsewhere(cluster, "MOVED", slot, owner, tls)
+        })
     }
 }
 

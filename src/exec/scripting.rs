@@ -9,8 +9,6 @@
 //! loop is polled from within ([`Io::poll`]), others are told BUSY, and may have it killed as long as it has written
 //! nothing.
 
-mod give_way;
-
 use std::borrow::Cow;
 use std::rc::Rc;
 

@@ -372,8 +372,7 @@ impl Server {
 
     /// A client has connected. `Err` is what to tell it before closing.
     pub fn connect(&mut self, peer: Peer) -> Result<Token, &'static [u8]> {
-        if self.conns.len() + self.bus_connections() >= self.config.maxclients {
-            self.stats.rejected_connections += 1;
+        if self.is_full() {
             return Err(match self.cluster {
                 Some(_) => b"-ERR max number of clients + cluster connections reached\r\n",
                 None => b"-ERR max number of clients reached\r\n",
@@ -384,12 +383,52 @@ impl Server {
             return Err(PROTECTED_MODE.as_bytes());
         }
         self.stats.total_connections += 1;
+        Ok(self.begin_client(peer))
+    }
+
+    /// A client has connected that will speak TLS; it can't be told anything yet. `None` if there is no room for it.
+    pub fn connect_secure(&mut self, peer: Peer) -> Option<Token> {
+        if self.is_full() {
+            return None;
+        }
+        let token = self.begin_client(peer);
+        if let Some(conn) = self.conns.get_mut(token) {
+            conn.session.marks.set(Marks::TLS | Marks::SHAKING, true);
+            conn.write_blocked = true;
+        }
+        Some(token)
+    }
+
+    /// Its handshake is over.
+    pub fn let_in_secure(&mut self, token: Token) {
+        let Some(conn) = self.conns.get(token) else {
+            return;
+        };
+        if self.refuses(&conn.peer) {
+            self.stats.rejected_connections += 1;
+            if let Some(conn) = self.conns.get_mut(token) {
+                conn.reply.raw(PROTECTED_MODE.as_bytes());
+            }
+            self.close_after_reply(token);
+            return;
+        }
+        self.stats.total_connections += 1;
+    }
+
+    /// True, and counted, if there may be no more clients.
+    fn is_full(&mut self) -> bool {
+        let full = self.conns.len() + self.bus_connections() >= self.config.maxclients;
+        self.stats.rejected_connections += u64::from(full);
+        full
+    }
+
+    fn begin_client(&mut self, peer: Peer) -> Token {
         let id = self.next_client_id;
         self.next_client_id += 1;
         let conn = Conn::new(id, peer, self.now.s());
         let token = self.conns.insert(conn);
         self.begin_as_default(token);
-        Ok(token)
+        token
     }
 
     /// Protected mode: without a password only this machine may talk to us.

@@ -392,7 +392,10 @@ fn open_doors(server: &mut Server, os: &mut Os) -> Step<()> {
             (None, Some(_)) => "sentinel",
             (None, None) => "standalone",
         },
-        port: config.port,
+        port: match config.port {
+            0 => config.tls_port,
+            port => port,
+        },
         always_show: config.always_show_logo,
     });
     syscheck::warn_about_backlog(config.tcp_backlog);
@@ -404,16 +407,20 @@ fn open_doors(server: &mut Server, os: &mut Os) -> Step<()> {
     let bus_port = bus_door(&server.config).map_err(refuse)?;
     server.load_users_at_start(os).map_err(refuse)?;
     let config = &server.config;
-    if config.tls_port != 0 || config.tls_replication || config.tls_cluster {
-        let why = "Failed finding TLS support: this version does not speak TLS yet (tls-port, \
-                   tls-replication, tls-cluster).";
-        return Err(refuse(why.into()));
-    }
+    let clock = os.clock();
     let doors = &mut os.doors;
+    if config.tls_port != 0 || config.tls_replication || config.tls_cluster {
+        let configured = doors.configure_tls(config, &clock);
+        configured
+            .map_err(|_| refuse("Failed to configure TLS. Check logs for more info.".into()))?;
+    }
     doors
         .listen_tcp(config)
         .map_err(|why| refuse(format!("{why}, aborting.")))?;
     doors.listen_unix(config).map_err(refuse)?;
+    doors
+        .listen_tls(config)
+        .map_err(|why| refuse(format!("{why}, aborting.")))?;
     if doors.is_empty() {
         return Err(refuse("Configured to not listen anywhere, exiting.".into()));
     }
@@ -447,6 +454,9 @@ pub fn say_ready(config: &Config, os: &Os) {
     }
     if !config.unixsocket.is_empty() {
         log::info!("Ready to accept connections unix");
+    }
+    if config.tls_port != 0 {
+        log::info!("Ready to accept connections tls");
     }
     os.supervisor.ready(match config.replicaof {
         None => "Ready to accept connections",

@@ -194,7 +194,12 @@ impl Server {
 
     fn call_node(&mut self, conn: ConnId, host: String, port: u16) {
         let source = self.config.bind_source_addr.lossy().into_owned();
-        let target = Target { host, port, source };
+        let target = Target {
+            host,
+            port,
+            source,
+            tls: self.config.tls_cluster,
+        };
         let token = self.open_link(Owner::Bus, target);
         self.bus.tie(conn, token);
     }

@@ -111,6 +111,7 @@ impl Server {
             host: host.lossy().into_owned(),
             port: *port,
             source: self.config.bind_source_addr.lossy().into_owned(),
+            tls: self.config.tls_replication,
         };
         let token = self.open_link(Owner::Master, target);
         if let Some(following) = &mut self.repl.following {

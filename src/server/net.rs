@@ -14,6 +14,7 @@ mod dial;
 mod doors;
 mod exchange;
 mod resolve;
+mod tls;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -34,9 +35,11 @@ use crate::config::Config;
 use crate::exec::conn::{Conn, Peer, Token};
 use crate::exec::io::Io;
 use crate::exec::server::Server;
+use crate::exec::stats::Stats;
 use crate::resp::reply::Reply;
 
 use doors::Guest;
+use tls::Refused;
 
 pub use dial::Dialled;
 pub use doors::Doors;
@@ -68,13 +71,14 @@ const PIECES_MAX: usize = 64;
 /// Connections accepted from one listener in a turn.
 const ACCEPTS_PER_TURN: usize = 1000;
 
-/// Nothing is read from such a connection.
+/// Nothing is read from such a connection, or not the short way.
 const UNREADABLE: Marks = Marks(
     Marks::CLOSE_ASAP.0
         | Marks::CLOSE_AFTER_REPLY.0
         | Marks::OPENING.0
         | Marks::NOT_READ.0
-        | Marks::PROTECTED.0,
+        | Marks::PROTECTED.0
+        | Marks::TLS.0,
 );
 
 /// True of the caller of a script that is debugged where it is: what it sends is for the debugger.
@@ -171,6 +175,8 @@ pub struct Net {
     until_ns: Cell<u64>,
     /// Links on their way.
     calls: RefCell<dial::Calls>,
+    /// Of those connections that speak TLS.
+    sessions: RefCell<tls::Sessions>,
 }
 
 /// What a turn reads into.
@@ -331,7 +337,10 @@ impl Net {
                 return None;
             }
             conn.write_blocked = false;
-            server.wants_write(token);
+            let is_secure = conn.session.marks.has(Marks::TLS);
+            if !is_secure || self.flush_session(server, os, token) {
+                server.wants_write(token);
+            }
         }
         let to_the_end = event.read_closed || event.error;
         if event.readable || to_the_end {
@@ -352,6 +361,7 @@ impl Net {
             match accepted {
                 Ok(Guest::Client(sock, addr)) => self.welcome(server, os, sock, addr),
                 Ok(Guest::Node(sock, addr)) => self.welcome_node(server, os, sock, addr),
+                Ok(Guest::Secure(stream, addr)) => self.welcome_secure(server, os, stream, addr),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
                 Err(e)
                     if matches!(
@@ -411,6 +421,10 @@ impl Net {
         addr: SocketAddr,
     ) {
         let peer = peer_of(&sock, Some(addr), &server.config);
+        let session = match self.bus_session(server, os, &peer) {
+            Ok(session) => session,
+            Err(Refused) => return,
+        };
         let Some(token) = server.connect_bus(peer) else {
             return;
         };
@@ -420,6 +434,8 @@ impl Net {
         }
         if let Err(e) = self.put(os.as_mut(), token, sock) {
             server.lose(token, crate::base::errno::text(&e));
+        } else if let Some(session) = session {
+            self.secure(server, os, token, session);
         }
     }
 
@@ -451,7 +467,7 @@ impl Net {
         let conn = server.conns.get_mut(token)?;
         let marks = conn.session.marks;
         if marks.has(UNREADABLE) && !types_while_protected(marks) {
-            return None;
+            return self.read_otherwise(server, os, token, to_the_end, lane, at);
         }
         if marks.has(Marks::PENDING_INPUT) && conn.may_run() {
             // What is here already comes before what the socket holds.
@@ -471,25 +487,46 @@ impl Net {
                 None => sock.read(lane.part(&mut lane.buf.borrow_mut(), at)),
             }
         };
+        let is_big = conn.big.is_some();
+        let more = to_the_end || matches!(result, Ok(READ_SHARE));
+        self.was_read(
+            server,
+            os,
+            token,
+            result,
+            is_big,
+            Input {
+                token,
+                at,
+                bytes: 0,
+                more,
+            },
+        )
+    }
+
+    /// What came of reading from a connection, into a big argument of it or into the buffer: there it lies as `input` says,
+    /// but for its length.
+    #[inline]
+    fn was_read<O: Io + AsMut<Doors>>(
+        &self,
+        server: &mut Server,
+        os: &mut O,
+        token: Token,
+        result: io::Result<usize>,
+        is_big: bool,
+        input: Input,
+    ) -> Option<Input> {
         match result {
             Ok(0) => {
                 log::debug!("Client closed connection {}", server.client_line(token));
                 server.disconnect(token);
             }
-            Ok(bytes) if conn.big.is_some() => {
+            Ok(bytes) if is_big => {
                 server.note_input(token, bytes);
                 self.filled_big(server, os, token);
                 self.again(os.as_mut(), token);
             }
-            Ok(bytes) => {
-                let more = bytes == READ_SHARE || to_the_end;
-                return Some(Input {
-                    token,
-                    at,
-                    bytes,
-                    more,
-                });
-            }
+            Ok(bytes) => return Some(Input { bytes, ..input }),
             Err(e)
                 if matches!(
                     e.kind(),
@@ -542,8 +579,8 @@ impl Net {
         if conn.session.marks.has(Marks::CLOSE_ASAP) || conn.write_blocked {
             return;
         }
-        if conn.session.marks.has(Marks::REPLICA) {
-            self.write_to_replica(server, os, token);
+        if conn.session.marks.has(Marks::REPLICA | Marks::TLS) {
+            self.write_otherwise(server, os, token);
             return;
         }
         let mut socks = self.socks.borrow_mut();
@@ -580,20 +617,10 @@ impl Net {
                 }
             }
         }
-        server.stats.net_output += written as u64;
-        conn.net_output += written as u64;
-        if written > 0 && !conn.session.marks.has(Marks::MASTER) {
-            conn.active_s = now_s;
+        match note_written(conn, &mut server.stats, now_s, written) {
+            true => server.disconnect(token),
+            false => server.recount(token),
         }
-        conn.kept = conn.reply.mark();
-        if conn.reply.is_empty() {
-            conn.soft_limit_since = None;
-            if conn.session.marks.has(Marks::CLOSE_AFTER_REPLY) {
-                server.disconnect(token);
-                return;
-            }
-        }
-        server.recount(token);
     }
 
     /// Writes to a replica: first what is meant for it alone, then the stream, straight from where it is kept.
@@ -605,6 +632,8 @@ impl Net {
     ) {
         let flows = server.may_flow(token);
         let mut socks = self.socks.borrow_mut();
+        let mut sessions = self.sessions.borrow_mut();
+        let mut session = sessions.of(token);
         let Some(sock) = socks.get_mut(token.0).and_then(Option::as_mut) else {
             return;
         };
@@ -621,6 +650,7 @@ impl Net {
                 _ => 0,
             };
             if n == 0 {
+                conn.write_blocked |= session.as_ref().is_some_and(|s| s.wants_flush());
                 break None;
             }
             if written >= WRITE_SHARE {
@@ -631,7 +661,11 @@ impl Net {
                 break None;
             }
             server.stats.writes += 1;
-            match sock.write_slices(&slices[..n]) {
+            let sent = match (&mut session, &mut *sock) {
+                (Some(session), Sock::Tcp(stream)) => tls::send(session, stream, &slices[..n]),
+                (_, sock) => sock.write_slices(&slices[..n]),
+            };
+            match sent {
                 Ok(n) => {
                     written += n;
                     match (own, history.backlog_mut()) {
@@ -652,7 +686,9 @@ impl Net {
         if written > 0 {
             conn.active_s = server.now.s();
         }
-        let done = conn.reply.is_empty() && conn.session.marks.has(Marks::CLOSE_AFTER_REPLY);
+        let done = conn.reply.is_empty()
+            && conn.session.marks.has(Marks::CLOSE_AFTER_REPLY)
+            && !conn.write_blocked;
         server.stats.net_repl_output += written as u64;
         if let Some(e) = &lost {
             log::debug!("Error writing to client: {}", crate::base::errno::text(e));
@@ -681,6 +717,7 @@ impl Net {
         let Some(sock) = socks.get_mut(token.0).and_then(Option::take) else {
             return;
         };
+        self.sessions.borrow_mut().close(token, &sock);
         let mio_token = MioToken(token.0 + LISTENERS_MAX);
         let _ = match sock {
             Sock::Tcp(mut s) => doors.reactor.deregister(&mut s, mio_token),
@@ -692,6 +729,23 @@ impl Net {
     pub fn again(&self, doors: &mut Doors, token: Token) {
         doors.reactor.again(MioToken(token.0 + LISTENERS_MAX));
     }
+}
+
+/// So many bytes of a connection's reply are on their way; true if it is to be closed now.
+#[inline]
+fn note_written(conn: &mut Conn, stats: &mut Stats, now_s: u64, written: usize) -> bool {
+    stats.net_output += written as u64;
+    conn.net_output += written as u64;
+    if written > 0 && !conn.session.marks.has(Marks::MASTER) {
+        conn.active_s = now_s;
+    }
+    conn.kept = conn.reply.mark();
+    if !conn.reply.is_empty() {
+        return false;
+    }
+    conn.soft_limit_since = None;
+    // (Blocked though there is no reply: a session of TLS still holds some of it.)
+    conn.session.marks.has(Marks::CLOSE_AFTER_REPLY) && !conn.write_blocked
 }
 
 fn peer_of(sock: &Sock, addr: Option<SocketAddr>, config: &Config) -> Peer {

@@ -123,6 +123,15 @@ impl Io for Os {
                 self.doors.listen_tcp(config)?;
                 self.show_title(config)
             }
+            Setting::ListenTls => {
+                self.doors.listen_tls(config)?;
+                self.show_title(config)
+            }
+            Setting::TlsOnce if self.doors.tls.is_some() => Ok(()),
+            Setting::Tls | Setting::TlsOnce => {
+                let clock = self.watch.clock().clone();
+                self.doors.configure_tls(config, &clock)
+            }
             Setting::MaxClients => fit_clients(config),
             Setting::Log => {
                 set_log_level(config);
@@ -203,7 +212,8 @@ impl Io for Os {
         lines: usize,
         timeout_ms: u64,
     ) -> Exchange {
-        net::exchange(target, request, lines, timeout_ms)
+        let tls = self.doors.tls.as_ref();
+        net::exchange(target, tls, request, lines, timeout_ms)
     }
 
     fn look_up(&mut self, name: &str) -> Option<String> {

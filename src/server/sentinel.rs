@@ -65,7 +65,10 @@ impl Server {
         f: impl FnOnce(&mut Sentinel) -> R,
     ) -> Option<R> {
         let facts = Facts {
-            port: self.config.port,
+            port: match (self.config.tls_replication, self.config.tls_port) {
+                (false, _) | (_, 0) => self.config.port,
+                (true, port) => port,
+            },
             password: self.config.requirepass.as_bytes().to_vec(),
         };
         let now_ms = self.now.ms() as i64;
@@ -133,6 +136,7 @@ impl Server {
             host,
             port,
             source: self.config.bind_source_addr.lossy().into_owned(),
+            tls: self.config.tls_replication,
         };
         let token = self.open_link(Owner::Sentinel, target);
         if let Some(watching) = &mut self.sentinel {

@@ -7,6 +7,7 @@ use super::change::{refusal, with};
 use crate::base::slot::Slot;
 use crate::cluster::wire::Kind;
 use crate::cluster::{Cluster, Endpoint, Node};
+use crate::cmd::session::Marks;
 use crate::cmd::{Args, CmdResult, DONE, Fault};
 use crate::exec::Call;
 use crate::resp::reply::Reply;
@@ -14,6 +15,11 @@ use crate::resp::reply::Reply;
 /// What is known of the machine's outside, before it is looked at.
 fn look<R>(call: &mut Call<'_>, f: impl FnOnce(&Cluster) -> R) -> Result<R, Fault> {
     with(call, |cluster| f(cluster))
+}
+
+/// True of a client that is to hear of ports where TLS is spoken, since it speaks that itself.
+fn speaks_tls(call: &mut Call<'_>) -> bool {
+    call.session().marks.has(Marks::TLS)
 }
 
 /// The machine, and where what it shows is written.
@@ -42,13 +48,15 @@ pub(super) fn myshardid(call: &mut Call<'_>, _: Args<'_>) -> CmdResult {
 
 /// CLUSTER NODES
 pub(super) fn nodes(call: &mut Call<'_>, _: Args<'_>) -> CmdResult {
-    let text = look(call, |cluster| cluster.describe_all(false))?;
+    let tls = speaks_tls(call);
+    let text = look(call, |cluster| cluster.describe_all(tls))?;
     call.reply().verbatim(b"txt", text.as_bytes());
     DONE
 }
 
 /// CLUSTER REPLICAS node, CLUSTER SLAVES node
 pub(super) fn replicas(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
+    let tls = speaks_tls(call);
     let lines = look(call, |cluster| {
         let master = cluster.find_or_say(args.argv()[2])?;
         if master.is_replica() {
@@ -56,7 +64,7 @@ pub(super) fn replicas(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
         }
         let replicas = master.replicas.iter().filter_map(|id| cluster.node(*id));
         Ok(replicas
-            .map(|node| cluster.describe_one(node, false))
+            .map(|node| cluster.describe_one(node, tls))
             .collect::<Vec<_>>())
     })?
     .map_err(refusal)?;
@@ -165,6 +173,7 @@ pub(super) fn links(call: &mut Call<'_>, _: Args<'_>) -> CmdResult {
 
 /// CLUSTER SLOTS: for each range of slots its master and the replicas of that which have its data.
 pub(super) fn slots(call: &mut Call<'_>, _: Args<'_>) -> CmdResult {
+    let tls = speaks_tls(call);
     let (cluster, reply) = page(call)?;
     let mut ranges: Vec<(Slot, Slot, &Node)> = Vec::new();
     for slot in Slot::all() {
@@ -187,21 +196,21 @@ pub(super) fn slots(call: &mut Call<'_>, _: Args<'_>) -> CmdResult {
         reply.int(i64::from(first.number()));
         reply.int(i64::from(last.number()));
         for node in std::iter::once(master).chain(replicas) {
-            write_place(reply, cluster, node);
+            write_place(reply, cluster, node, tls);
         }
     }
     DONE
 }
 
 /// Where a node is: what clients are to use, and whatever else is known.
-fn write_place(reply: &mut Reply, cluster: &Cluster, node: &Node) {
+fn write_place(reply: &mut Reply, cluster: &Cluster, node: &Node, tls: bool) {
     let endpoint = cluster.settings().endpoint;
     reply.array(4);
     match endpoint {
         Endpoint::Unknown => reply.null(),
-        _ => reply.bulk(cluster.endpoint(node, false).0.as_bytes()),
+        _ => reply.bulk(cluster.endpoint(node, tls).0.as_bytes()),
     }
-    reply.int(i64::from(node.port));
+    reply.int(i64::from(cluster.endpoint(node, tls).1));
     reply.bulk(node.name.bytes());
     let more = [
         ("ip", &node.ip, endpoint != Endpoint::Ip),

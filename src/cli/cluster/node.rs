@@ -101,7 +101,8 @@ impl Node {
     pub fn connect(&mut self, login: &Place) -> Result<(), Failed> {
         let port = u16::try_from(self.address.port).unwrap_or(0);
         let target = Target::Tcp(self.address.host.as_bytes(), port);
-        match Link::connect(&target) {
+        let connected = Link::connect(&target);
+        match connected.and_then(|link| link.secure_if_wanted(&login.tls)) {
             Ok(link) => self.link = Some(link),
             Err(why) => {
                 complain!("Could not connect to Redis at {}: {why}\n", self.place());

@@ -30,12 +30,13 @@ pub struct Order {
 }
 
 impl Order {
-    /// Where it goes.
-    pub fn target(&self) -> Target {
+    /// Where it goes; `tls` if that is what nodes of a cluster speak.
+    pub fn target(&self, tls: bool) -> Target {
         Target {
             host: String::from_utf8_lossy(&self.host).into_owned(),
             port: port(&self.port),
             source: String::new(),
+            tls,
         }
     }
 

@@ -12,7 +12,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Doors, Net, Sock, canonical, peer_of, tune};
 use crate::base::errno;
-use crate::exec::conn::Token;
+use crate::cmd::session::Marks;
+use crate::exec::conn::{Peer, Token};
 use crate::exec::io::Io;
 use crate::exec::link::Target;
 use crate::exec::server::Server;
@@ -126,6 +127,14 @@ impl Net {
         os: &mut O,
         token: Token,
     ) {
+        if server
+            .conns
+            .get(token)
+            .is_some_and(|c| c.session.marks.has(Marks::SHAKING))
+        {
+            self.shake(server, os, token);
+            return;
+        }
         let outcome = {
             let socks = self.socks.borrow();
             let Some(Some(sock @ Sock::Tcp(stream))) = socks.get(token.0) else {
@@ -143,7 +152,7 @@ impl Net {
         match outcome {
             Ok(peer) => {
                 self.calls.borrow_mut().give_up(token);
-                server.link_connected(os, token, peer);
+                self.speak(server, os, token, peer);
             }
             // The report was meant for another: it is still on its way.
             Err(e) if e.raw_os_error() == Some(libc::ENOTCONN) => {}
@@ -153,6 +162,47 @@ impl Net {
                 self.drop_sock(os.as_mut(), token);
                 self.try_next(server, os.as_mut(), token);
             }
+        }
+    }
+}
+
+impl Net {
+    /// A link's socket is up. If it speaks TLS its owner hears of it when that is agreed.
+    fn speak<O: Io + AsMut<Doors>>(
+        &self,
+        server: &mut Server,
+        os: &mut O,
+        token: Token,
+        peer: Peer,
+    ) {
+        let link = server.conns.get(token).and_then(|c| c.link.as_ref());
+        let Some(host) = link.and_then(|link| link.tls.as_deref()) else {
+            server.link_connected(os, token, peer);
+            return;
+        };
+        let made = os.as_mut().tls.as_ref().map(|tls| tls.call(host));
+        match made {
+            Some(Ok(session)) => {
+                if let Some(conn) = server.conns.get_mut(token) {
+                    *conn.peer = peer;
+                }
+                self.secure(server, os, token, session);
+            }
+            Some(Err(why)) => server.lose(token, why),
+            None => server.lose(token, "TLS is not configured".into()),
+        }
+    }
+
+    /// A link has agreed on TLS with the other side.
+    pub(super) fn connected<O: Io + AsMut<Doors>>(
+        &self,
+        server: &mut Server,
+        os: &mut O,
+        token: Token,
+    ) {
+        let peer = server.conns.get(token).map(|conn| (*conn.peer).clone());
+        if let Some(peer) = peer {
+            server.link_connected(os, token, peer);
         }
     }
 }

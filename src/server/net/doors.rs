@@ -10,7 +10,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use mio::net::{TcpListener, UnixListener};
+use mio::net::{TcpListener, TcpStream, UnixListener};
 use mio::{Interest, Token as MioToken};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -18,7 +18,9 @@ use super::resolve::resolver_words;
 use super::{LISTENERS_MAX, Sock};
 use crate::ae::Reactor;
 use crate::base::errno;
+use crate::base::time::Clock;
 use crate::config::Config;
+use crate::tls::Context;
 
 /// The longest path that a Unix socket's address holds, its end counted.
 const UNIX_PATH_MAX: usize = 108;
@@ -29,17 +31,22 @@ enum Door {
     Unix(UnixListener),
     /// The bus of the cluster.
     Bus(TcpListener),
+    /// TCP, and TLS is spoken.
+    Tls(TcpListener),
 }
 
 /// Who has come in through a door.
 pub(super) enum Guest {
     Client(Sock, Option<SocketAddr>),
     Node(Sock, SocketAddr),
+    Secure(TcpStream, SocketAddr),
 }
 
 /// The listening sockets and the reactor that watches everything.
 pub struct Doors {
     pub reactor: Reactor,
+    /// What those connections share that speak TLS, once it is configured.
+    pub tls: Option<Context>,
     doors: Vec<Option<Door>>,
     /// Listeners that failed to accept.
     stalled: Vec<MioToken>,
@@ -52,6 +59,7 @@ impl Doors {
     pub fn new(reactor: Reactor) -> Self {
         Doors {
             reactor,
+            tls: None,
             doors: Vec::new(),
             stalled: Vec::new(),
             unix_file: None,
@@ -66,7 +74,7 @@ impl Doors {
         }
         let token = MioToken(at);
         match &mut door {
-            Door::Tcp(l) | Door::Bus(l) => {
+            Door::Tcp(l) | Door::Bus(l) | Door::Tls(l) => {
                 self.reactor.register(l, token, Interest::READABLE)?;
             }
             Door::Unix(l) => self.reactor.register(l, token, Interest::READABLE)?,
@@ -82,7 +90,8 @@ impl Doors {
 
     /// True if no client can connect.
     pub fn is_empty(&self) -> bool {
-        let lets_in = |door: &Option<Door>| matches!(door, Some(Door::Tcp(_) | Door::Unix(_)));
+        let lets_in =
+            |door: &Option<Door>| matches!(door, Some(Door::Tcp(_) | Door::Unix(_) | Door::Tls(_)));
         !self.doors.iter().any(lets_in)
     }
 
@@ -106,6 +115,19 @@ impl Doors {
     pub fn listen_bus(&mut self, port: u16, config: &Config) -> Result<(), String> {
         let opened = self.listen_on(port, config, Door::Bus);
         opened.map_err(|()| format!("Failed listening on port {port} (cluster)"))
+    }
+
+    /// The same for TLS, at `tls-port`.
+    pub fn listen_tls(&mut self, config: &Config) -> Result<(), String> {
+        self.close_tls();
+        if config.tls_port == 0 {
+            return Ok(());
+        }
+        let opened = self.listen_on(config.tls_port, config, Door::Tls);
+        opened.map_err(|()| {
+            self.close_tls();
+            format!("Failed listening on port {} (tls)", config.tls_port)
+        })
     }
 
     /// Listens on every `bind` address at `port`. `Err`, and logged, if one that matters can't be had.
@@ -135,13 +157,35 @@ impl Doors {
     }
 
     fn close_tcp(&mut self) {
+        self.close_those(|door| matches!(door, Door::Tcp(_)));
+    }
+
+    /// Lets nobody in any more who speaks TLS.
+    pub fn close_tls(&mut self) {
+        self.close_those(|door| matches!(door, Door::Tls(_)));
+    }
+
+    fn close_those(&mut self, which: impl Fn(&Door) -> bool) {
         for (at, place) in self.doors.iter_mut().enumerate() {
-            if let Some(Door::Tcp(listener)) = place {
+            if let Some(Door::Tcp(listener) | Door::Tls(listener)) =
+                place.as_mut().filter(|door| which(door))
+            {
                 // It is closed right after, which ends its registration too.
                 let _ = self.reactor.deregister(listener, MioToken(at));
                 *place = None;
             }
         }
+    }
+
+    /// Reads certificates and keys anew. If something is wrong, which is logged, what there was stays.
+    pub fn configure_tls(&mut self, config: &Config, clock: &Clock) -> Result<(), String> {
+        let made = Context::of_config(config, clock).inspect_err(|why| log::warn!("{why}"))?;
+        let told = self.tls.as_ref().map_or(&[][..], |tls| &tls.notes);
+        for note in made.notes.iter().filter(|note| !told.contains(note)) {
+            log::warn!("{note}");
+        }
+        self.tls = Some(made);
+        Ok(())
     }
 
     /// Listens on the Unix socket, if one is configured; a relative path is seen from `dir`. A file in
@@ -168,6 +212,7 @@ impl Doors {
                 .map(|(s, addr)| Guest::Client(Sock::Tcp(s), Some(addr))),
             Door::Unix(l) => l.accept().map(|(s, _)| Guest::Client(Sock::Unix(s), None)),
             Door::Bus(l) => l.accept().map(|(s, addr)| Guest::Node(Sock::Tcp(s), addr)),
+            Door::Tls(l) => l.accept().map(|(s, addr)| Guest::Secure(s, addr)),
         })
     }
 

@@ -8,17 +8,26 @@ use super::resolve::addresses_within;
 use crate::exec::io::{Exchange, Stage};
 use crate::exec::link::Target;
 use crate::resp::reply::Reply;
+use crate::tls::{Context, Stream};
 
 /// A longer line is cut, and what is left of it is no answer.
 const LINE_MAX: u64 = 16 * 1024;
 
 /// Connects, sends the request, and reads so many lines. Each step may take `timeout_ms`.
-pub fn exchange(target: &Target, request: &Reply, lines: usize, timeout_ms: u64) -> Exchange {
+pub fn exchange(
+    target: &Target,
+    tls: Option<&Context>,
+    request: &Reply,
+    lines: usize,
+    timeout_ms: u64,
+) -> Exchange {
     let timeout = Duration::from_millis(timeout_ms.max(1));
     let mut heard = Vec::new();
-    let done = connect(target, timeout).and_then(|mut stream| {
+    let called = connect(target, timeout).and_then(|stream| secure(stream, target, tls));
+    let done = called.and_then(|mut stream| {
         let mut pieces = request.pieces();
         let sent = pieces.try_for_each(|piece| stream.write_all(piece));
+        let sent = sent.and_then(|()| stream.flush());
         sent.map_err(|e| (Stage::Writing, e))?;
         let mut from = BufReader::new(stream);
         while heard.len() < lines {
@@ -61,6 +70,59 @@ fn connect(target: &Target, timeout: Duration) -> Result<TcpStream, (Stage, io::
         }
     }
     Err(why)
+}
+
+/// Agrees on TLS, if the target speaks it.
+fn secure(
+    socket: TcpStream,
+    target: &Target,
+    tls: Option<&Context>,
+) -> Result<Talk, (Stage, io::Error)> {
+    if !target.tls {
+        return Ok(Talk::Plain(socket));
+    }
+    let failed = |e| (Stage::Connecting, e);
+    let tls = tls.ok_or_else(|| failed(io::Error::other("TLS is not configured")))?;
+    let session = tls.call(&target.host);
+    let session = session.map_err(|why| failed(io::Error::other(why)))?;
+    let mut stream = Stream::new(socket, session);
+    match stream.shake() {
+        Ok(true) => Ok(Talk::Secure(Box::new(stream))),
+        // (The socket waits for so long, and not longer.)
+        Ok(false) => Err(failed(io::ErrorKind::TimedOut.into())),
+        Err(e) => Err(failed(e)),
+    }
+}
+
+/// The other server, at the end of a socket that waits.
+enum Talk {
+    Plain(TcpStream),
+    Secure(Box<Stream<TcpStream>>),
+}
+
+impl Read for Talk {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Talk::Plain(socket) => socket.read(buf),
+            Talk::Secure(stream) => stream.read(buf),
+        }
+    }
+}
+
+impl Write for Talk {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Talk::Plain(socket) => socket.write(buf),
+            Talk::Secure(stream) => stream.write(buf),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Talk::Plain(socket) => socket.flush(),
+            Talk::Secure(stream) => stream.flush(),
+        }
+    }
 }
 
 fn read_line(from: &mut impl BufRead) -> io::Result<Vec<u8>> {

@@ -258,6 +258,7 @@ mod tests {
                 host: name.into(),
                 port: 7000 + self.serial as u16,
                 source: source.into(),
+                tls: false,
             };
             self.resolver.ask(Token(1), self.serial, &target);
         }

@@ -9,6 +9,7 @@ fn target() -> Target {
         host: "there.example".into(),
         port: 7000,
         source: String::new(),
+        tls: false,
     }
 }
 
