@@ -6,7 +6,7 @@ use std::sync::Arc;
 use redstart::base::slot::{SLOTS, Slot};
 use redstart::resp::value::Value;
 
-use super::node::{Conn, Node, directory, free_port, ok, wait_until};
+use super::node::{Conn, Node, directory, free_port, info, ok, wait_until};
 
 /// The node timeout of the tests.
 const TIMEOUT_MS: &str = "1500";
@@ -53,14 +53,17 @@ pub fn text(conn: &mut Conn, command: &[&str]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// The name of a node, once it has loaded its data.
 pub fn id(node: &Node) -> String {
-    text(&mut node.connect(), &["CLUSTER", "MYID"])
+    let mut conn = node.connect();
+    wait_until("it has loaded", || info(&mut conn, "loading") == "0");
+    text(&mut conn, &["CLUSTER", "MYID"])
 }
 
 /// A field of CLUSTER INFO.
 pub fn state(node: &Node, field: &str) -> String {
-    let info = text(&mut node.connect(), &["CLUSTER", "INFO"]);
-    let line = info
+    let all = text(&mut node.connect(), &["CLUSTER", "INFO"]);
+    let line = all
         .lines()
         .find_map(|l| l.strip_prefix(field)?.strip_prefix(':'));
     line.unwrap_or_default().to_string()
@@ -123,7 +126,7 @@ pub fn join(masters: &[&Node], replicas: &[&Node]) {
     agree(&all, all.len());
     for replica in replicas {
         wait_until("a replica's link", || {
-            super::node::info(&mut replica.connect(), "master_link_status") == "up"
+            info(&mut replica.connect(), "master_link_status") == "up"
         });
     }
 }
@@ -182,14 +185,14 @@ pub fn check(nodes: &[&Node], keys: usize) {
 /// Waits until a replica has what its master has.
 pub fn caught_up(master: &Node, replica: &Node) {
     wait_until("the replica has all", || {
-        let offset = super::node::info(&mut master.connect(), "master_repl_offset");
-        super::node::info(&mut replica.connect(), "slave_repl_offset") == offset
+        let offset = info(&mut master.connect(), "master_repl_offset");
+        info(&mut replica.connect(), "slave_repl_offset") == offset
     });
 }
 
 /// `master` or `slave`.
 pub fn role(node: &Node) -> String {
-    super::node::info(&mut node.connect(), "role")
+    info(&mut node.connect(), "role")
 }
 
 /// Waits until a replica has taken its master's place.
