@@ -12,13 +12,20 @@ use crate::cmd::session::{Marks, Token};
 use crate::config::{ClusterPreferredEndpointType, Config};
 use crate::exec::conn::{Conn, Peer};
 use crate::exec::link::Link;
+use crate::exec::persistence::Loading;
 use crate::exec::server::Server;
+
+/// So much is loaded without looking up, and so soon.
+const SMALL_BYTES: u64 = 2 * 1024 * 1024;
+const SOON_NS: u64 = 200_000_000;
 
 /// See the head of the file.
 #[derive(Default)]
 pub struct Bus {
     pub tokens: BTreeMap<ConnId, Token>,
     pub conns: BTreeMap<Token, ConnId>,
+    /// Somebody waits for the data to be loaded.
+    pub load_awaited: bool,
     /// What is to be done once no script runs any more.
     pub put_off: Vec<Action>,
     /// As long as this is there, nobody else uses the file.
@@ -76,6 +83,27 @@ pub fn settings(config: &Config) -> Settings {
 }
 
 impl Server {
+    /// A replica of a cluster loads what is loaded in no time: whoever asks for something waits rather than hears of it. (Tools
+    /// that put clusters together ask a replica for its view right after they have told it to be one, and Redis, which
+    /// loads so little without looking up, never lets them see it.)
+    pub fn is_soon_loaded(&self) -> bool {
+        let is_small = |loading: &Loading| {
+            loading.total_bytes < SMALL_BYTES
+                && self.now.mono_ns < loading.started_ns.saturating_add(SOON_NS)
+        };
+        self.cluster.is_some()
+            && self.config.replicaof.is_some()
+            && self.persistence.loading.as_ref().is_some_and(is_small)
+    }
+
+    /// Those who waited for that try again, once it is done or has taken longer than was thought.
+    pub(crate) fn end_load_wait(&mut self) {
+        if self.bus.load_awaited && !(self.loading && self.is_soon_loaded()) {
+            self.bus.load_awaited = false;
+            self.pause.eased = true;
+        }
+    }
+
     /// How many connections the bus is to have: each node opens one to each other.
     pub fn bus_connections(&self) -> usize {
         self.cluster

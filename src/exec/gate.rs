@@ -338,6 +338,10 @@ impl Server {
             return refuse(MASTERDOWN);
         }
         if self.loading && missing.has(Flags::LOADING) {
+            if self.is_soon_loaded() {
+                self.bus.load_awaited = true;
+                return Ok(Verdict::Wait);
+            }
             return refuse(LOADING);
         }
         if self.async_loading && any.has(Flags::NO_ASYNC_LOADING) {

@@ -89,6 +89,7 @@ fn give_up_waiting(server: &mut Server, io: &mut dyn Io) {
     server.expire_blocked();
     server.expire_migrations(io);
     server.pause.end_at(server.now.ms());
+    server.end_load_wait();
     if std::mem::take(&mut server.pause.eased) {
         server.resume_paused(io);
     }

@@ -123,12 +123,15 @@ pub fn join(masters: &[&Node], replicas: &[&Node]) {
             .connect()
             .call(&["CLUSTER", "REPLICATE", &id(master)]));
     }
-    agree(&all, all.len());
     for replica in replicas {
         wait_until("a replica's link", || {
+            // (It has nothing to load that would be worth a word.)
+            let said = text(&mut replica.connect(), &["CLUSTER", "MYID"]);
+            assert!(!said.starts_with("LOADING"), "{said}");
             info(&mut replica.connect(), "master_link_status") == "up"
         });
     }
+    agree(&all, all.len());
 }
 
 fn bus_port(node: &Node) -> String {
