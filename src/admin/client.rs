@@ -725,7 +725,7 @@ mod tests {
         let list = world.call(me, &["CLIENT", "LIST"]);
         assert_eq!(list.lines().filter(|l| l.starts_with("id=")).count(), 1);
         // One's own connection still gets the answer.
-        let answer = world.call(me, &["CLIENT", "KILL", "ID", "1", "SKIPME", "no"]);
+        let answer = world.call(me, &["CLIENT", "KILL", "ID", "3", "SKIPME", "no"]);
         assert_eq!(answer, ":1\r\n");
         assert!(!world.is_open(me));
     }
