@@ -388,7 +388,11 @@ impl AsFd for Link {
 
 /// Why there is no TLS, as Redis says it.
 fn tls_words(error: &io::Error) -> String {
-    format!("SSL_connect failed: {}", errno::text(error))
+    let text = errno::text(error);
+    match text.strip_prefix("invalid peer certificate: ") {
+        Some(what) => format!("SSL_connect failed: certificate verify failed ({what})"),
+        None => format!("SSL_connect failed: {text}"),
+    }
 }
 
 fn connect_tcp(host: &[u8], port: u16) -> Result<TcpStream, String> {
