@@ -10,6 +10,8 @@ use rustls::Connection;
 
 /// Encrypted bytes taken from a socket at once: two records of the largest kind.
 const TAKEN_MAX: usize = 32 * 1024;
+/// How a record begins that carries a handshake.
+const HANDSHAKE: u8 = 22;
 /// With so many bytes that are decrypted no more are: one record, which is what the library holds.
 const HELD_MAX: usize = 16 * 1024;
 /// So often a read looks at the socket when what came meant nothing yet.
@@ -22,6 +24,8 @@ pub struct Session {
     held: usize,
     /// Encrypted bytes that came when enough was held already.
     rest: Vec<u8>,
+    /// Something has come.
+    begun: bool,
     /// The other side will say no more.
     ended: bool,
     /// The socket may have more.
@@ -40,6 +44,7 @@ impl Session {
             tls,
             held: 0,
             rest: Vec::new(),
+            begun: false,
             ended: false,
             more: false,
             failed: None,
@@ -122,6 +127,12 @@ impl Session {
         self.ended |= n == 0;
         self.more = n == room.0.len();
         let mut taken = &room.0[..n];
+        let begun = std::mem::replace(&mut self.begun, true);
+        if !begun && self.is_server() && taken.first().is_some_and(|&b| b != HANDSHAKE) {
+            // That is no TLS, and who sent it would take an alert for a reply.
+            self.failed = Some("wrong version number".into());
+            return Ok(());
+        }
         self.feed(&mut taken);
         self.rest.extend_from_slice(taken);
         match self.flush(sock) {
@@ -129,6 +140,10 @@ impl Session {
             Err(e) if e.kind() != io::ErrorKind::WouldBlock && !self.has_held() => Err(e),
             _ => Ok(()),
         }
+    }
+
+    fn is_server(&self) -> bool {
+        matches!(self.tls, Connection::Server(_))
     }
 
     /// Decrypts what was taken, until enough is held.
