@@ -229,6 +229,10 @@ fn certificates_are_asked_for_as_the_directive_says() {
         let mut careless = Command::new(client);
         careless.args(["-p", &node.port.to_string(), "--tls", "--insecure", "PING"]);
         assert_eq!(said(&mut careless), "PONG");
+        let uri = format!("rediss://127.0.0.1:{}/", node.port);
+        let mut by_uri = Command::new(client);
+        by_uri.args(["-u", &uri, "--insecure", "PING"]);
+        assert_eq!(said(&mut by_uri), "PONG");
     }
     let plain = Node::start(&our_program(), &[]);
     let mut cli = Command::new(our_cli());
@@ -243,9 +247,6 @@ fn certificates_are_asked_for_as_the_directive_says() {
     // (Twice, as by Redis's: it tries again when it sends the command.)
     let words = "Could not negotiate a TLS connection: Invalid CA Certificate File/Directory";
     assert!(missing.starts_with(words), "{missing}");
-    let uri = format!("rediss://127.0.0.1:{}/", plain.port);
-    let refused = said(Command::new(our_cli()).args(["-u", &uri, "--insecure", "PING"]));
-    assert!(refused.contains("SSL_connect failed"), "{refused}");
 }
 
 /// A connection that has sent this and no more.
