@@ -3,7 +3,7 @@
 //! Most replies must be equal to the byte. For the rest, [`canonical`] takes out of both what a server
 //! decides on its own (an order, an address, a duration), and what is left must be equal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use redstart::resp::value::Value;
 
@@ -118,16 +118,18 @@ impl Judge {
             "object|encoding" => !self.is_72() && same_encoding_in_70(ours, theirs),
             "sort" | "sort_ro" => in_no_order(request) && sorted(ours) == sorted(theirs),
             "command" | "command|info" | "command|docs" => self.same_rows(ours, theirs),
-            // We have fewer commands as yet; 7.0 lacks three.
             "command|list" => {
-                let missing = |name: &[u8]| {
-                    self.peer < Version::V72
-                        && matches!(name, b"client|no-touch" | b"client|setinfo" | b"waitaof")
+                let new = |name: &Vec<u8>| {
+                    let new: [&[u8]; 4] = [
+                        b"client|no-touch",
+                        b"client|setinfo",
+                        b"cluster|myshardid",
+                        b"waitaof",
+                    ];
+                    self.peer < Version::V72 && new.contains(&name.as_slice())
                 };
-                let theirs = texts(theirs);
-                texts(ours)
-                    .iter()
-                    .all(|name| theirs.contains(name) || missing(name))
+                let known = texts(ours).into_iter().filter(|name| !new(name));
+                known.collect::<BTreeSet<_>>() == texts(theirs).into_iter().collect()
             }
             _ => self.canonical(request, ours) == self.canonical(request, theirs),
         };

@@ -107,6 +107,8 @@ fn a_debugger_says_what_redis_s_says() {
         let said = [&nodes[0], &nodes[1]].map(|node| {
             let mut conn = node.connect();
             let first = debug(&mut conn, mode, script);
+            // (An empty one stops, too, and waits for what is typed.)
+            conn.send(&["c"]);
             (first, conn.try_reply(), conn.try_reply())
         });
         assert_eq!(said[0], said[1], "{mode} {script}");

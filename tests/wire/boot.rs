@@ -238,7 +238,7 @@ fn what_cannot_be_served_is_refused() {
         ),
         (
             &["--port", "0", "--tls-port", "1"],
-            "Failed finding TLS support",
+            "Failed to configure TLS. Check logs for more info.",
         ),
         (
             &["--port", "0", "--user", "alice", "on", "+nosuch"],
