@@ -272,7 +272,7 @@ impl Cluster {
     }
 
     fn ask_for_votes(&mut self) {
-        self.current_epoch += 1;
+        self.current_epoch = self.current_epoch.saturating_add(1);
         let epoch = self.current_epoch;
         self.election.epoch = epoch;
         self.election.asked = true;

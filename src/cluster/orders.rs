@@ -198,7 +198,7 @@ impl Cluster {
         if own != 0 && own == self.greatest_epoch() {
             return false;
         }
-        self.current_epoch += 1;
+        self.current_epoch = self.current_epoch.saturating_add(1);
         let epoch = self.current_epoch;
         if let Some(me) = self.me_mut() {
             me.config_epoch = epoch;

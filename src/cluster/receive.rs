@@ -410,7 +410,7 @@ impl Cluster {
         if !collides {
             return;
         }
-        self.current_epoch += 1;
+        self.current_epoch = self.current_epoch.saturating_add(1);
         let epoch = self.current_epoch;
         if let Some(me) = self.me_mut() {
             me.config_epoch = epoch;
