@@ -218,6 +218,12 @@ impl Server {
     /// A connection that is let go was a link: its owner will hear, and then the socket goes.
     pub(super) fn note_lost_link(&mut self, token: Token) {
         self.links.lost.push(token);
+        let link = self.conns.get(token).and_then(|c| c.link.as_ref());
+        if link.is_some_and(|l| matches!(l.owner, Owner::Master))
+            && let Some(following) = self.repl.following.as_mut()
+        {
+            following.link.cut(self.now.ms());
+        }
     }
 
     /// Tells the owners of links that are over.

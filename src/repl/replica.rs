@@ -245,6 +245,14 @@ impl Replica {
         self.down_since_ms
     }
 
+    /// The connection is over. What is made of that may come later, when the command that runs has ended: how old the data
+    /// are counts from now.
+    pub fn cut(&mut self, now_ms: u64) {
+        if self.is_online() {
+            self.down_since_ms.get_or_insert(now_ms);
+        }
+    }
+
     /// Nothing is read from the link for a while, or again.
     pub fn hold(&mut self, now_ms: u64, held: bool) {
         self.held = held;
@@ -668,7 +676,7 @@ impl Replica {
             }
             State::Online => {
                 log::info!("Connection with master lost.");
-                self.down_since_ms = Some(now_ms);
+                self.cut(now_ms);
                 match &self.place {
                     Some(place) if place.offset != -1 => {
                         log::info!("Caching the disconnected master state.");

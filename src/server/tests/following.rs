@@ -444,6 +444,18 @@ fn who_waits_is_sent_away_when_the_role_changes() {
     assert!(!w.is_open(waiting) && w.is_open(client));
 }
 
+/// A link that a command closed was lost when the loop came to it: a replica of a cluster with old data thought them young,
+/// and took its master's place.
+#[test]
+fn a_link_is_down_from_when_it_was_closed() {
+    let mut play = Play::synced(config(), &["SET a 1"]);
+    for words in ["MULTI", "CLIENT KILL TYPE master", "DEBUG SLEEP 7", "EXEC"] {
+        play.call(words);
+    }
+    assert_eq!(play.info("master_link_status"), "down");
+    assert_eq!(play.info("master_link_down_since_seconds"), "7");
+}
+
 #[test]
 fn a_pause_holds_the_stream_up_and_loses_nothing() {
     let mut play = Play::synced(config(), &["SET a 1"]);
