@@ -6,6 +6,7 @@ use super::node::{Flags, Id, Name, Node};
 use super::slotset::SlotSet;
 use super::state::{Action, Cluster, Level, Todo};
 use super::wire::{self, Body, Extension, Gossip, Header, Kind, Message, PAUSED, Unreadable};
+use crate::base::slot::Slot;
 
 /// A message on its way through.
 struct Heard<'a> {
@@ -366,8 +367,10 @@ impl Cluster {
         if is_master {
             self.claim_slots(id, heard.config_epoch, claimed);
         }
-        let is_outdated = |slot| {
-            let owner = self.owner(slot).filter(|owner| owner.id != id)?;
+        let is_outdated = |slot: Slot| {
+            // (Mostly it is the sender's, which takes no look at a node.)
+            let owner = self.owners[slot.index()].filter(|owner| *owner != id)?;
+            let owner = self.nodes.get(&owner)?;
             let newer = !self.unclaimed.has(slot) && owner.config_epoch > heard.config_epoch;
             newer.then_some(owner.id)
         };

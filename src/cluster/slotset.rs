@@ -76,19 +76,39 @@ impl SlotSet {
         left
     }
 
+    /// The first slot from `from` on that is in it, or, without `present`, that is not; [`SLOTS`] if there is none.
+    fn find(&self, from: usize, present: bool) -> usize {
+        let mut at = from;
+        while at < SLOTS {
+            let word = self.0[at / 64];
+            let word = if present { word } else { !word };
+            let rest = word >> (at % 64);
+            if rest != 0 {
+                return at + rest.trailing_zeros() as usize;
+            }
+            at = (at / 64 + 1) * 64;
+        }
+        SLOTS
+    }
+
     /// All of them in order.
     pub fn iter(&self) -> impl Iterator<Item = Slot> + '_ {
-        Slot::all().filter(|&slot| self.has(slot))
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let found = self.find(at, true);
+            at = found + 1;
+            Slot::new(found as u64)
+        })
     }
 
     /// All of them as ranges: the first and the last slot of each.
     pub fn ranges(&self) -> Vec<(u16, u16)> {
-        let mut ranges: Vec<(u16, u16)> = Vec::new();
-        for slot in self.iter().map(Slot::number) {
-            match ranges.last_mut() {
-                Some((_, last)) if *last + 1 == slot => *last = slot,
-                _ => ranges.push((slot, slot)),
-            }
+        let mut ranges = Vec::new();
+        let mut first = self.find(0, true);
+        while first < SLOTS {
+            let end = self.find(first, false);
+            ranges.push((first as u16, (end - 1) as u16));
+            first = self.find(end, true);
         }
         ranges
     }
