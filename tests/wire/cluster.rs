@@ -52,13 +52,15 @@ fn a_dead_master_is_replaced_and_nothing_is_lost() {
     agree(&all, 6);
     caught_up(&nodes[3], &again);
     // And takes its place back, by hand, while somebody writes.
+    let mut conn = nodes[3].connect();
+    // (This key is in its slots.)
+    let incr = ["INCR", "key:0:{bar}"];
+    assert_eq!(conn.call(&incr), Value::Int(1));
+    let by = &again;
     let writing = std::thread::scope(|scope| {
-        let (to, by) = (&nodes[3], &again);
         let writer = scope.spawn(move || {
-            let mut conn = to.connect();
-            let mut done = 0;
-            // (This key is in its slots.)
-            while let Value::Int(n) = conn.call(&["INCR", "key:0:{bar}"]) {
+            let mut done = 1;
+            while let Value::Int(n) = conn.call(&incr) {
                 done = n;
             }
             done
