@@ -282,7 +282,7 @@ const REMOVE: Row<ServerFn> = row("sentinel|remove", 3)
 fn remove(call: &mut Call<'_>, args: Args<'_>) -> CmdResult {
     let id = master(call, args.argv()[2])?;
     with(call, |sentinel| {
-        sentinel.event(crate::sentinel::Level::Warning, "-monitor", id, "");
+        sentinel.event(crate::base::level::Level::Warning, "-monitor", id, "");
         sentinel.remove(id);
     })?;
     save_and_reply(call)

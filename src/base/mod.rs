@@ -8,6 +8,7 @@ pub mod errno;
 pub mod geohash;
 pub mod glob;
 pub mod histogram;
+pub mod level;
 pub mod longdouble;
 pub mod lzf;
 pub mod number;

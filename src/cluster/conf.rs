@@ -14,7 +14,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::node::{Flags, Id, Name, Node};
-use super::state::{Cluster, Level};
+use super::state::Cluster;
+use crate::base::level::Level;
 use crate::base::number;
 use crate::base::quoted;
 use crate::base::rng::Rng;

@@ -15,8 +15,9 @@
 
 use super::links::ConnId;
 use super::node::{Flags, Id};
-use super::state::{Action, Cluster, Level, Todo};
+use super::state::{Action, Cluster, Todo};
 use super::wire::{Body, FORCE_ACK, Header, Kind, encode};
+use crate::base::level::Level;
 
 /// How long a manual failover may take; the master holds its clients for twice as long.
 const MANUAL_MS: i64 = 5000;

@@ -8,8 +8,9 @@
 
 use super::links::ConnId;
 use super::node::{Flags, Id, Name, Node, first_if};
-use super::state::{Cluster, Level, Todo};
+use super::state::{Cluster, Todo};
 use super::wire::{Body, Extension, Gossip, Header, Kind, encode};
+use crate::base::level::Level;
 
 /// A report that a node is down counts for so many node timeouts.
 const REPORT_TIMEOUTS: i64 = 2;

@@ -7,8 +7,9 @@
 use bytes::Bytes;
 
 use super::node::{Flags, Id};
-use super::state::{Action, Cluster, Level};
+use super::state::{Action, Cluster};
 use super::wire::{self, Kind};
+use crate::base::level::Level;
 
 /// A connection's number. None is ever used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

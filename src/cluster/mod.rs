@@ -34,4 +34,4 @@ pub mod wire;
 pub use links::{ConnId, Link};
 pub use node::{Flags, Id, Name, Node};
 pub use orders::{How, SetSlot};
-pub use state::{Action, Cluster, Endpoint, Facts, Level, Settings};
+pub use state::{Action, Cluster, Endpoint, Facts, Settings};

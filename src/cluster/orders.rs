@@ -5,7 +5,8 @@ use core::net::IpAddr;
 
 use super::node::{Flags, Id, Name, Node};
 use super::slotset::SlotSet;
-use super::state::{Action, Cluster, Level, Todo};
+use super::state::{Action, Cluster, Todo};
+use crate::base::level::Level;
 use crate::base::slot::Slot;
 
 /// Why something was not done.

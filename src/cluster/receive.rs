@@ -4,8 +4,9 @@ use super::gossip;
 use super::links::ConnId;
 use super::node::{Flags, Id, Name, Node};
 use super::slotset::SlotSet;
-use super::state::{Action, Cluster, Level, Todo};
+use super::state::{Action, Cluster, Todo};
 use super::wire::{self, Body, Extension, Gossip, Header, Kind, Message, PAUSED, Unreadable};
+use crate::base::level::Level;
 use crate::base::slot::Slot;
 
 /// A message on its way through.

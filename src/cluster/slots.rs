@@ -8,7 +8,8 @@
 
 use super::node::{Flags, Id, Node};
 use super::slotset::SlotSet;
-use super::state::{Action, Cluster, Level, Todo};
+use super::state::{Action, Cluster, Todo};
+use crate::base::level::Level;
 use crate::base::slot::{SLOTS, Slot};
 
 /// A master that has just begun does not serve for so long.

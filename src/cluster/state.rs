@@ -13,17 +13,9 @@ use super::links::{ConnId, Link};
 use super::node::{Flags, Id, NAME_LEN, Name, Node};
 use super::slotset::SlotSet;
 use super::wire::KINDS;
+use crate::base::level::Level;
 use crate::base::rng::Rng;
 use crate::base::slot::{SLOTS, Slot};
-
-/// How much a line matters, in the log's own levels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    Debug,
-    Verbose,
-    Notice,
-    Warning,
-}
 
 /// What is to be done, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,8 +5,9 @@
 //! does not for all of it seems down (PFAIL).
 
 use super::node::{Flags, Id};
-use super::state::{Action, Cluster, Level};
+use super::state::{Action, Cluster};
 use super::wire::Kind;
+use crate::base::level::Level;
 
 const TICK_MS: i64 = 100;
 /// Every so many ticks a node is pinged by chance, of so many that are looked at.

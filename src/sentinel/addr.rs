@@ -7,7 +7,8 @@
 use core::net::IpAddr;
 
 use super::instance::Id;
-use super::state::{Action, Level, Sentinel};
+use super::state::{Action, Sentinel};
+use crate::base::level::Level;
 
 /// An answer is asked for again after this.
 const NAME_KEPT_MS: i64 = 10_000;

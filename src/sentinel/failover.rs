@@ -15,8 +15,9 @@
 //! Once the promoted replica says that it is a master there is no way back: what is left is only a matter of time.
 
 use super::instance::{Id, Instance, Reconf, Reported};
-use super::state::{Action, Level, Sentinel};
+use super::state::{Action, Sentinel};
 use super::wire::Question;
+use crate::base::level::Level;
 use crate::base::time::LocalTime;
 use crate::resp::value::Value;
 

@@ -11,8 +11,9 @@
 use super::HELLO_CHANNEL;
 use super::info::leading_number;
 use super::instance::{Id, Kind};
-use super::state::{Level, Sentinel};
+use super::state::Sentinel;
 use super::wire::Question;
+use crate::base::level::Level;
 use crate::resp::value::Value;
 
 /// What a message says.

@@ -5,7 +5,8 @@
 //! it is we who are behind.
 
 use super::instance::{Id, Instance, Kind, Reconf, Reported};
-use super::state::{Level, Sentinel};
+use super::state::Sentinel;
+use crate::base::level::Level;
 use crate::resp::value::Value;
 use crate::sentinel::failover::Stage;
 

@@ -33,7 +33,7 @@ pub mod tick;
 pub mod wire;
 
 pub use instance::{Id, Instance, Kind, Link, LinkId};
-pub use state::{Action, ConnId, Facts, Level, Periods, Sentinel, Settings};
+pub use state::{Action, ConnId, Facts, Periods, Sentinel, Settings};
 
 /// The channel of the messages that Sentinels tell each other of themselves.
 pub const HELLO_CHANNEL: &str = "__sentinel__:hello";

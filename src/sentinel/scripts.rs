@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 
 use super::addr::Addr;
 use super::instance::Id;
-use super::state::{Action, Level, Sentinel};
+use super::state::{Action, Sentinel};
+use crate::base::level::Level;
 
 const QUEUE_MAX: usize = 256;
 const RUNNING_MAX: usize = 16;

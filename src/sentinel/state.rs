@@ -7,20 +7,12 @@ use super::addr::NameKnown;
 use super::instance::{Id, Instance, Kind, Link, LinkId};
 use super::scripts::Scripts;
 use super::wire::Wire;
+use crate::base::level::Level;
 use crate::base::rng::Rng;
 
 /// A connection's number. None is ever used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConnId(pub u64);
-
-/// How much an event matters, in the log's own levels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    Debug,
-    Verbose,
-    Notice,
-    Warning,
-}
 
 /// What is to be done, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]

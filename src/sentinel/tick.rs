@@ -8,9 +8,10 @@
 //! not run: all answers would seem late. Then nothing is decided for a while (TILT), only watched.
 
 use super::instance::{Id, Kind, Reported};
-use super::state::{Level, Sentinel};
+use super::state::Sentinel;
 use super::wire::Question;
 use super::{HELLO_CHANNEL, Instance};
+use crate::base::level::Level;
 use crate::sentinel::failover::Stage;
 
 /// No more questions go out while so many have no answer.

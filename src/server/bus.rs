@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::errno;
 use crate::base::rng::Rng;
-use crate::cluster::{Action, Cluster, ConnId, Facts, Level};
+use crate::cluster::{Action, Cluster, ConnId, Facts};
 use crate::cmd::session::Token;
 use crate::exec::bus::settings;
 use crate::exec::io::{Disk, Io};
@@ -188,7 +188,7 @@ impl Server {
                 self.pause.failover_until = until_ms.and_then(|ms| u64::try_from(ms).ok());
                 self.pause.eased |= until_ms.is_none();
             }
-            Action::Log(level, text) => log_at(level, &text),
+            Action::Log(level, text) => level.log(&text),
         }
     }
 
@@ -351,12 +351,3 @@ fn goes_on(action: &Action) -> bool {
 
 /// Ticks are never further apart.
 const TICK_MS_MAX: i64 = 100;
-
-fn log_at(level: Level, text: &str) {
-    match level {
-        Level::Warning => log::warn!("{text}"),
-        Level::Notice => log::info!("{text}"),
-        Level::Verbose => log::debug!("{text}"),
-        Level::Debug => log::trace!("{text}"),
-    }
-}

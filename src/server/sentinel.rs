@@ -13,6 +13,7 @@ use std::any::Any;
 
 use crate::admin::config::rewrite_file;
 use crate::base::errno;
+use crate::base::level::Level;
 use crate::base::rng::Rng;
 use crate::cmd::session::Token;
 use crate::exec::io::Io;
@@ -20,7 +21,7 @@ use crate::exec::link::{News, Owner, Target};
 use crate::exec::persistence::Errand;
 use crate::exec::sentinel::{Asker, NotStarted, Watching};
 use crate::exec::server::{Effect, Server};
-use crate::sentinel::{Action, ConnId, Facts, Level, Sentinel};
+use crate::sentinel::{Action, ConnId, Facts, Sentinel};
 
 /// What a program leaves as its status that could not be run.
 const NOT_RUN: i32 = 2;
@@ -112,12 +113,12 @@ impl Server {
                 channel,
                 text,
             } => {
-                log_at(level, &format!("{channel} {text}"));
+                level.log(&format!("{channel} {text}"));
                 if level != Level::Debug {
                     self.publish(channel.as_bytes(), text.as_bytes());
                 }
             }
-            Action::Log(level, text) => log_at(level, &text),
+            Action::Log(level, text) => level.log(&text),
             Action::LookUp(name) => self.look_up_for_sentinel(name, io),
             Action::Run { job, argv } => self.run_program(io, job, &argv),
             Action::Kill(pid) => io.kill_program(pid),
@@ -286,12 +287,3 @@ impl Server {
 
 /// Ticks are never further apart.
 const TICK_MS_MAX: i64 = 100;
-
-fn log_at(level: Level, text: &str) {
-    match level {
-        Level::Warning => log::warn!("{text}"),
-        Level::Notice => log::info!("{text}"),
-        Level::Verbose => log::debug!("{text}"),
-        Level::Debug => log::trace!("{text}"),
-    }
-}

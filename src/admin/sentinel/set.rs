@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use super::{look, master, row, save_and_reply, with};
+use crate::base::level::Level;
 use crate::base::{glob, number};
 use crate::cmd::fault::Fault;
 use crate::cmd::spec::Arg;
@@ -11,7 +12,7 @@ use crate::cmd::{Args, CmdResult, DONE, Row, is_word};
 use crate::config::{Choice, LogLevel};
 use crate::exec::io::Setting;
 use crate::exec::{Call, ServerFn};
-use crate::sentinel::{Id, Level, Sentinel, Settings};
+use crate::sentinel::{Id, Sentinel, Settings};
 
 pub(super) const SET: Row<ServerFn> = row("sentinel|set", -5)
     .about("Changes parameters of a master.")
