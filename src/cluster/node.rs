@@ -28,11 +28,6 @@ impl Name {
         digits.iter().all(is_digit).then_some(Name(digits))
     }
 
-    /// The bytes of a field of a message, whatever they are.
-    pub fn from_field(field: [u8; NAME_LEN]) -> Name {
-        Name(field)
-    }
-
     /// Its digits.
     pub fn bytes(&self) -> &[u8; NAME_LEN] {
         &self.0

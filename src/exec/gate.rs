@@ -256,10 +256,9 @@ impl Server {
             Needs::Exec => self.queued_flags(token),
             _ => None,
         };
-        let Some(conn) = self.conns.get_mut(token) else {
+        let Some(conn) = self.conns.get(token) else {
             return Ok(Verdict::Wait);
         };
-        conn.session.last_command = Some(id);
         let marks = conn.session.marks;
         let obeyed = marks.has(Marks::MASTER);
         let in_multi = conn.session.multi.is_some();
