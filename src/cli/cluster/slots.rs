@@ -1,28 +1,34 @@
-//! A set of hash slots, and how it is written.
+//! A set of hash slots as people write them: by numbers that may be none, and in ranges.
 
 use std::fmt;
+
+use crate::base::slot::Slot;
+use crate::cluster::slotset::SlotSet;
 
 pub use crate::base::slot::SLOTS;
 
 /// See the head of the file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Slots(Vec<bool>);
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Slots(SlotSet);
 
 impl Slots {
     /// None of them.
     pub fn none() -> Slots {
-        Slots(vec![false; SLOTS])
+        Slots::default()
     }
 
     /// Whether it is one of them; a number that is no slot never is.
     pub fn has(&self, slot: usize) -> bool {
-        self.0.get(slot) == Some(&true)
+        Slot::new(slot as u64).is_some_and(|slot| self.0.has(slot))
     }
 
     /// Adds a slot, or takes it out. What is no slot changes nothing.
     pub fn put(&mut self, slot: usize, yes: bool) {
-        if let Some(place) = self.0.get_mut(slot) {
-            *place = yes;
+        if let Some(slot) = Slot::new(slot as u64) {
+            match yes {
+                true => self.0.insert(slot),
+                false => self.0.remove(slot),
+            };
         }
     }
 
@@ -33,18 +39,17 @@ impl Slots {
 
     /// How many they are.
     pub fn len(&self) -> usize {
-        self.iter().count()
+        self.0.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.0.is_empty()
     }
 
     /// Them, in their order.
     pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
-        let all = self.0.iter().enumerate();
-        all.filter(|(_, yes)| **yes).map(|(slot, _)| slot)
+        self.0.iter().map(Slot::index)
     }
 }
 
@@ -60,12 +65,7 @@ impl fmt::Display for Slots {
     /// As ranges: `[0-5460],[5462]`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut comma = "";
-        let mut slots = self.iter().peekable();
-        while let Some(first) = slots.next() {
-            let mut last = first;
-            while let Some(next) = slots.next_if_eq(&(last + 1)) {
-                last = next;
-            }
+        for (first, last) in self.0.ranges() {
             match first == last {
                 true => write!(f, "{comma}[{first}]")?,
                 false => write!(f, "{comma}[{first}-{last}]")?,
