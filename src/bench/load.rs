@@ -25,7 +25,8 @@ use crate::base::errno;
 use crate::base::rng::Rng;
 use crate::base::time::Clock;
 use crate::cli::out::{self, Stop, complain, lossy, say};
-use crate::tls::{self, Caller};
+use crate::cli::socket::Socket;
+use crate::tls::{Caller, Line, Session};
 
 const PROGRESS_MS: u64 = 250;
 const READ_MAX: usize = 64 * 1024;
@@ -177,13 +178,13 @@ impl Load<'_> {
             Stop(1)
         })?;
         let Some(caller) = self.caller else {
-            return Ok(Stream::Plain(socket));
+            return Ok(Line::Plain(socket));
         };
         let session = caller.call().map_err(|why| {
             complain!("Could not negotiate a TLS connection: {why}\n");
             Stop(1)
         })?;
-        Ok(Stream::Tls(Box::new(tls::Stream::new(socket, session))))
+        Ok(Line::secure(socket, session))
     }
 
     fn place(&self, master: Option<usize>) -> String {
@@ -198,90 +199,12 @@ impl Load<'_> {
     }
 }
 
-enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
+type Stream = Line<Socket<TcpStream, UnixStream>>;
 
-impl Read for Socket {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(socket) => socket.read(buf),
-            Socket::Unix(socket) => socket.read(buf),
-        }
-    }
-}
-
-impl Write for Socket {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(socket) => socket.write(buf),
-            Socket::Unix(socket) => socket.write(buf),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-enum Stream {
-    Plain(Socket),
-    Tls(Box<tls::Stream<Socket>>),
-}
-
-impl Stream {
-    fn source(&mut self) -> &mut dyn Source {
-        let socket = match self {
-            Stream::Plain(socket) => socket,
-            Stream::Tls(stream) => stream.sock_mut(),
-        };
-        match socket {
-            Socket::Tcp(socket) => socket,
-            Socket::Unix(socket) => socket,
-        }
-    }
-
-    /// Whether it may carry requests. The handshake of TLS is carried on.
-    fn is_open(&mut self) -> io::Result<bool> {
-        match self {
-            Stream::Tls(stream) if stream.session().is_handshaking() => stream.shake(),
-            _ => Ok(true),
-        }
-    }
-
-    fn is_handshaking(&self) -> bool {
-        matches!(self, Stream::Tls(stream) if stream.session().is_handshaking())
-    }
-
-    /// Whether reading again may give something though the socket says nothing.
-    fn has_more(&self) -> bool {
-        matches!(self, Stream::Tls(stream) if stream.session().has_more())
-    }
-
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Stream::Plain(socket) => socket.read(buf),
-            Stream::Tls(stream) => stream.read(buf),
-        }
-    }
-
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        match self {
-            Stream::Plain(socket) => socket.write(buf),
-            Stream::Tls(stream) => stream.write(buf),
-        }
-    }
-
-    /// Sends what TLS holds, as far as there is room.
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Stream::Tls(stream) if stream.session().wants_flush() => match stream.flush() {
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(()),
-                flushed => flushed,
-            },
-            _ => Ok(()),
-        }
+fn source(stream: &mut Stream) -> &mut dyn Source {
+    match stream.sock_mut() {
+        Socket::Tcp(socket) => socket,
+        Socket::Unix(socket) => socket,
     }
 }
 
@@ -368,7 +291,7 @@ impl<'a> Worker<'a> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registry = self.poll.registry();
         registry
-            .register(stream.source(), Token(at), interest)
+            .register(source(&mut stream), Token(at), interest)
             .map_err(|error| broken(&error))?;
         let (greeting, replies) = self.load.greeting;
         self.shared.alive.fetch_add(1, Relaxed);
@@ -391,7 +314,7 @@ impl<'a> Worker<'a> {
 
     fn close(&mut self, at: usize) {
         if let Some(mut client) = self.clients[at].take() {
-            let _ = self.poll.registry().deregister(client.stream.source());
+            let _ = self.poll.registry().deregister(source(&mut client.stream));
             self.shared.alive.fetch_sub(1, Relaxed);
         }
     }
@@ -430,7 +353,8 @@ impl<'a> Worker<'a> {
             }
             for event in &events {
                 let at = event.token().0;
-                let shaking = |client: &Client| client.stream.is_handshaking();
+                let shaking =
+                    |client: &Client| client.stream.session().is_some_and(Session::is_handshaking);
                 if self.clients[at].as_ref().is_some_and(shaking) {
                     if !self.shake(at)? {
                         continue;
@@ -455,7 +379,7 @@ impl<'a> Worker<'a> {
         let Some(client) = &mut self.clients[at] else {
             return Ok(false);
         };
-        client.stream.is_open().map_err(|error| {
+        client.stream.shake().map_err(|error| {
             let place = self.load.place(client.master);
             let why = errno::text(&error);
             complain!("Could not connect to Redis at {place}: SSL_connect failed: {why}\n");
@@ -558,7 +482,7 @@ impl<'a> Worker<'a> {
             } else if done {
                 self.next_request(at)?;
             }
-            let has_more = |client: &Client| client.stream.has_more();
+            let has_more = |client: &Client| client.stream.session().is_some_and(Session::has_more);
             if n < self.buf.len() && !self.clients[at].as_ref().is_some_and(has_more) {
                 return Ok(());
             }
@@ -677,7 +601,11 @@ impl Client {
                 false => greeting,
             };
             if bytes.is_empty() {
-                return self.stream.flush();
+                // What TLS holds goes as far as there is room.
+                return match self.stream.flush() {
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(()),
+                    flushed => flushed,
+                };
             }
             match self.stream.write(bytes) {
                 Ok(n) if self.greeting_left > 0 => self.greeting_left -= n,

@@ -14,10 +14,11 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use socket2::{SockRef, TcpKeepalive};
 
+use super::socket::Socket;
 use crate::base::errno;
 use crate::resp::request::append_command;
 use crate::resp::value::{Decoder, Malformed, Value};
-use crate::tls::{self, Caller};
+use crate::tls::{self, Caller, Line};
 
 const KEEPALIVE: Duration = Duration::from_secs(15);
 const READ_MAX: usize = 16 * 1024;
@@ -104,64 +105,11 @@ pub enum Address<'a> {
     Unix(&'a [u8]),
 }
 
-enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Read for Socket {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(socket) => socket.read(buf),
-            Socket::Unix(socket) => socket.read(buf),
-        }
-    }
-}
-
-impl Write for Socket {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(socket) => socket.write(buf),
-            Socket::Unix(socket) => socket.write(buf),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-enum Stream {
-    Plain(Socket),
-    Tls(Box<tls::Stream<Socket>>),
-}
-
-impl Stream {
-    fn socket(&self) -> &Socket {
-        match self {
-            Stream::Plain(socket) => socket,
-            Stream::Tls(stream) => stream.sock(),
-        }
-    }
-
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Stream::Plain(socket) => socket.read(buf),
-            Stream::Tls(stream) => stream.read(buf),
-        }
-    }
-
-    fn writer(&mut self) -> &mut dyn Write {
-        match self {
-            Stream::Plain(socket) => socket,
-            Stream::Tls(stream) => stream,
-        }
-    }
-}
+type Sock = Socket<TcpStream, UnixStream>;
 
 /// See the head of the file.
 pub struct Link {
-    stream: Stream,
+    stream: Line<Sock>,
     input: Vec<u8>,
     /// Bytes of `input` that replies were made of.
     taken: usize,
@@ -181,7 +129,7 @@ impl Link {
             }
         };
         Ok(Link {
-            stream: Stream::Plain(stream),
+            stream: Line::Plain(stream),
             input: Vec::new(),
             taken: 0,
             output: Vec::new(),
@@ -191,13 +139,13 @@ impl Link {
 
     /// The same connection, over TLS from now on. The error says why that can't be.
     pub fn secure(mut self, caller: &Caller) -> Result<Link, String> {
-        let Stream::Plain(socket) = self.stream else {
+        let Line::Plain(socket) = self.stream else {
             return Ok(self);
         };
         let mut stream = tls::Stream::new(socket, caller.call()?);
         // (The socket waits: there is no other way out than the end.)
         while !stream.shake().map_err(|e| tls_words(&e))? {}
-        self.stream = Stream::Tls(Box::new(stream));
+        self.stream = Line::Secure(Box::new(stream));
         Ok(self)
     }
 
@@ -227,7 +175,7 @@ impl Link {
 
     /// From now on nothing waits: see [`Link::flush_ready`] and [`Link::fill_ready`].
     pub fn set_nonblocking(&mut self) -> io::Result<()> {
-        match self.stream.socket() {
+        match self.stream.sock() {
             Socket::Tcp(socket) => socket.set_nonblocking(true),
             Socket::Unix(socket) => socket.set_nonblocking(true),
         }
@@ -235,14 +183,13 @@ impl Link {
 
     /// Whether something is still to be sent.
     pub fn has_output(&self) -> bool {
-        let held = matches!(&self.stream, Stream::Tls(stream) if stream.session().wants_flush());
-        !self.output.is_empty() || held
+        !self.output.is_empty() || self.stream.session().is_some_and(tls::Session::wants_flush)
     }
 
     /// Sends as much as there is room for.
     pub fn flush_ready(&mut self) -> Result<(), LinkError> {
         while self.has_output() {
-            match self.stream.writer().write(&self.output) {
+            match self.stream.write(&self.output) {
                 Ok(n) => drop(self.output.drain(..n)),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -263,9 +210,10 @@ impl Link {
     /// Sends what was appended.
     pub fn flush(&mut self) -> Result<(), LinkError> {
         let output = std::mem::take(&mut self.output);
-        let writer = self.stream.writer();
-        let written = writer.write_all(&output).and_then(|()| writer.flush());
-        written.map_err(LinkError::Io)
+        let written = self.stream.write_all(&output);
+        written
+            .and_then(|()| self.stream.flush())
+            .map_err(LinkError::Io)
     }
 
     /// A reply that has arrived already.
@@ -316,9 +264,8 @@ impl Link {
         self.taken = 0;
         loop {
             self.fill_some()?;
-            match &self.stream {
-                Stream::Tls(stream) if stream.session().has_bytes() => {}
-                _ => return Ok(()),
+            if !self.stream.session().is_some_and(tls::Session::has_bytes) {
+                return Ok(());
             }
         }
     }
@@ -373,7 +320,7 @@ impl Link {
 
     /// Its socket, to be watched.
     pub fn fd(&self) -> BorrowedFd<'_> {
-        match self.stream.socket() {
+        match self.stream.sock() {
             Socket::Tcp(socket) => socket.as_fd(),
             Socket::Unix(socket) => socket.as_fd(),
         }

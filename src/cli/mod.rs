@@ -17,6 +17,7 @@ mod options;
 pub mod out;
 mod session;
 mod shell;
+pub mod socket;
 mod sync;
 mod trial;
 pub mod uri;

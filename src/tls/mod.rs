@@ -3,7 +3,8 @@
 //!
 //! Read in this order: [`context`](self) makes of the configuration what all connections share; `files` reads certificates
 //! and keys, `ciphers` knows OpenSSL's names, `verify` says whom to believe (and `der` what it must know of a certificate),
-//! `cache` keeps sessions that may be resumed. A [`Session`] is one connection's side, without its socket. `caller` is the
+//! `cache` keeps sessions that may be resumed. A [`Session`] is one connection's side, without its socket; a
+//! [`Line`] has a socket, and speaks TLS or does not. `caller` is the
 //! same for the client programs.
 
 mod cache;
@@ -12,9 +13,11 @@ mod ciphers;
 mod context;
 mod der;
 mod files;
+mod line;
 mod session;
 mod verify;
 
 pub use caller::{Caller, Options};
 pub use context::Context;
+pub use line::Line;
 pub use session::{Room, Session, Stream};

@@ -8,7 +8,7 @@ use super::resolve::addresses_within;
 use crate::exec::io::{Exchange, Stage};
 use crate::exec::link::Target;
 use crate::resp::reply::Reply;
-use crate::tls::{Context, Stream};
+use crate::tls::{Context, Line, Stream};
 
 /// A longer line is cut, and what is left of it is no answer.
 const LINE_MAX: u64 = 16 * 1024;
@@ -77,9 +77,9 @@ fn secure(
     socket: TcpStream,
     target: &Target,
     tls: Option<&Context>,
-) -> Result<Talk, (Stage, io::Error)> {
+) -> Result<Line<TcpStream>, (Stage, io::Error)> {
     if !target.tls {
-        return Ok(Talk::Plain(socket));
+        return Ok(Line::Plain(socket));
     }
     let failed = |e| (Stage::Connecting, e);
     let tls = tls.ok_or_else(|| failed(io::Error::other("TLS is not configured")))?;
@@ -87,41 +87,10 @@ fn secure(
     let session = session.map_err(|why| failed(io::Error::other(why)))?;
     let mut stream = Stream::new(socket, session);
     match stream.shake() {
-        Ok(true) => Ok(Talk::Secure(Box::new(stream))),
+        Ok(true) => Ok(Line::Secure(Box::new(stream))),
         // (The socket waits for so long, and not longer.)
         Ok(false) => Err(failed(io::ErrorKind::TimedOut.into())),
         Err(e) => Err(failed(e)),
-    }
-}
-
-/// The other server, at the end of a socket that waits.
-enum Talk {
-    Plain(TcpStream),
-    Secure(Box<Stream<TcpStream>>),
-}
-
-impl Read for Talk {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Talk::Plain(socket) => socket.read(buf),
-            Talk::Secure(stream) => stream.read(buf),
-        }
-    }
-}
-
-impl Write for Talk {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        match self {
-            Talk::Plain(socket) => socket.write(buf),
-            Talk::Secure(stream) => stream.write(buf),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Talk::Plain(socket) => socket.flush(),
-            Talk::Secure(stream) => stream.flush(),
-        }
     }
 }
 
