@@ -6,25 +6,9 @@ use redstart::base::slot::Slot;
 use redstart::resp::value::Value;
 
 use crate::members::{
-    agree, call, caught_up, check, fill, id, join, member, member_again, promoted, role,
+    KEYS, agree, call, check, fill, id, join, member, member_again, promoted, role, six,
 };
 use crate::node::{Node, Version, info, ok, our_program, peer_program, wait_until};
-
-const KEYS: usize = 60;
-
-/// Three masters of one program, and a replica of the other for each.
-fn six(masters: &str, replicas: &str) -> Vec<Node> {
-    let start = |program: &str| (0..3).map(|_| member(program, &[])).collect::<Vec<_>>();
-    let mut nodes = start(masters);
-    nodes.extend(start(replicas));
-    let all: Vec<&Node> = nodes.iter().collect();
-    join(&all[..3], &all[3..]);
-    fill(&all[..3], KEYS);
-    for at in 0..3 {
-        caught_up(all[at], all[at + 3]);
-    }
-    nodes
-}
 
 /// CLUSTER SLOTS, as far as it must be the same by all: the order of nodes and ranges is nobody's concern.
 fn slots(node: &Node) -> Vec<Value> {

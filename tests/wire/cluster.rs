@@ -11,22 +11,11 @@ use std::process::Command;
 
 use redstart::resp::value::Value;
 
-use members::{
-    agree, caught_up, check, fill, id, join, member, member_again, promoted, role, state,
-};
+use members::{KEYS, agree, caught_up, check, id, member, member_again, promoted, role, state};
 use node::{Node, info, ok, our_program, text_of, wait_until};
 
-const KEYS: usize = 60;
-
 fn six() -> Vec<Node> {
-    let nodes: Vec<Node> = (0..6).map(|_| member(&our_program(), &[])).collect();
-    let all: Vec<&Node> = nodes.iter().collect();
-    join(&all[..3], &all[3..]);
-    fill(&all[..3], KEYS);
-    for at in 0..3 {
-        caught_up(all[at], all[at + 3]);
-    }
-    nodes
+    members::six(&our_program(), &our_program())
 }
 
 #[test]
@@ -141,8 +130,9 @@ fn strangers_on_the_bus_do_no_harm() {
 /// Two nodes never share a file, and one that can't be read stops the start.
 #[test]
 fn the_file_is_one_nodes_own() {
-    let node = member(&our_program(), &[]);
-    let file = node.dir.path().join("nodes.conf");
+    let mut node = member(&our_program(), &[]);
+    let dir = node.dir.path().to_path_buf();
+    let file = dir.join("nodes.conf");
     let start = || {
         Command::new(our_program())
             .args([
@@ -153,12 +143,7 @@ fn the_file_is_one_nodes_own() {
                 "--cluster-enabled",
                 "yes",
             ])
-            .args([
-                "--cluster-port",
-                "1",
-                "--dir",
-                node.dir.path().to_str().unwrap(),
-            ])
+            .args(["--cluster-port", "1", "--dir", dir.to_str().unwrap()])
             .output()
             .unwrap()
     };
@@ -176,26 +161,9 @@ fn the_file_is_one_nodes_own() {
     }
     let before = text_of(&file);
     assert!(before.contains(&id(&node)), "{before}");
-    let mut node = node;
     node.kill();
     std::fs::write(&file, "what is this\n").unwrap();
-    let refused = Command::new(our_program())
-        .args([
-            "--port",
-            "0",
-            "--unixsocket",
-            "other.sock",
-            "--cluster-enabled",
-            "yes",
-        ])
-        .args([
-            "--cluster-port",
-            "1",
-            "--dir",
-            node.dir.path().to_str().unwrap(),
-        ])
-        .output()
-        .unwrap();
+    let refused = start();
     let said = String::from_utf8_lossy(&refused.stdout).into_owned();
     assert!(
         said.contains("Unrecoverable error: corrupted cluster config file"),

@@ -5,18 +5,29 @@ use std::sync::Arc;
 
 use redstart::base::slot::{SLOTS, Slot};
 use redstart::resp::value::Value;
+use tempfile::TempDir;
 
 use super::node::{Conn, Node, directory, free_port, info, ok, wait_until};
 
+/// How many keys [`six`] nodes have.
+pub const KEYS: usize = 60;
 /// The node timeout of the tests.
 const TIMEOUT_MS: &str = "1500";
 
 /// A node of a cluster, in a directory of its own.
 pub fn member(program: &str, options: &[&str]) -> Node {
-    let dir = directory();
+    launched(directory(), program, options)
+}
+
+/// The same node again, with what it has left in its directory; maybe by another program.
+pub fn member_again(before: &Node, program: &str) -> Node {
+    launched(Arc::clone(&before.dir), program, &[])
+}
+
+fn launched(dir: Arc<TempDir>, program: &str, options: &[&str]) -> Node {
     let path = dir.path().to_str().unwrap().to_string();
     let options: Vec<String> = options.iter().map(ToString::to_string).collect();
-    Node::launch(Arc::clone(&dir), program, move |port, command| {
+    Node::launch(dir, program, move |port, command| {
         command
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
             .args(["--cluster-port", &free_port().to_string()])
@@ -29,19 +40,18 @@ pub fn member(program: &str, options: &[&str]) -> Node {
     })
 }
 
-/// The same node again, with what it has left in its directory; maybe by another program.
-pub fn member_again(before: &Node, program: &str) -> Node {
-    let path = before.dir.path().to_str().unwrap().to_string();
-    Node::launch(before.dir.clone(), program, move |port, command| {
-        command
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-            .args(["--cluster-port", &free_port().to_string()])
-            .args(["--cluster-enabled", "yes"])
-            .args(["--cluster-node-timeout", TIMEOUT_MS])
-            .args(["--repl-diskless-sync-delay", "0"])
-            .args(["--enable-debug-command", "yes"])
-            .args(["--save", "", "--dir", &path]);
-    })
+/// Three masters of one program, a replica of the other for each, and keys that all of them have.
+pub fn six(masters: &str, replicas: &str) -> Vec<Node> {
+    let start = |program: &str| (0..3).map(|_| member(program, &[])).collect::<Vec<_>>();
+    let mut nodes = start(masters);
+    nodes.extend(start(replicas));
+    let all: Vec<&Node> = nodes.iter().collect();
+    join(&all[..3], &all[3..]);
+    fill(&all[..3], KEYS);
+    for at in 0..3 {
+        caught_up(all[at], all[at + 3]);
+    }
+    nodes
 }
 
 /// The text that a command replies.
