@@ -270,6 +270,7 @@ const RESETSTAT: Row<ServerFn> = Spec::new("config|resetstat", 2, Group::Server)
 fn resetstat(call: &mut Call<'_>, _args: Args<'_>) -> CmdResult {
     call.server.stats.reset();
     call.server.persistence.reset_counts();
+    call.server.defrag.reset_stats();
     call.reply().ok();
     DONE
 }

@@ -388,7 +388,7 @@ fn memory(page: &mut Page, server: &Server, figures: &MemoryFigures) {
     page.line("mem_cluster_links", server.bus_memory());
     page.line("mem_aof_buffer", server.aof.memory());
     page.line("mem_allocator", &server.process.allocator);
-    page.line("active_defrag_running", 0);
+    page.line("active_defrag_running", server.defrag.percent);
     page.line("lazyfree_pending_objects", server.lazyfree_pending);
     page.line("lazyfreed_objects", server.stats.lazyfreed);
 }
@@ -580,12 +580,7 @@ fn stats(page: &mut Page, server: &Server, _: &MemoryFigures) {
     page.line("total_forks", server.persistence.snapshots);
     page.line("migrate_cached_sockets", server.migrations.links());
     page.line("slave_expires_tracked_keys", server.own_ttls.len());
-    page.lines(&["active_defrag_hits", "active_defrag_misses"], 0);
-    page.lines(&["active_defrag_key_hits", "active_defrag_key_misses"], 0);
-    page.lines(
-        &["total_active_defrag_time", "current_active_defrag_time"],
-        0,
-    );
+    defragmentation(page, server);
     let (keys, items, prefixes) = server.tracking.totals();
     page.line("tracking_total_keys", keys);
     page.line("tracking_total_items", items);
@@ -616,6 +611,17 @@ fn stats(page: &mut Page, server: &Server, _: &MemoryFigures) {
 }
 
 /// Turns of the event loop.
+fn defragmentation(page: &mut Page, server: &Server) {
+    let (defrag, now_ns) = (&server.defrag, server.now.mono_ns);
+    page.line("active_defrag_hits", defrag.hits);
+    page.line("active_defrag_misses", defrag.misses);
+    page.line("active_defrag_key_hits", defrag.keys.hits);
+    page.line("active_defrag_key_misses", defrag.keys.misses);
+    let ms = |ns| ns / 1_000_000;
+    page.line("total_active_defrag_time", ms(defrag.total_ns(now_ns)));
+    page.line("current_active_defrag_time", ms(defrag.current_ns(now_ns)));
+}
+
 fn turns(page: &mut Page, server: &Server) {
     let s = &server.stats;
     let a_second = s.turns_rate.per_second();

@@ -302,35 +302,3 @@ pub const PERCENTILES: Special = Special {
         to.line(name, format!("{name} {values}").into(), true);
     },
 };
-
-/// There is no defragmentation here. A file that asks for it still starts the server, with a warning;
-/// CONFIG SET gets the answer of a Redis built without it.
-pub const ACTIVEDEFRAG: Special = Special {
-    set: |config, args, setting, _| {
-        let on = match args {
-            [arg] if arg.eq_ignore_ascii_case(b"yes") => true,
-            [arg] if arg.eq_ignore_ascii_case(b"no") => false,
-            _ => return Err("argument must be 'yes' or 'no'".into()),
-        };
-        let changed = config.activedefrag;
-        config.activedefrag = false;
-        if on && setting.is_file() {
-            setting.notes.push(
-                "WARNING: 'activedefrag yes' has no effect: this server does not defragment its memory.".into(),
-            );
-        } else if on {
-            return Err("Active defragmentation cannot be enabled: it requires a Redis server compiled with a \
-                        modified Jemalloc like the one shipped by default with the Redis source distribution"
-                .into());
-        }
-        Ok(changed)
-    },
-    get: |config| {
-        if config.activedefrag {
-            b"yes".to_vec()
-        } else {
-            b"no".to_vec()
-        }
-    },
-    rewrite: |_, name, to| to.line(name, format!("{name} no").into(), false),
-};

@@ -512,8 +512,8 @@ directives! {
     lfu_log_factor: u32 = 10, "lfu-log-factor" int(0, INT_MAX);
     /// LFU: minutes after which it shrinks by one; 0 means never.
     lfu_decay_time: u32 = 1, "lfu-decay-time" int(0, INT_MAX);
-    /// Defragment while serving (needs a patched allocator; never on here).
-    activedefrag: bool = false, "activedefrag" special(special::ACTIVEDEFRAG) [DEBUG];
+    /// Move data from pages that are nearly empty, while serving.
+    activedefrag: bool = false, "activedefrag" yesno [DEBUG];
     /// Bytes of waste below which it rests.
     active_defrag_ignore_bytes: usize = 100 * MB, "active-defrag-ignore-bytes" memory(1, LONG_MAX);
     /// Percent of waste at which it starts.

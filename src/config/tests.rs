@@ -144,7 +144,6 @@ fn samples(row: &Row) -> Vec<String> {
             "oom-score-adj-values" => texts(&["-5 0 2000", "0 200 800"]),
             "latency-tracking-info-percentiles" => texts(&["", "0 99.95 100"]),
             "notify-keyspace-events" => texts(&["", "AKE", "lzxeK"]),
-            "activedefrag" => texts(&["no"]),
             other => panic!("no sample of {other}"),
         },
     }
@@ -306,7 +305,7 @@ fn config_set_is_all_or_nothing() {
     let failed = |name: &str, reason: &str| {
         format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}")
     };
-    let refusals: [(&[(&str, &str)], String); 8] = [
+    let refusals: [(&[(&str, &str)], String); 7] = [
         (
             &[
                 ("maxmemory", "1"),
@@ -333,14 +332,6 @@ fn config_set_is_all_or_nothing() {
         (
             &[("save", "900  1")],
             failed("save", "Invalid save parameters"),
-        ),
-        (
-            &[("activedefrag", "yes")],
-            failed(
-                "activedefrag",
-                "Active defragmentation cannot be enabled: it requires a Redis server compiled with a \
-                 modified Jemalloc like the one shipped by default with the Redis source distribution",
-            ),
         ),
         (
             &[("daemonize", "yes"), ("nope", "1")],

@@ -17,6 +17,7 @@ use std::convert::Infallible;
 use std::ops::Deref;
 
 use crate::base::slot::Slot;
+use crate::ds::defrag::Mover;
 use crate::ds::dict::{self, Dict, Filling, HashKey, Iter, RecordMut, Stats};
 use crate::object::{Container, Entry, Type, Value, string};
 
@@ -276,6 +277,22 @@ impl Keyspace {
         expiry_ms: Option<u64>,
     ) -> Option<Option<Entry>> {
         Some(self.entry_mut(hash, key)?.set_expiry(expiry_ms))
+    }
+
+    /// Shows the part of the table at a place in hash order to a mover, see [`Dict::defrag`], and hands each of its
+    /// entries on.
+    pub(super) fn defrag<'m>(
+        &mut self,
+        position: u64,
+        mover: &mut Mover<'m>,
+        f: impl FnMut(&mut Entry, &mut Mover<'m>),
+    ) -> Option<u64> {
+        self.table.defrag(position, mover, f)
+    }
+
+    /// The key's entry for writing, if all that leads to it is nobody else's; nothing is copied.
+    pub(super) fn entry_sole(&mut self, hash: u64, key: &[u8]) -> Option<&mut Entry> {
+        self.table.find_sole(hash, key)
     }
 
     /// A time before which no key expires.
@@ -625,6 +642,11 @@ impl Databases {
             ..Keyspace::new(key, held.clone())
         };
         self.dbs = snapshot.tables().iter().map(copy).collect();
+    }
+
+    /// True while a snapshot is alive.
+    pub fn has_snapshot(&self) -> bool {
+        self.held.is_live()
     }
 
     /// Bytes that only snapshots still hold: not counted against `maxmemory`.

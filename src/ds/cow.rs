@@ -17,6 +17,7 @@
 //! [`Shared`] is a counted pointer for everything else. The protocol is generic over the atomic it runs
 //! on, so that `cargo test` checks it under every interleaving with `loom`.
 
+use std::alloc::Layout;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -24,6 +25,8 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::{Bytes, BytesMut};
+
+use super::defrag::Mover;
 
 /// The atomic that a [`Count`] stands on: the processor's, or the model checker's.
 pub trait Counter {
@@ -193,6 +196,18 @@ impl<T> Shared<T> {
         T: Clone,
     {
         *this = Shared::new(T::clone(this));
+    }
+
+    /// Shows the chunk to a mover, if this is the only owner; the chunk for writing, then.
+    pub fn defrag<'a>(this: &'a mut Self, mover: &mut Mover<'_>) -> Option<&'a mut T> {
+        if !Self::is_unique(this) {
+            return None;
+        }
+        // SAFETY: the only owner is the one pointer to the block, which came from a Box.
+        if let Some(moved) = unsafe { mover.block(this.inner.cast(), Layout::new::<Inner<T>>()) } {
+            this.inner = moved.cast();
+        }
+        Self::get_mut(this)
     }
 
     /// The value itself, if this was the only owner; else the pointer back.

@@ -18,6 +18,7 @@
 //! The dict knows no keys' meaning and no clock. It hashes keys itself only when it splits a segment; all
 //! else takes the hash from the caller, who computes it once per command ([`Dict::hash`]).
 
+mod defrag;
 mod expire;
 mod fill;
 mod group;

@@ -23,6 +23,7 @@ use std::fmt;
 use std::ptr::NonNull;
 
 use crate::base::alloc::size_class;
+use crate::ds::defrag::Mover;
 
 const HEAD_BYTES: usize = 8;
 const ALIGN: usize = 8;
@@ -216,6 +217,15 @@ impl Intset {
             std::slice::from_raw_parts(self.bytes.as_ptr(), HEAD_BYTES + (width * count) as usize)
         };
         Ints { bytes }
+    }
+
+    /// Shows its block to a mover.
+    pub fn defrag(&mut self, mover: &mut Mover<'_>) {
+        let layout = layout(self.ints().bytes.len());
+        // SAFETY: the block is this one's alone, and was allocated with the layout of its length.
+        if let Some(moved) = unsafe { mover.block(self.bytes, layout) } {
+            self.bytes = moved;
+        }
     }
 
     /// Makes the allocation fit for a head of this width and count and writes the head. What the integers are then is the

@@ -53,6 +53,7 @@ use std::ptr::{self, NonNull};
 use smallvec::SmallVec;
 
 use crate::base::alloc::size_class;
+use crate::ds::defrag::Mover;
 pub use entry::{Elem, Needle};
 use entry::{Encoded, Short};
 
@@ -147,13 +148,17 @@ impl Listpack {
     }
 
     fn join(block: NonNull<u8>, gap: usize) -> Listpack {
+        Listpack(Listpack::tagged(block, gap))
+    }
+
+    fn tagged(block: NonNull<u8>, gap: usize) -> NonNull<u8> {
         debug_assert!(gap <= GAP_MAX);
         let tagged = block.as_ptr().map_addr(|a| {
             assert!(a & !POINTER == 0, "an address beyond 48 bits");
             a | gap << 48
         });
         // SAFETY: bits were added to a pointer that is not null.
-        Listpack(unsafe { NonNull::new_unchecked(tagged) })
+        unsafe { NonNull::new_unchecked(tagged) }
     }
 
     #[inline(always)]
@@ -171,6 +176,17 @@ impl Listpack {
     fn start(&self) -> *mut u8 {
         // SAFETY: the gap is part of the allocation.
         unsafe { self.block().add(self.gap()) }
+    }
+
+    /// Shows its block to a mover.
+    pub fn defrag(&mut self, mover: &mut Mover<'_>) {
+        let (gap, layout) = (self.gap(), layout(self.memory_bytes()));
+        // SAFETY: the block is this one's alone, and was allocated with the class of gap and total.
+        unsafe {
+            if let Some(moved) = mover.block(NonNull::new_unchecked(self.block()), layout) {
+                self.0 = Listpack::tagged(moved, gap);
+            }
+        }
     }
 
     /// The listpack's bytes, as a file stores them.

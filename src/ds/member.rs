@@ -12,6 +12,7 @@ use std::ptr::NonNull;
 
 use crate::base::alloc::size_class;
 use crate::ds::cow::Count;
+use crate::ds::defrag::Mover;
 use crate::ds::dict::{Handle, Record};
 
 const HEAD_BYTES: usize = size_of::<Count>();
@@ -85,6 +86,18 @@ impl Member {
     fn count(&self) -> &Count {
         // SAFETY: an owner keeps the allocation alive, and it begins with a count.
         unsafe { self.0.ptr().cast().as_ref() }
+    }
+
+    /// Shows its allocation to a mover.
+    pub fn defrag(&mut self, mover: &mut Mover<'_>) {
+        if !self.is_unique() {
+            return;
+        }
+        let layout = layout(self.bytes().len());
+        // SAFETY: allocated with this layout, and this is its only owner.
+        if let Some(moved) = unsafe { mover.block(self.0.ptr(), layout) } {
+            self.0.set_ptr(moved);
+        }
     }
 
     /// Bytes of memory, as the allocator accounts them.

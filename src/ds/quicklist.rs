@@ -35,6 +35,7 @@ use std::ops::{ControlFlow, Range};
 use bytes::Bytes;
 
 use super::cow::Shared;
+use super::defrag::{Mover, Step};
 use super::listpack::{Elem, Listpack, Needle};
 use super::tree::{Beside, Leaf, Place, Tree};
 pub use node::{Node, Whole, pop_elem, remove_matches};
@@ -235,6 +236,19 @@ impl Quicklist {
         let own = apart.filter(|node| Shared::is_unique(node));
         let own: usize = own.map(|node| node.heap_bytes()).sum();
         (self.nodes.freed_by_drop() + own).min(self.memory_bytes())
+    }
+
+    /// Shows some dozens of nodes from `step` on to a mover. Where to go on: `None` at the end.
+    pub fn defrag(&mut self, step: Step, mover: &mut Mover<'_>) -> Option<Step> {
+        if step == Step::default() {
+            for node in [&mut self.head, &mut self.tail].into_iter().flatten() {
+                if let Some(node) = Shared::defrag(node, mover) {
+                    node.defrag(mover);
+                }
+            }
+        }
+        let at = self.nodes.defrag(step.at, mover)?;
+        Some(Step { at, ..step })
     }
 
     /// The bytes that writes since the last call have left to snapshots.

@@ -43,6 +43,7 @@ mod tests;
 use std::cmp::Ordering;
 use std::fmt;
 
+use super::defrag::{Mover, Step};
 use super::listpack::Corrupt;
 use super::tree::{Beside, Leaf, Place, Tree};
 use crate::base::alloc::size_class;
@@ -67,6 +68,10 @@ impl Leaf for Node {
 
     fn heap_bytes(&self) -> usize {
         Node::heap_bytes(self) + size_class(size_of::<Node>() + 8, 8)
+    }
+
+    fn defrag(&mut self, mover: &mut Mover<'_>) {
+        Node::defrag(self, mover);
     }
 }
 
@@ -553,6 +558,21 @@ impl Stream {
     pub fn heap_bytes(&self) -> usize {
         let groups = self.groups.as_ref();
         self.nodes.bytes() + groups.map_or(0, |groups| groups.estimate(Group::memory_bytes))
+    }
+
+    /// Shows blocks to a mover, some dozens of nodes or a chunk of groups from `step` on. Where to go on: `None` at the end.
+    pub fn defrag(&mut self, step: Step, mover: &mut Mover<'_>) -> Option<Step> {
+        const GROUPS: u8 = 1;
+        if step.part < GROUPS {
+            let next = self.nodes.defrag(step.at, mover);
+            return Some(next.map_or(Step::of(GROUPS), |at| Step { at, ..step }));
+        }
+        let groups = self.groups.as_mut()?;
+        if step.at == 0 {
+            mover.boxed(groups);
+        }
+        let next = groups.defrag(step.at, mover, Group::defrag)?;
+        Some(Step { at: next, ..step })
     }
 
     /// About how many allocations freeing it touches.

@@ -29,6 +29,7 @@
 //!
 //! A [`Place`] names a leaf by its path; it holds until leaves come or go.
 
+mod defrag;
 mod ends;
 mod join;
 mod node;
@@ -40,6 +41,7 @@ mod weight;
 use std::ops::Range;
 
 use super::cow::Shared;
+use super::defrag::Mover;
 use node::{Child, Grown, Inner, Slot};
 pub use walk::{Cursor, Leaves};
 
@@ -66,6 +68,8 @@ pub trait Leaf: Clone {
     }
     /// The bytes it takes, in the allocator's classes: what is behind it and itself.
     fn heap_bytes(&self) -> usize;
+    /// Shows the blocks behind it to a mover.
+    fn defrag(&mut self, mover: &mut Mover<'_>);
 }
 
 /// A counted pointer to a leaf: [`Shared`], unless a leaf lays out its own allocation with its own count.
@@ -78,6 +82,8 @@ pub trait Chunk<L>: Clone {
     fn is_unique(&self) -> bool;
     /// The leaf for writing; a shared one is copied first.
     fn leaf_mut(&mut self) -> &mut L;
+    /// Shows the leaf and the blocks behind it to a mover, if this is the only owner.
+    fn defrag(&mut self, mover: &mut Mover<'_>);
 }
 
 impl<L: Leaf> Chunk<L> for Shared<L> {
@@ -95,6 +101,11 @@ impl<L: Leaf> Chunk<L> for Shared<L> {
     #[inline(always)]
     fn leaf_mut(&mut self) -> &mut L {
         Shared::make_mut(self)
+    }
+    fn defrag(&mut self, mover: &mut Mover<'_>) {
+        if let Some(leaf) = Shared::defrag(self, mover) {
+            leaf.defrag(mover);
+        }
     }
 }
 

@@ -28,6 +28,7 @@ mod tests;
 
 use std::ops::Range;
 
+use super::defrag::{Mover, Step};
 use super::dict::{Dict, Entry, Filling, HashKey, Record, prefetch_read};
 use super::tree::{Cursor, Leaf, Place, Tree};
 pub use member::Member;
@@ -109,6 +110,35 @@ impl Ranked {
         }
         made.marks = Tree::from_leaves(packs);
         made
+    }
+
+    /// Shows some dozens of leaves of marks and their members, or a segment of the dict, to a mover. Where to go on:
+    /// `None` at the end.
+    pub fn defrag(&mut self, step: Step, mover: &mut Mover<'_>) -> Option<Step> {
+        const DICT: u8 = 1;
+        if step.part == DICT {
+            let at = self.members.defrag(step.at, mover, |_, _| ())?;
+            return Some(Step { at, ..step });
+        }
+        let members = &mut self.members;
+        let next = self.marks.defrag_each(step.at, mover, |pack, mover| {
+            for i in 0..pack.len() {
+                let at = pack.mark(i).word.ptr();
+                if !mover.wants(at) {
+                    continue;
+                }
+                // SAFETY: the dict of the same sorted set owns the member.
+                let bytes = unsafe { bytes_of(at) };
+                let Some(member) = members.find_sole(members.hash(bytes), bytes) else {
+                    continue;
+                };
+                if member.is_unique() {
+                    member.carry(mover);
+                    pack.readdress(i, Mark::new(member.score(), member.ptr()));
+                }
+            }
+        });
+        Some(next.map_or(Step::of(DICT), |at| Step { at, ..step }))
     }
 
     /// The number of members.

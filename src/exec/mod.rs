@@ -5,7 +5,7 @@
 //! node's of the cluster ([`slots`]: what becomes of the keys of such a slot, [`bus`]: what a node has beside the machine);
 //! [`call`] runs it, measures it and drains the unit of what it changed, which [`propagate`] hands on; [`multi`], [`blocking`], [`pubsub`] and [`notify`]
 //! hold what outlives a single command; [`replication`] is the stream and who follows it, [`acks`] those who
-//! wait for them; [`migrate`] sends keys to other servers, which [`held`] holds meanwhile; [`link`] has the connections that we open ourselves; [`tracking`] knows who caches which keys; [`scripting`] runs scripts; [`slowlog`] and [`latency`] remember
+//! wait for them; [`migrate`] sends keys to other servers, which [`held`] holds meanwhile; [`link`] has the connections that we open ourselves; [`tracking`] knows who caches which keys; [`scripting`] runs scripts; [`defrag`] closes the holes in memory; [`slowlog`] and [`latency`] remember
 //! what took long.
 
 pub mod acks;
@@ -18,6 +18,7 @@ pub mod call;
 pub mod clients;
 pub mod conn;
 pub mod debugging;
+pub mod defrag;
 pub mod following;
 pub mod gate;
 pub mod held;

@@ -237,6 +237,7 @@ pub struct Server {
     pub batch: Option<Box<crate::exec::pipeline::Scratch>>,
     pub evict_pool: crate::db::evict::Pool,
     pub expire_cycle: crate::db::expire::Cycle,
+    pub defrag: super::defrag::Defrag,
     /// Keys that were given a time to live here while the server is a replica.
     pub own_ttls: crate::db::own_ttls::OwnTtls,
     /// Elements of a list from this size on have a node of their own (DEBUG QUICKLIST-PACKED-THRESHOLD).
@@ -338,6 +339,7 @@ impl Server {
             batch: None,
             evict_pool: Default::default(),
             expire_cycle: Default::default(),
+            defrag: Default::default(),
             own_ttls: Default::default(),
             list_plain_from: 1 << 30,
             scripts_may_all: false,

@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering as AtomicOrdering};
 use bytes::{Bytes, BytesMut};
 
 use crate::ds::cow::{self, Shared};
+use crate::ds::defrag::Mover;
 
 /// Bytes a chunk of a paged string covers.
 pub const CHUNK_BYTES: usize = 64 * 1024;
@@ -91,6 +92,13 @@ enum Run<'a> {
 }
 
 impl BigStr {
+    /// Shows its buffer to a mover, if it is one that the allocator puts beside others.
+    pub fn defrag(&mut self, mover: &mut Mover<'_>) {
+        if let Body::One(buffer) = &mut self.body {
+            mover.bytes(buffer);
+        }
+    }
+
     /// Copies `data`, each chunk into a buffer of its own.
     pub fn copy_from(data: &[u8]) -> BigStr {
         if data.len() <= ONE_BUFFER_MAX {

@@ -23,6 +23,7 @@
 //! Memory is asked for in the allocator's size classes. That costs nothing (it would round up itself), makes the
 //! account exact, and means that any value which lands in the same class can overwrite the one before.
 
+mod defrag;
 mod shape;
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};

@@ -13,6 +13,7 @@ use super::table::{Table, draw, left_behind, select, struct_bytes};
 use super::value::{COMPACT_MAX, Compact, Container, Encoding, Heap, Value, ValueRef};
 use crate::base::rng::Rng;
 use crate::ds::cow::Shared;
+use crate::ds::defrag::{Mover, Step};
 use crate::ds::dict::{self, HashKey};
 use crate::ds::listpack::{self, Elem, Listpack, Needle, Pack, Pos};
 
@@ -414,6 +415,25 @@ impl Container for Hash {
             Body::Listpack(list) => list.memory_bytes(),
         };
         struct_bytes::<Self>() + behind
+    }
+
+    fn defrag(&mut self, step: Step, mover: &mut Mover<'_>) -> Option<Step> {
+        match &mut self.body {
+            Body::Listpack(pack) => {
+                pack.defrag(mover);
+                None
+            }
+            Body::Table(table) => {
+                if step.at == 0 {
+                    mover.boxed(table);
+                }
+                let field = |field: &mut Entry, mover: &mut Mover<'_>| {
+                    field.defrag(mover);
+                };
+                let at = table.defrag(step.at, mover, field)?;
+                Some(Step { at, ..step })
+            }
+        }
     }
 
     fn take_left_behind(&mut self) -> usize {

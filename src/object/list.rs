@@ -10,6 +10,7 @@ use std::ops::{ControlFlow, Range};
 use super::value::{Container, Encoding, Heap, ValueRef};
 use crate::base::alloc::size_class;
 use crate::ds::cow::Shared;
+use crate::ds::defrag::{Mover, Step};
 use crate::ds::listpack::{Elem, Listpack, Needle};
 pub use crate::ds::quicklist::{End, Item, NewElem};
 use crate::ds::quicklist::{Limits, Quicklist, pop_elem};
@@ -358,6 +359,21 @@ impl Container for List {
         match &self.body {
             Body::Small(_) => self.memory_bytes(),
             Body::Quick(list) => self.memory_bytes() - list.memory_bytes() + list.freed_by_drop(),
+        }
+    }
+
+    fn defrag(&mut self, step: Step, mover: &mut Mover<'_>) -> Option<Step> {
+        match &mut self.body {
+            Body::Small(pack) => {
+                pack.defrag(mover);
+                None
+            }
+            Body::Quick(nodes) => {
+                if step == Step::default() {
+                    mover.boxed(nodes);
+                }
+                nodes.defrag(step, mover)
+            }
         }
     }
 

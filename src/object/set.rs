@@ -23,6 +23,7 @@ use super::value::{COMPACT_MAX, Compact, Container, Encoding, Heap, ValueRef};
 use crate::base::number::parse_i64;
 use crate::base::rng::Rng;
 use crate::ds::cow::Shared;
+use crate::ds::defrag::{Mover, Step};
 use crate::ds::dict::{self, HashKey};
 use crate::ds::intset::{Ints, Intset};
 use crate::ds::listpack::{self, Elem, Listpack, Needle, Pack};
@@ -581,6 +582,21 @@ impl Container for Set {
             _ => self.small_bytes(),
         };
         struct_bytes::<Self>() + behind
+    }
+
+    fn defrag(&mut self, step: Step, mover: &mut Mover<'_>) -> Option<Step> {
+        match &mut self.body {
+            Body::Intset(ints) => ints.defrag(mover),
+            Body::Listpack(pack) => pack.defrag(mover),
+            Body::Table(table) => {
+                if step.at == 0 {
+                    mover.boxed(table);
+                }
+                let at = table.defrag(step.at, mover, Member::defrag)?;
+                return Some(Step { at, ..step });
+            }
+        }
+        None
     }
 
     fn take_left_behind(&mut self) -> usize {

@@ -5,6 +5,7 @@ pub use crate::ds::stream::Stream;
 use super::value::{Container, Encoding, Heap, ValueRef};
 use crate::base::alloc::size_class;
 use crate::ds::cow::Shared;
+use crate::ds::defrag::{Mover, Step};
 
 impl Container for Stream {
     type Ref<'a> = &'a Stream;
@@ -39,6 +40,10 @@ impl Container for Stream {
 
     fn freed_by_drop(&self) -> usize {
         self.memory_bytes()
+    }
+
+    fn defrag(&mut self, step: Step, mover: &mut Mover<'_>) -> Option<Step> {
+        Stream::defrag(self, step, mover)
     }
 
     fn take_left_behind(&mut self) -> usize {

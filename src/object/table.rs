@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use super::entry::Entry;
 use crate::base::alloc::size_class;
 use crate::base::rng::Rng;
+use crate::ds::defrag::Mover;
 use crate::ds::dict::{self, Dict, Filling, HashKey, Iter, Record, Weight};
 use crate::ds::member::Member;
 
@@ -147,6 +148,16 @@ impl<R: Weighed> Table<R> {
     /// Calls `f` with about `count` records from a cursor on, see [`Dict::scan`].
     pub fn scan(&self, cursor: u64, count: usize, f: impl FnMut(&R)) -> u64 {
         self.dict.scan(cursor, count, f)
+    }
+
+    /// Shows a segment and its records to a mover, see [`Dict::defrag`].
+    pub fn defrag<'m>(
+        &mut self,
+        position: u64,
+        mover: &mut Mover<'m>,
+        f: impl FnMut(&mut R, &mut Mover<'m>),
+    ) -> Option<u64> {
+        self.dict.defrag(position, mover, f)
     }
 
     /// The dict, for DEBUG HTSTATS and savers.

@@ -19,6 +19,7 @@ use super::string::Str;
 use super::table::Table;
 use super::zset::Zset;
 use crate::ds::cow::Shared;
+use crate::ds::defrag::{Mover, Step};
 use crate::ds::dict::Dict;
 
 /// The type of a value, as `TYPE` names it.
@@ -185,6 +186,9 @@ pub trait Container: Pointed + Send + Sync + 'static {
 
     /// Of [`memory_bytes`](Self::memory_bytes), what goes when this owner goes.
     fn freed_by_drop(&self) -> usize;
+
+    /// Shows a few hundred blocks from `step` on to a mover. Where to go on: `None` at the end.
+    fn defrag(&mut self, step: Step, mover: &mut Mover<'_>) -> Option<Step>;
 
     /// Bytes that writes have left to other owners since this was last asked.
     fn take_left_behind(&mut self) -> usize;

@@ -18,6 +18,7 @@ use crate::base::double::{as_integer, format_double};
 use crate::base::number::parse_f64;
 use crate::base::rng::Rng;
 use crate::ds::cow::Shared;
+use crate::ds::defrag::{Mover, Step};
 use crate::ds::dict::{Dict, HashKey, Record};
 use crate::ds::listpack::{Elem, Iter, Listpack, Needle, Pos};
 use crate::ds::zset::{Gap, Items, Member, Ranked};
@@ -764,6 +765,21 @@ impl Container for Zset {
             Form::Large(ranked) => size_class(size_of::<Ranked>(), 8) + ranked.freed_by_drop(),
         };
         size_class(size_of::<Zset>() + 8, 8) + behind
+    }
+
+    fn defrag(&mut self, step: Step, mover: &mut Mover<'_>) -> Option<Step> {
+        match &mut self.form {
+            Form::Small(pack) => {
+                pack.defrag(mover);
+                None
+            }
+            Form::Large(ranked) => {
+                if step == Step::default() {
+                    mover.boxed(ranked);
+                }
+                ranked.defrag(step, mover)
+            }
+        }
     }
 
     fn take_left_behind(&mut self) -> usize {

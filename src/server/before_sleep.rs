@@ -49,6 +49,8 @@ pub fn before_sleep(server: &mut Server, world: &mut dyn Outside) {
     expire_fast(server, world.io());
     evict_on(server, world.io());
     go_on_loading(server, world.io());
+    // What has gone has left holes.
+    server.defrag(world.io());
     // All that will change in this turn has: those who cache hear of it with the other output.
     server.broadcast_changes();
     // Replicas are asked how far they are after those who want to know have begun to wait.

@@ -236,7 +236,10 @@ fn sleep_for(server: &Server, now_ns: u64, next_cron_ns: u64) -> Duration {
         return Duration::ZERO;
     }
     let mut ns = next_cron_ns.saturating_sub(now_ns);
-    if let Some(at_ns) = server.replay_due() {
+    for at_ns in [server.replay_due(), server.next_defrag_ns()]
+        .into_iter()
+        .flatten()
+    {
         ns = ns.min(at_ns.saturating_sub(now_ns));
     }
     let now_ms = server.now.ms();

@@ -2,6 +2,7 @@
 
 mod blocking;
 mod corrupt;
+mod defrag;
 mod following;
 mod links;
 mod migrate;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use node::free_port;
+use node::{Conn, Node, free_port, info, wait_until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_redis-server");
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -624,4 +624,44 @@ fn who_insists_on_the_end_leaves_no_half_file() {
     assert_eq!(server.end_by("-INT"), Some(1));
     assert!(server.log.contains("You insist... exiting now."));
     assert!(names().is_empty());
+}
+
+/// Of keys of one size every third stays: pages with a third in use are emptied, and nothing is lost.
+#[test]
+fn holes_in_memory_are_closed() {
+    let node = Node::start(PROGRAM, &["--active-defrag-threshold-lower", "5"]);
+    let mut conn = node.connect();
+    let set = |conn: &mut Conn, name, value| conn.call(&["CONFIG", "SET", name, value]);
+    set(&mut conn, "active-defrag-ignore-bytes", "1mb");
+    set(&mut conn, "active-defrag-cycle-min", "50");
+    conn.call(&["DEBUG", "POPULATE", "100000", "key", "150"]);
+    let gone = (0..100_000).filter(|i| i % 3 != 0);
+    for i in gone {
+        conn.send(&["DEL", &format!("key:{i}")]);
+        if i % 3 == 2 {
+            (0..2).for_each(|_| drop(conn.reply()));
+        }
+    }
+    let ratio = |conn: &mut Conn| -> f64 { info(conn, "allocator_frag_ratio").parse().unwrap() };
+    assert!(ratio(&mut conn) > 1.5);
+    let digest = conn.call(&["DEBUG", "DIGEST"]);
+    set(&mut conn, "activedefrag", "yes");
+    wait_until("pages are full", || ratio(&mut conn) < 1.1);
+    assert!(
+        info(&mut conn, "active_defrag_hits")
+            .parse::<u64>()
+            .unwrap()
+            > 10_000
+    );
+    assert!(
+        info(&mut conn, "active_defrag_key_hits")
+            .parse::<u64>()
+            .unwrap()
+            > 10_000
+    );
+    assert_eq!(conn.call(&["DEBUG", "DIGEST"]), digest);
+    set(&mut conn, "activedefrag", "no");
+    wait_until("it ends", || {
+        info(&mut conn, "active_defrag_running") == "0"
+    });
 }

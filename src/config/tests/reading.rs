@@ -263,11 +263,8 @@ fn commands_are_renamed_in_order() {
 
 #[test]
 fn what_has_no_effect_is_said_once() {
-    let loaded =
-        load_text("list-max-ziplist-entries 1\nlist-max-ziplist-entries 2\nactivedefrag yes")
-            .unwrap();
-    assert_eq!(loaded.notes.len(), 2);
-    assert!(!loaded.config.activedefrag);
+    let loaded = load_text("list-max-ziplist-entries 1\nlist-max-ziplist-entries 2").unwrap();
+    assert_eq!(loaded.notes.len(), 1);
     let loaded = load_text("cluster-enabled yes").unwrap();
     assert_eq!(loaded.config.databases, 1);
     assert!(loaded.notes[0].contains("Changing databases number from 16 to 1"));

@@ -64,7 +64,7 @@ const NEST: u32 = 1 << 15;
 
 /// A pointer to a page, and its depth in the upper 16 bits: a bare reference, like `Seg`. Or to a root that is nested in
 /// another (`root`), with a depth that no page has.
-pub(super) struct PageRef<R>(NonNull<Page<R>>, PhantomData<R>);
+pub(super) struct PageRef<R>(pub(super) NonNull<Page<R>>, PhantomData<R>);
 
 impl<R> Clone for PageRef<R> {
     #[inline(always)]

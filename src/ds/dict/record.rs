@@ -35,6 +35,13 @@ impl Handle {
         unsafe { NonNull::new_unchecked(self.0.as_ptr().map_addr(|a| a & POINTER)) }
     }
 
+    /// Points to where the allocation is now.
+    pub fn set_ptr(&mut self, pointer: NonNull<u8>) {
+        let bits = self.bits();
+        *self = Handle::new(pointer);
+        self.set_bits(bits);
+    }
+
     /// A second handle to the same allocation; counting it is the record's business.
     #[inline(always)]
     #[must_use]

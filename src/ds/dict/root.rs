@@ -64,13 +64,13 @@ impl<R> Copy for RootEntry<R> {}
 
 pub(super) struct Root<R: Record> {
     /// How many bits all hashes in it have in common; 0 but for one that is nested.
-    base: u32,
+    pub base: u32,
     bits: u32,
     /// How many pages are as deep as the root allows: when there are none, it halves.
     deep: u32,
     /// How many entries are roots. They count as deep.
     nests: u32,
-    entries: Vec<RootEntry<R>>,
+    pub entries: Vec<RootEntry<R>>,
     /// See [`Root::copied`].
     copied: usize,
 }
@@ -109,7 +109,7 @@ impl<R: Record> Root<R> {
     }
 
     /// The bits that lead to an entry, those of all roots above included.
-    fn depth(&self) -> u32 {
+    pub fn depth(&self) -> u32 {
         self.base + self.bits
     }
 
@@ -163,7 +163,7 @@ impl<R: Record> Root<R> {
 
     /// The first entry of the run that a hash lies in.
     #[inline(always)]
-    fn first(&self, hash: u64) -> usize {
+    pub fn first(&self, hash: u64) -> usize {
         self.at(hash) & !(self.run_len(self.entry(hash).page) - 1)
     }
 
@@ -321,7 +321,7 @@ impl<R: Record> Root<R> {
     }
 
     /// Points the run that begins at an entry to a page.
-    fn put(&mut self, at: usize, page: PageRef<R>) {
+    pub fn put(&mut self, at: usize, page: PageRef<R>) {
         let len = self.run_len(page);
         self.entries[at..at + len]
             .iter_mut()

@@ -160,7 +160,7 @@ impl Shape {
         self.tags_at() + self.groups() * GROUP
     }
 
-    fn layout(self) -> Layout {
+    pub fn layout(self) -> Layout {
         let size = self.slots_at() + self.slots() * size_of::<Handle>();
         Layout::from_size_align(size, GROUP).expect("a few kilobytes")
     }
@@ -181,7 +181,7 @@ pub(super) fn tag_of(hash: u64) -> u8 {
 
 /// A pointer to a segment, and its shape in the upper 16 bits: 5 of groups, 6 of base, 4 of skew, 1 of
 /// half. It is a bare reference: whoever holds it in a page counts it.
-pub(super) struct Seg<R>(NonNull<u8>, PhantomData<R>);
+pub(super) struct Seg<R>(pub(super) NonNull<u8>, PhantomData<R>);
 
 impl<R> Clone for Seg<R> {
     #[inline(always)]

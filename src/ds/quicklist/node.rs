@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{ENTRY_OVERHEAD, End, Item, Limits, NewElem};
 use crate::base::alloc::size_class;
+use crate::ds::defrag::Mover;
 use crate::ds::listpack::{Elem, Listpack, Needle};
 use crate::ds::tree::Leaf;
 
@@ -374,6 +375,20 @@ impl Leaf for Node {
             Node::Packed(lp) => lp.memory_bytes(),
             Node::Whole(whole) => size_of::<Whole>() + size_class(whole.bytes.len(), 1),
             Node::Lzf(lzf) => size_of::<Lzf>() + size_class(lzf.data.len(), 1),
+        }
+    }
+
+    fn defrag(&mut self, mover: &mut Mover<'_>) {
+        match self {
+            Node::Packed(lp) => lp.defrag(mover),
+            Node::Whole(whole) => {
+                mover.boxed(whole);
+                mover.bytes(&mut whole.bytes);
+            }
+            Node::Lzf(lzf) => {
+                mover.boxed(lzf);
+                mover.slice(&mut lzf.data);
+            }
         }
     }
 }

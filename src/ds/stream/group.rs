@@ -22,6 +22,7 @@ use super::names::{Named, Names};
 use super::pel::{Identified, Pel};
 use crate::base::alloc::size_class;
 use crate::ds::cow::Shared;
+use crate::ds::defrag::Mover;
 
 /// A name that many records share.
 pub type Name = Shared<Box<[u8]>>;
@@ -118,6 +119,16 @@ impl Group {
             pel: Pel::new(),
             consumers: Names::new(),
             left_behind: 0,
+        }
+    }
+
+    /// Shows all its blocks to a mover.
+    pub fn defrag(&mut self, mover: &mut Mover<'_>) {
+        self.pel.defrag(mover);
+        let mut from = Some(0);
+        while let Some(at) = from {
+            let pel = |consumer: &mut Consumer, mover: &mut Mover<'_>| consumer.pel.defrag(mover);
+            from = self.consumers.defrag(at, mover, pel);
         }
     }
 

@@ -4,6 +4,7 @@
 //! snapshot copies the row of chunk pointers, one chunk, and the one thing it changes.
 
 use crate::ds::cow::Shared;
+use crate::ds::defrag::Mover;
 
 /// Things in a full chunk.
 const CHUNK_MAX: usize = 64;
@@ -33,6 +34,29 @@ impl<T: Named> Names<T> {
             chunks: Vec::new(),
             len: 0,
         }
+    }
+
+    /// Shows chunk `at` and the things in it to a mover, and the row of chunks with the first. Where to go on: `None` at
+    /// the end.
+    pub fn defrag<'m>(
+        &mut self,
+        at: u64,
+        mover: &mut Mover<'m>,
+        mut f: impl FnMut(&mut T, &mut Mover<'m>),
+    ) -> Option<u64> {
+        if at == 0 {
+            mover.vec(&mut self.chunks);
+        }
+        let chunk = self.chunks.get_mut(usize::try_from(at).ok()?)?;
+        if let Some(things) = Shared::defrag(chunk, mover) {
+            mover.vec(things);
+            for thing in things {
+                if let Some(thing) = Shared::defrag(thing, mover) {
+                    f(thing, mover);
+                }
+            }
+        }
+        Some(at + 1)
     }
 
     /// How many there are.

@@ -22,6 +22,7 @@
 use super::code::{elem, put_elem, put_step, put_varint, skip_elems, step, varint};
 use super::id::StreamId;
 use crate::base::alloc::size_class;
+use crate::ds::defrag::Mover;
 use crate::ds::listpack::{Corrupt, Elem, Listpack};
 
 /// The entry is deleted.
@@ -97,6 +98,11 @@ impl Node {
         node.listpack_body += int_bytes(i64::from(node.fields));
         node.entries_at = node.data.len() as u32;
         node
+    }
+
+    /// Shows its data to a mover.
+    pub fn defrag(&mut self, mover: &mut Mover<'_>) {
+        mover.vec(&mut self.data);
     }
 
     /// The node's own ID.

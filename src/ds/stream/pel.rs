@@ -7,6 +7,7 @@
 
 use super::id::StreamId;
 use crate::base::alloc::size_class;
+use crate::ds::defrag::Mover;
 use crate::ds::tree::{Beside, Leaf, Place, Tree};
 
 /// Records of a full run.
@@ -56,6 +57,10 @@ impl<T: Identified> Leaf for Run<T> {
     fn heap_bytes(&self) -> usize {
         size_class(self.0.capacity() * size_of::<T>(), 8) + size_class(size_of::<Self>() + 8, 8)
     }
+
+    fn defrag(&mut self, mover: &mut Mover<'_>) {
+        mover.vec(&mut self.0);
+    }
 }
 
 /// See the head of the file.
@@ -66,6 +71,14 @@ impl<T: Identified> Pel<T> {
     /// An empty list.
     pub fn new() -> Self {
         Pel(Tree::new())
+    }
+
+    /// Shows all its blocks to a mover.
+    pub fn defrag(&mut self, mover: &mut Mover<'_>) {
+        let mut from = Some(0);
+        while let Some(at) = from {
+            from = self.0.defrag(at, mover);
+        }
     }
 
     /// How many there are.

@@ -22,6 +22,9 @@ impl Leaf for Run {
     fn heap_bytes(&self) -> usize {
         self.0.len() * 4
     }
+    fn defrag(&mut self, mover: &mut Mover<'_>) {
+        mover.vec(&mut self.0);
+    }
 }
 
 type Numbers = Tree<Run>;

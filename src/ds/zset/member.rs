@@ -12,6 +12,7 @@ use std::ptr::{self, NonNull};
 
 use crate::base::alloc::size_class;
 use crate::ds::cow::Count;
+use crate::ds::defrag::Mover;
 use crate::ds::dict::{Handle, Record};
 
 const SCORE_AT: usize = size_of::<Count>();
@@ -73,6 +74,16 @@ impl Member {
                 .cast::<[u8; 8]>()
                 .write(score.to_le_bytes())
         };
+    }
+
+    /// Moves its allocation, of which the caller has made sure that this is the only owner.
+    pub fn carry(&mut self, mover: &mut Mover<'_>) {
+        debug_assert!(self.is_unique());
+        let layout = layout(self.heap_bytes());
+        // SAFETY: allocated with the layout of its class, and this is its only owner.
+        if let Some(moved) = unsafe { mover.carry(self.ptr(), layout) } {
+            self.0.set_ptr(moved);
+        }
     }
 
     /// The size of its allocation.

@@ -15,6 +15,7 @@ use std::ptr::{self, NonNull};
 use super::order::{Mark, Target, Word};
 use crate::base::alloc::size_class;
 use crate::ds::cow::Count;
+use crate::ds::defrag::Mover;
 use crate::ds::dict::prefetch_read;
 use crate::ds::tree::{Beside, Chunk, Leaf};
 
@@ -254,6 +255,12 @@ impl Pack {
         }
     }
 
+    /// Gives a mark the new address of its member.
+    pub fn readdress(&mut self, i: usize, mark: Mark) {
+        assert!(i < self.len() && self.head().owners.is_unique());
+        self.put(i, mark);
+    }
+
     /// Changes the capacity to that for so many marks, which are at least those there are.
     fn resize(&mut self, len: usize) {
         let (old, new, have) = (self.cap(), capacity(len), self.len());
@@ -313,6 +320,9 @@ impl Leaf for Pack {
     fn heap_bytes(&self) -> usize {
         layout(self.cap()).size()
     }
+
+    /// Nothing: it is its own block.
+    fn defrag(&mut self, _: &mut Mover<'_>) {}
 }
 
 impl Chunk<Pack> for Pack {
@@ -339,6 +349,16 @@ impl Chunk<Pack> for Pack {
             *self = copy;
         }
         self
+    }
+
+    fn defrag(&mut self, mover: &mut Mover<'_>) {
+        if !self.is_unique() {
+            return;
+        }
+        // SAFETY: the sole owner; allocated with the layout of its capacity.
+        if let Some(moved) = unsafe { mover.block(self.0.cast(), layout(self.cap())) } {
+            self.0 = moved.cast();
+        }
     }
 }
 

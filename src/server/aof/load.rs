@@ -193,6 +193,7 @@ impl Server {
 
     fn replay_at_once(&mut self, io: &mut dyn Io) -> Result<(), Unloadable> {
         while self.replay_step(io)? {
+            self.defrag(io);
             // Where a job would read the front of a file, it is read here.
             if matches!(self.effects.last(), Some(Effect::Start(Errand::Load, _)))
                 && let Some(Effect::Start(_, work)) = self.effects.pop()
