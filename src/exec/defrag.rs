@@ -92,16 +92,16 @@ impl Server {
 
     /// Moves some of what lies on pages that are nearly empty, if its time has come.
     pub fn defrag(&mut self, io: &mut dyn Io) {
-        let now_ns = io.mono_ns();
         if !self.config.activedefrag {
             if self.defrag.percent > 0 {
-                self.defrag.end(now_ns);
+                self.defrag.end(io.mono_ns());
             }
             return;
         }
         if self.dbs.has_snapshot() {
             return;
         }
+        let now_ns = io.mono_ns();
         if now_ns >= self.defrag.next_look_ns {
             self.look_at_waste(io);
         }
