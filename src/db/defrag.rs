@@ -3,6 +3,9 @@
 use super::keyspace::Databases;
 use crate::ds::defrag::{Mover, Step};
 
+/// After so many blocks a step leaves values for those to come.
+const STEP_BLOCKS: u64 = 1024;
+
 /// A walk over all databases: where its next step begins.
 #[derive(Debug, Default)]
 pub struct Walk {
@@ -11,8 +14,8 @@ pub struct Walk {
     position: u64,
     /// The table is done.
     is_through: bool,
-    /// Keys that the walk has come by and whose values have too many parts for one step, and where to go on with each.
-    large: Vec<(Vec<u8>, Step)>,
+    /// Keys that the walk has come by and whose values it has left for later, and where to go on with each.
+    later: Vec<(Vec<u8>, Step)>,
 }
 
 /// How many keys a walk has found parts of to move, and how many it has left as they are.
@@ -32,12 +35,12 @@ impl Walk {
         mover: &mut Mover<'_>,
         keys: &mut KeyCounts,
     ) -> bool {
-        if let Some((key, step)) = self.large.last_mut() {
+        if let Some((key, step)) = self.later.last_mut() {
             let hash = dbs.hash(key);
             let entry = dbs.db_mut(self.db).entry_sole(hash, key);
             match entry.and_then(|entry| entry.defrag_value(*step, mover)) {
                 Some(next) => *step = next,
-                None => drop(self.large.pop()),
+                None => drop(self.later.pop()),
             }
             return true;
         }
@@ -51,14 +54,16 @@ impl Walk {
                 return false;
             }
         }
-        let large = &mut self.large;
+        let later = &mut self.later;
+        let enough = mover.seen() + STEP_BLOCKS;
         let next = dbs
             .db_mut(self.db)
             .defrag(self.position, mover, |entry, mover| {
                 let hits = mover.hits;
-                let mut rest = entry.defrag(mover);
-                if rest.is_some() && entry.free_effort() > parts_max {
-                    large.extend(rest.take().map(|step| (entry.key().to_vec(), step)));
+                entry.defrag(mover);
+                let mut rest = entry.is_heap().then(Step::default);
+                if rest.is_some() && (mover.seen() > enough || entry.free_effort() > parts_max) {
+                    later.extend(rest.take().map(|step| (entry.key().to_vec(), step)));
                 }
                 while let Some(step) = rest {
                     rest = entry.defrag_value(step, mover);

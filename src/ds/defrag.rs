@@ -51,6 +51,11 @@ impl<'a> Mover<'a> {
         }
     }
 
+    /// Blocks that were looked at.
+    pub fn seen(&self) -> u64 {
+        self.hits + self.misses
+    }
+
     /// Whether a block should move.
     pub fn wants(&mut self, block: NonNull<u8>) -> bool {
         let wanted = (self.wants)(block);

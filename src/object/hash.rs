@@ -427,10 +427,7 @@ impl Container for Hash {
                 if step.at == 0 {
                     mover.boxed(table);
                 }
-                let field = |field: &mut Entry, mover: &mut Mover<'_>| {
-                    field.defrag(mover);
-                };
-                let at = table.defrag(step.at, mover, field)?;
+                let at = table.defrag(step.at, mover, Entry::defrag)?;
                 Some(Step { at, ..step })
             }
         }

@@ -10,17 +10,20 @@ use crate::object::bigstr::BigStr;
 use crate::object::{Container, Hash, List, Set, Stream, Zset};
 
 impl Entry {
-    /// Shows its allocation to a mover, and the first blocks of its value. Where the rest of the value begins, if there is
-    /// more.
-    pub fn defrag(&mut self, mover: &mut Mover<'_>) -> Option<Step> {
+    /// True if its value is not part of its allocation.
+    pub fn is_heap(&self) -> bool {
+        self.shape().is_heap()
+    }
+
+    /// Shows its allocation to a mover.
+    pub fn defrag(&mut self, mover: &mut Mover<'_>) {
         if !self.is_unique() {
-            return None;
+            return;
         }
         // SAFETY: allocated with this very layout, and this is its only owner.
         if let Some(moved) = unsafe { mover.block(self.0.ptr(), layout(self.shape().class())) } {
             self.0.set_ptr(moved);
         }
-        self.defrag_value(Step::default(), mover)
     }
 
     /// Shows blocks of its value to a mover, from `step` on. Where to go on: `None` at the end.
