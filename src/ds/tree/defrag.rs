@@ -5,14 +5,17 @@ use super::{Chunk, Leaf, Tree};
 use crate::ds::cow::Shared;
 use crate::ds::defrag::Mover;
 
-/// Leaves of a step.
-const STEP: u64 = 32;
+/// Leaves of a step at most, and blocks after which it ends with a leaf.
+const LEAVES: u64 = 32;
+const BLOCKS: u64 = 512;
 
 struct Walk<'a, 'm, F> {
     /// Leaves to pass by before the step begins.
     skip: u64,
     /// Leaves that the step has met.
     met: u64,
+    /// It ends when the mover has seen so many blocks.
+    enough: u64,
     mover: &'a mut Mover<'m>,
     f: F,
 }
@@ -30,6 +33,7 @@ impl<L: Leaf, C: Chunk<L>> Tree<L, C> {
         let mut walk = Walk {
             skip: from,
             met: 0,
+            enough: mover.seen() + BLOCKS,
             mover,
             f,
         };
@@ -74,7 +78,7 @@ impl<'m, F> Walk<'_, 'm, F> {
                     return;
                 };
                 for below in &mut node.slots {
-                    if self.met >= STEP {
+                    if self.met >= LEAVES || self.mover.seen() >= self.enough {
                         break;
                     }
                     self.slot(below);
