@@ -610,7 +610,6 @@ fn stats(page: &mut Page, server: &Server, _: &MemoryFigures) {
     page.line("eventloop_duration_max_cmd_usec", s.turns.max_command_us);
 }
 
-/// Turns of the event loop.
 fn defragmentation(page: &mut Page, server: &Server) {
     let (defrag, now_ns) = (&server.defrag, server.now.mono_ns);
     page.line("active_defrag_hits", defrag.hits);
@@ -622,6 +621,7 @@ fn defragmentation(page: &mut Page, server: &Server) {
     page.line("current_active_defrag_time", ms(defrag.current_ns(now_ns)));
 }
 
+/// Turns of the event loop.
 fn turns(page: &mut Page, server: &Server) {
     let s = &server.stats;
     let a_second = s.turns_rate.per_second();

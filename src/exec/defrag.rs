@@ -108,8 +108,7 @@ impl Server {
         if self.defrag.percent == 0 || now_ns < self.defrag.next_slice_ns {
             return;
         }
-        let is_sparse = |block| alloc::is_sparse(block);
-        let mut mover = Mover::new(&is_sparse);
+        let mut mover = Mover::new(&alloc::is_sparse);
         let parts_max = self.config.active_defrag_max_scan_fields;
         let defrag = &mut self.defrag;
         let mut goes_on = true;

@@ -423,13 +423,7 @@ impl Container for Hash {
                 pack.defrag(mover);
                 None
             }
-            Body::Table(table) => {
-                if step.at == 0 {
-                    mover.boxed(table);
-                }
-                let at = table.defrag(step.at, mover, Entry::defrag)?;
-                Some(Step { at, ..step })
-            }
+            Body::Table(table) => Table::defrag(table, step, mover, Entry::defrag),
         }
     }
 

@@ -588,13 +588,7 @@ impl Container for Set {
         match &mut self.body {
             Body::Intset(ints) => ints.defrag(mover),
             Body::Listpack(pack) => pack.defrag(mover),
-            Body::Table(table) => {
-                if step.at == 0 {
-                    mover.boxed(table);
-                }
-                let at = table.defrag(step.at, mover, Member::defrag)?;
-                return Some(Step { at, ..step });
-            }
+            Body::Table(table) => return Table::defrag(table, step, mover, Member::defrag),
         }
         None
     }

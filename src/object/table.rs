@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use super::entry::Entry;
 use crate::base::alloc::size_class;
 use crate::base::rng::Rng;
-use crate::ds::defrag::Mover;
+use crate::ds::defrag::{Mover, Step};
 use crate::ds::dict::{self, Dict, Filling, HashKey, Iter, Record, Weight};
 use crate::ds::member::Member;
 
@@ -150,14 +150,18 @@ impl<R: Weighed> Table<R> {
         self.dict.scan(cursor, count, f)
     }
 
-    /// Shows a segment and its records to a mover, see [`Dict::defrag`].
+    /// Shows a segment and its records to a mover, and the box with the first, see [`Dict::defrag`].
     pub fn defrag<'m>(
-        &mut self,
-        position: u64,
+        this: &mut Box<Self>,
+        step: Step,
         mover: &mut Mover<'m>,
         f: impl FnMut(&mut R, &mut Mover<'m>),
-    ) -> Option<u64> {
-        self.dict.defrag(position, mover, f)
+    ) -> Option<Step> {
+        if step.at == 0 {
+            mover.boxed(this);
+        }
+        let at = this.dict.defrag(step.at, mover, f)?;
+        Some(Step { at, ..step })
     }
 
     /// The dict, for DEBUG HTSTATS and savers.

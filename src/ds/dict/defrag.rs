@@ -5,9 +5,10 @@ use std::num::NonZero;
 
 use super::Dict;
 use super::group::{Bits, GROUP};
-use super::page::{Page, PageRef};
+use super::page::{Page, PageRef, behind, below};
 use super::record::Record;
 use super::root::{Nest, Root};
+use super::scan::end_of;
 use super::segment::Seg;
 use super::tree::Top;
 use crate::ds::cow::Shared;
@@ -84,23 +85,13 @@ impl<R: Record> Root<R> {
         if seg.defrag(mover, f) {
             page.put(position, seg);
         }
-        behind(seg.depth(), position)
+        end_of(seg, position)
     }
-}
-
-/// What the hashes with the same first `depth` bits differ in.
-fn below(depth: u32) -> u64 {
-    u64::MAX.checked_shr(depth).unwrap_or(0)
 }
 
 /// True if a place is the first of those with the same `depth` bits.
 fn begins(depth: u32, position: u64) -> bool {
     position & below(depth) == 0
-}
-
-/// The place behind all those with the same `depth` bits.
-fn behind(depth: u32, position: u64) -> Option<u64> {
-    (position | below(depth)).checked_add(1)
 }
 
 impl<R: Record> PageRef<R> {

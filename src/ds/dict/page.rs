@@ -11,6 +11,16 @@ use std::ptr::NonNull;
 pub(super) const FANOUT: usize = 256;
 pub(super) const FANOUT_BITS: u32 = FANOUT.trailing_zeros();
 
+/// What the hashes with the same first `depth` bits differ in.
+pub(super) fn below(depth: u32) -> u64 {
+    u64::MAX.checked_shr(depth).unwrap_or(0)
+}
+
+/// The place behind all those with the same `depth` bits; `None` at the end.
+pub(super) fn behind(depth: u32, position: u64) -> Option<u64> {
+    (position | below(depth)).checked_add(1)
+}
+
 /// The sums over a page, or a dict that is one segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sums {
@@ -257,8 +267,7 @@ impl<R: Record> PageRef<R> {
 
     /// Where the hashes begin that follow those of the page at a position.
     pub fn end(self, position: u64) -> Option<u64> {
-        let below = u64::MAX.checked_shr(self.depth()).unwrap_or(0);
-        (position | below).checked_add(1)
+        behind(self.depth(), position)
     }
 
     /// Fetches the headers of the segments from a position on.

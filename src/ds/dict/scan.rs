@@ -7,6 +7,7 @@
 
 use super::Dict;
 use super::group::{Bits, GROUP};
+use super::page::behind;
 use super::record::Record;
 use super::segment::Seg;
 use smallvec::SmallVec;
@@ -41,8 +42,7 @@ impl<R: Record> Dict<R> {
 
 /// Where the hashes begin that follow those of the segment at a position.
 pub(super) fn end_of<R: Record>(seg: Seg<R>, position: u64) -> Option<u64> {
-    let below = u64::MAX.checked_shr(seg.depth()).unwrap_or(0);
-    (position | below).checked_add(1)
+    behind(seg.depth(), position)
 }
 
 /// Calls f with records of the segment until none are `left` to ask for. Gives the position to go on from,
