@@ -192,6 +192,11 @@ impl<R: Record> PageRef<R> {
         Runs { page: self, at: 0 }
     }
 
+    /// The depth of its deepest segment.
+    pub fn depth_max(self) -> u32 {
+        self.runs().map(|(_, seg)| seg.depth()).max().unwrap_or(0)
+    }
+
     /// The number of entries that a segment of that depth fills.
     fn run_len(self, depth: u32) -> usize {
         1 << (self.depth() + FANOUT_BITS - depth)

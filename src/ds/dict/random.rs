@@ -101,29 +101,37 @@ impl<R: Record> Dict<R> {
         // Where few of the records are wanted, each draw would cost a look at one that is not.
         // And where some corner is much denser than the rest, most would be in vain.
         let likely = among.of_dict(self) >= self.len / 8 && !self.top.has_nests();
+        let depth_max = if likely { self.top.depth_max() } else { 0 };
+        let slots_max = match &self.top {
+            Top::Small(seg) => seg.shape().slots(),
+            _ => SLOTS_MAX,
+        };
         let mut draws = 0..if likely { DRAWS } else { 0 };
         draws
-            .find_map(|_| self.draw_once(among, below))
+            .find_map(|_| self.draw_once(among, depth_max, slots_max, below))
             .or_else(|| self.weigh(among, below))
     }
 
+    /// A draw among all slots of all segments, if each segment were as deep and large as these bounds.
     #[inline]
     fn draw_once(
         &self,
         among: Among,
+        depth_max: u32,
+        slots_max: usize,
         below: &mut impl FnMut(u64) -> u64,
     ) -> Option<(Seg<R>, usize)> {
         let hash = below(1 << 48) << 16;
         let seg = self.top.locate(hash)?;
         let below_depth = hash << seg.depth();
         if below_depth
-            .checked_shr(64 - (self.top.depth_max() - seg.depth()))
+            .checked_shr(64 - (depth_max - seg.depth()))
             .unwrap_or(0)
             != 0
         {
             return None;
         }
-        let slot = below(SLOTS_MAX as u64) as usize;
+        let slot = below(slots_max as u64) as usize;
         let (group, bit) = (slot / GROUP, slot % GROUP);
         if group >= seg.shape().groups() || seg.used(group) >> bit & 1 == 0 {
             return None;

@@ -211,9 +211,13 @@ impl<R: Record> Root<R> {
         self.nests != 0
     }
 
-    /// No segment is deeper, if there are no roots in it.
+    /// No segment is deeper, if there are no roots in it. Of a single page the truth: it may be far below the bound.
     pub fn depth_max(&self) -> u32 {
-        self.depth() + FANOUT_BITS
+        let bound = self.depth() + FANOUT_BITS;
+        match &self.entries[..] {
+            [entry] if entry.page.page().deep == 0 => entry.page.depth_max(),
+            _ => bound,
+        }
     }
 
     /// Has what belongs to a nested root done there, if the hash leads to one: it is made the root's own.

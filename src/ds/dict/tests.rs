@@ -686,6 +686,32 @@ fn random_is_uniform_in_a_skewed_table() {
     }
 }
 
+/// A table of some segments was taken for one of as many as a page can have: nearly all draws were in vain.
+#[test]
+fn a_random_record_takes_few_draws() {
+    for records in [3, 30, 300, 1_000, 20_000] {
+        let (mut dict, alive) = (Dict::new(KEY), Arc::default());
+        for i in 0..records {
+            let key = format!("key:{i}").into_bytes();
+            dict.insert(dict.hash(&key), Rec::new(&key, i, None, &alive));
+        }
+        let mut rng = Rng(7);
+        let mut drawn = 0;
+        for _ in 0..1000 {
+            let found = dict.random(|n| {
+                drawn += 1;
+                rng.below(n)
+            });
+            assert!(found.is_some());
+        }
+        // Two for each try: a segment and a slot of it.
+        assert!(
+            drawn < 12_000,
+            "{records} records: {drawn} numbers for 1000"
+        );
+    }
+}
+
 #[test]
 fn samples_are_as_many_as_asked_for() {
     let mut pair = Pair::new(5);
