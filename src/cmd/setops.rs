@@ -3,6 +3,8 @@
 //! The sets are looked up first, one after the other, because a lookup may delete what has expired; then all are read at
 //! once, as they lie in the keyspace, and the result is made without a copy of any of them.
 
+use std::cmp::Reverse;
+
 use smallvec::SmallVec;
 
 use crate::base::number::parse_i64;
@@ -32,6 +34,9 @@ const STORED: KeySpec = KeySpec::at(1).flags(KeyFlags::OW.or(KeyFlags::UPDATE));
 const SOURCES: KeySpec = KeySpec::range(2, -1, 1).flags(READ);
 const SOURCE_ARGS: &[Arg] = &[Arg::key("key", 0).multiple()];
 const STORE_ARGS: &[Arg] = &[Arg::key("destination", 0), Arg::key("key", 1).multiple()];
+
+/// A union of more sets than this and one is made in memory: to ask each of them for each member would take longer.
+const ASKED_MAX: usize = 3;
 
 /// The sets of a command, in the order of their keys; `None` for one that is missing.
 type Sets<'a> = SmallVec<[Option<SetRef<'a>>; 8]>;
@@ -69,14 +74,18 @@ fn store(cx: &mut Ctx<'_>, key: &[u8], result: Option<Set>, event: &'static str)
 
 // --- Intersection ----------------------------------------------------------------------------------------------
 
-/// Calls `f` with each member that all sets have, for as long as it gives true. The smallest is walked, the others are
-/// asked.
-fn intersect<'a>(mut sets: Sets<'a>, f: impl FnMut(Elem<'a>) -> bool) {
+/// The members that all sets have. The smallest is walked, the others are asked.
+fn common(mut sets: Sets<'_>) -> impl Iterator<Item = Elem<'_>> {
     sets.sort_by_key(|set| set.map_or(0, SetRef::len));
-    if let Some((Some(first), others)) = sets.split_first() {
-        let in_others = |elem: &Elem<'_>| others.iter().flatten().all(|set| set.contains(*elem));
-        first.iter().filter(in_others).all(f);
-    }
+    let smallest = sets.first().copied().flatten();
+    let in_others = move |elem: &Elem<'_>| {
+        let mut others = sets[1..].iter().flatten();
+        others.all(|set| set.contains(*elem))
+    };
+    smallest
+        .into_iter()
+        .flat_map(SetRef::iter)
+        .filter(in_others)
 }
 
 const SINTER: Row<DataFn> = Spec::new("sinter", -2, Group::Set)
@@ -99,11 +108,10 @@ fn sinter(cx: &mut Ctx<'_>, args: Args<'_>) -> CmdResult {
     }
     let deferred = cx.reply.defer();
     let mut count = 0;
-    intersect(sets(&cx.keys, args.rest(), &there), |elem| {
+    for elem in common(sets(&cx.keys, args.rest(), &there)) {
         reply_elem(cx.reply, elem);
         count += 1;
-        true
-    });
+    }
     cx.reply.close_set(deferred, count);
     DONE
 }
@@ -146,14 +154,15 @@ fn sintercard(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
         options = rest;
     }
     let there = look_up(&mut cx.keys, names)?;
-    let mut size = 0;
-    if !there.contains(&false) {
-        intersect(sets(&cx.keys, names, &there), |_| {
-            size += 1;
-            size != limit
-        });
-    }
-    cx.reply.int(size);
+    let most = match limit {
+        0 => usize::MAX,
+        limit => usize::try_from(limit).unwrap_or(usize::MAX),
+    };
+    let size = match there.contains(&false) {
+        true => 0,
+        false => common(sets(&cx.keys, names, &there)).take(most).count(),
+    };
+    cx.reply.int(size as i64);
     DONE
 }
 
@@ -186,15 +195,13 @@ fn sinterstore(cx: &mut Ctx<'_>, mut args: Args<'_>) -> CmdResult {
 /// A result is an intset if the smallest set is one, or if it turns out that all its members are integers.
 fn intersection(sets: Sets<'_>, rules: &SetRules) -> Set {
     let smallest = sets.iter().flatten().min_by_key(|set| set.len());
-    let mut result = match smallest {
+    let empty = match smallest {
         Some(SetRef::Intset(_)) => Set::of_integers(),
         _ => Set::of_texts(),
     };
     let mut only_integers = true;
-    intersect(sets, |elem| {
-        only_integers &= elem.as_int().is_some();
-        result.add(elem, rules)
-    });
+    let noted = common(sets).inspect(|elem| only_integers &= elem.as_int().is_some());
+    let mut result = empty.with_new(noted, rules);
     if only_integers {
         result.make_intset(rules);
     }
@@ -203,39 +210,36 @@ fn intersection(sets: Sets<'_>, rules: &SetRules) -> Set {
 
 // --- Union and difference --------------------------------------------------------------------------------------
 
-fn union(sets: Sets<'_>, rules: &SetRules) -> Set {
-    let mut result = Set::of_integers();
-    for elem in sets.into_iter().flatten().flat_map(SetRef::iter) {
+/// Begins with the largest, which may not have to be copied.
+fn union(mut sets: Sets<'_>, rules: &SetRules) -> Set {
+    largest_first(&mut sets);
+    let mut there = sets.into_iter().flatten();
+    let mut result = match there.next() {
+        Some(first) => Set::gathered(first, rules),
+        None => return Set::of_integers(),
+    };
+    for elem in there.flat_map(SetRef::iter) {
         result.add(elem, rules);
     }
     result
+}
+
+fn largest_first(sets: &mut Sets<'_>) {
+    sets.sort_by_key(|set| Reverse(set.map_or(0, SetRef::len)));
 }
 
 /// The members of the first set that no other has.
 ///
 /// Either each of them is sought in all others, or all go into the result and those of the others are taken out again:
 /// what is less work by Redis's estimate, which also decides over the encoding of the result.
-fn difference(mut sets: Sets<'_>, rules: &SetRules) -> Set {
-    let mut result = Set::of_integers();
+fn difference(sets: Sets<'_>, rules: &SetRules) -> Set {
     let Some(first) = sets.first().copied().flatten() else {
-        return result;
+        return Set::of_integers();
     };
-    let there = sets.iter().flatten();
-    let seeking = first.len() * there.clone().count() / 2;
-    if seeking <= there.map(|set| set.len()).sum() {
-        // In a large one a member is more likely to be found.
-        sets[1..].sort_by_key(|set| std::cmp::Reverse(set.map_or(0, SetRef::len)));
-        let others = || sets[1..].iter().flatten();
-        for elem in first.iter() {
-            if !others().any(|set| set.contains(elem)) {
-                result.add(elem, rules);
-            }
-        }
-        return result;
+    if is_sought(&sets) {
+        return Set::of_integers().with_new(only_in(first, sets), rules);
     }
-    for elem in first.iter() {
-        result.add(elem, rules);
-    }
+    let mut result = Set::gathered(first, rules);
     for set in sets[1..].iter().flatten() {
         for elem in set.iter() {
             result.remove(elem);
@@ -247,31 +251,94 @@ fn difference(mut sets: Sets<'_>, rules: &SetRules) -> Set {
     result
 }
 
+/// Whether it is less work to seek each member of the first in all others.
+fn is_sought(sets: &Sets<'_>) -> bool {
+    let there = || sets.iter().flatten();
+    let first = sets.first().copied().flatten().map_or(0, SetRef::len);
+    first * there().count() / 2 <= there().map(|set| set.len()).sum()
+}
+
+/// The members of the first that no other has.
+fn only_in<'a>(first: SetRef<'a>, mut sets: Sets<'a>) -> impl Iterator<Item = Elem<'a>> {
+    sets.remove(0);
+    // In a large one a member is more likely to be found.
+    largest_first(&mut sets);
+    let in_another = move |elem: Elem<'_>| sets.iter().flatten().any(|set| set.contains(elem));
+    first.iter().filter(move |elem| !in_another(*elem))
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Op {
     Union,
     Difference,
 }
 
-/// Looks the keys up and makes their union or difference.
+/// Calls `f` with each member of the result, if that can be had without making a set of it; else this is false.
+fn each(sets: &Sets<'_>, op: Op, mut f: impl FnMut(Elem<'_>)) -> bool {
+    if op == Op::Difference {
+        let is_sought = is_sought(sets);
+        if let Some(first) = sets.first().copied().flatten()
+            && is_sought
+        {
+            only_in(first, sets.clone()).for_each(f);
+        }
+        return is_sought;
+    }
+    // Of each set, what none before it has.
+    let mut sets = sets.clone();
+    largest_first(&mut sets);
+    let asked = &sets[..sets.len() - 1];
+    if asked.len() > ASKED_MAX || !asked.iter().flatten().all(|set| set.is_indexed()) {
+        return false;
+    }
+    for (i, set) in sets.iter().enumerate() {
+        let in_former = |elem: Elem<'_>| sets[..i].iter().flatten().any(|set| set.contains(elem));
+        let members = set.iter().flat_map(|set| set.iter());
+        members.filter(|elem| !in_former(*elem)).for_each(&mut f);
+    }
+    true
+}
+
+/// Looks the keys up, for their union or difference.
+fn sources<'a>(keys: &'a mut Keys<'_>, names: &[&[u8]], op: Op) -> Result<Sets<'a>, Fault> {
+    let there = look_up(keys, names)?;
+    let without_itself = op == Op::Difference && names[1..].contains(&names[0]);
+    Ok(match without_itself {
+        true => Sets::new(),
+        false => sets(keys, names, &there),
+    })
+}
+
+/// Makes the union or difference of some keys.
 fn combine(cx: &mut Ctx<'_>, names: &[&[u8]], op: Op) -> Result<Set, Fault> {
     let rules = rules(cx);
-    let there = look_up(&mut cx.keys, names)?;
-    let sets = sets(&cx.keys, names, &there);
-    Ok(match op {
-        Op::Union => union(sets, &rules),
-        // A set without itself.
-        Op::Difference if names[1..].contains(&names[0]) => Set::of_integers(),
-        Op::Difference => difference(sets, &rules),
-    })
+    let sets = sources(&mut cx.keys, names, op)?;
+    Ok(combined(sets, op, &rules))
+}
+
+fn combined(sets: Sets<'_>, op: Op, rules: &SetRules) -> Set {
+    match op {
+        Op::Union => union(sets, rules),
+        Op::Difference => difference(sets, rules),
+    }
 }
 
 /// Replies a union or difference.
 fn reply_combined(cx: &mut Ctx<'_>, args: Args<'_>, op: Op) -> CmdResult {
-    let result = combine(cx, args.rest(), op)?;
-    cx.reply.set(result.view().len());
-    let members = result.view().iter();
-    members.for_each(|elem| reply_elem(cx.reply, elem));
+    let rules = rules(cx);
+    let sets = sources(&mut cx.keys, args.rest(), op)?;
+    let reply = &mut *cx.reply;
+    let deferred = reply.defer();
+    let mut count = 0;
+    let mut tell = |elem: Elem<'_>| {
+        count += 1;
+        reply_elem(reply, elem);
+    };
+    if !each(&sets, op, &mut tell) {
+        let result = combined(sets, op, &rules);
+        result.view().iter().for_each(tell);
+    }
+    reply.close_set(deferred, count);
     DONE
 }
 

@@ -16,6 +16,7 @@
 //! The small forms are sorted integers or a list to be searched from its start: cheap because small. The `hashtable` is
 //! a dict of shared segments, of which a write under a snapshot copies one; the small ones are copied whole.
 
+use std::convert::Infallible;
 use std::fmt;
 
 use super::table::{Table, draw, select, struct_bytes};
@@ -31,6 +32,9 @@ use crate::ds::member::Member;
 
 /// An intset's length fits 32 bits with room to spare.
 const INTSET_MAX: usize = 1 << 30;
+
+/// Members of a set to be that are looked at before it takes its form.
+const KNOWN_MAX: usize = 4096;
 
 /// What decides over a set's form.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +52,16 @@ pub struct SetRules {
 impl SetRules {
     fn intset_max(&self) -> usize {
         self.intset_entries.min(INTSET_MAX)
+    }
+
+    /// True if no small form could hold so many members: not even an intset, unless all are integers.
+    fn want_table<'a, I: Iterator<Item = Elem<'a>>>(
+        &self,
+        len: usize,
+        members: impl FnOnce() -> I,
+    ) -> bool {
+        len > self.listpack_entries
+            && (len > self.intset_max() || members().any(|elem| elem.as_int().is_none()))
     }
 }
 
@@ -130,6 +144,11 @@ impl<'a> SetRef<'a> {
                 table.get(elem.text(&mut itoa::Buffer::new())).is_some()
             }
         }
+    }
+
+    /// True if a look for a member does not walk over others.
+    pub fn is_indexed(self) -> bool {
+        !matches!(self, SetRef::Listpack(_))
     }
 
     /// The dict of a large one.
@@ -311,10 +330,50 @@ impl Set {
             let text = elem.text(&mut digits);
             return table.add(text, || Member::new(text));
         }
-        self.add_small(Key::of(elem, &mut itoa::Buffer::new()), rules)
+        self.add_small(Key::of(elem, &mut itoa::Buffer::new()), rules, false)
     }
 
-    fn add_small(&mut self, key: Key<'_>, rules: &SetRules) -> bool {
+    /// Adds what is known to be no member yet: a listpack is not searched for it.
+    pub fn add_new(&mut self, elem: Elem<'_>, rules: &SetRules) {
+        match self.body {
+            Body::Table(_) => self.add(elem, rules),
+            _ => self.add_small(Key::of(elem, &mut itoa::Buffer::new()), rules, true),
+        };
+    }
+
+    /// The members of another set, in the form that adding one after the other to an empty set gives. The dict of a large
+    /// one is shared, until either is written.
+    pub fn gathered(from: SetRef<'_>, rules: &SetRules) -> Set {
+        match from {
+            SetRef::Table(table) if rules.want_table(from.len(), || from.iter()) => {
+                Set::from_table(table.shared())
+            }
+            _ => Set::of_integers().with_new(from.iter(), rules),
+        }
+    }
+
+    /// This empty set with members that all differ. What is to be a table is made one at once, large enough.
+    pub fn with_new<'e>(
+        mut self,
+        mut members: impl Iterator<Item = Elem<'e>>,
+        rules: &SetRules,
+    ) -> Set {
+        let known: Vec<Elem<'_>> = members.by_ref().take(KNOWN_MAX).collect();
+        if rules.want_table(known.len(), || known.iter().copied()) {
+            let mut left = known.iter();
+            let member_of = |elem: &Elem<'_>| Member::new(elem.text(&mut itoa::Buffer::new()));
+            let next = || Ok::<_, Infallible>(left.next().map(member_of));
+            if let Ok(Some(table)) = Table::filled(rules.hash_key, known.len(), next) {
+                self = Set::from_table(table);
+            }
+        } else {
+            known.into_iter().for_each(|elem| self.add_new(elem, rules));
+        }
+        members.for_each(|elem| self.add_new(elem, rules));
+        self
+    }
+
+    fn add_small(&mut self, key: Key<'_>, rules: &SetRules, is_new: bool) -> bool {
         match &mut self.body {
             Body::Intset(ints) => {
                 if let Some(int) = key.int {
@@ -338,7 +397,7 @@ impl Set {
                 true
             }
             Body::Listpack(list) => {
-                if list.find(list.first(), Needle::new(key.text), 0).is_some() {
+                if !is_new && list.find(list.first(), Needle::new(key.text), 0).is_some() {
                     return false;
                 }
                 let fits = list.len() < rules.listpack_entries
@@ -428,9 +487,8 @@ impl Set {
             Body::Intset(_) => Set::of_integers(),
             Body::Listpack(_) | Body::Table(_) => Set::of_texts(),
         };
-        self.view().select(count, rng, |elem| {
-            kept.add(elem, rules);
-        });
+        self.view()
+            .select(count, rng, |elem| kept.add_new(elem, rules));
         kept.view().iter().for_each(|elem| {
             self.remove(elem);
         });
@@ -672,6 +730,43 @@ mod tests {
         assert_eq!(set.encoding(), Encoding::Hashtable);
         set.make_intset(&RULES);
         assert_eq!(set.encoding(), Encoding::Intset);
+    }
+
+    proptest! {
+        /// Sets that are made at once have the form, and the members, that adding one after the other gives.
+        #[test]
+        fn made_at_once_or_one_by_one(
+            first in vec("[0-9]{1,6}|[a-c]{1,6}", 0..14),
+            later in vec("[0-9]{1,6}", 0..14),
+            gone in 0usize..14,
+        ) {
+            let one_by_one = |members: &mut dyn Iterator<Item = &String>| {
+                let mut set = Set::of_integers();
+                members.for_each(|m| _ = set.add(Elem::Str(m.as_bytes()), &RULES));
+                set
+            };
+            let told = |set: &Set| (set.encoding(), content(set));
+            let mut source = one_by_one(&mut first.iter());
+            let mut gathered = Set::gathered(source.view(), &RULES);
+            prop_assert_eq!(told(&gathered), told(&source));
+            let made = Set::of_integers().with_new(source.view().iter(), &RULES);
+            prop_assert_eq!(told(&made), told(&source));
+            let of_texts = Set::of_texts().with_new(source.view().iter(), &RULES);
+            let mut expected = Set::of_texts();
+            source.view().iter().for_each(|elem| _ = expected.add(elem, &RULES));
+            prop_assert_eq!(told(&of_texts), told(&expected));
+            // What is written to one of them, the other does not see.
+            let before = told(&source);
+            later.iter().for_each(|m| _ = gathered.add(Elem::Str(m.as_bytes()), &RULES));
+            prop_assert_eq!(told(&source), before);
+            prop_assert_eq!(told(&gathered), told(&one_by_one(&mut first.iter().chain(&later))));
+            let before = told(&gathered);
+            first.iter().take(gone).for_each(|m| _ = source.remove(Elem::Str(m.as_bytes())));
+            prop_assert_eq!(told(&gathered), before);
+            // A table that has become small is no reason to stay one.
+            let kept = one_by_one(&mut first.iter().filter(|m| source.view().contains(Elem::Str(m.as_bytes()))));
+            prop_assert_eq!(told(&Set::gathered(source.view(), &RULES)), told(&kept));
+        }
     }
 
     #[test]

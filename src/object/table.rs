@@ -50,6 +50,15 @@ impl<R: Weighed> Table<R> {
         }
     }
 
+    /// The same records in a table of its own, with nothing to tell. What is written to either is not seen by the other.
+    pub fn shared(&self) -> Table<R> {
+        Table {
+            copied_told: self.dict.copied_bytes(),
+            dict: self.dict.clone(),
+            left_behind: 0,
+        }
+    }
+
     /// The number of records.
     #[inline]
     pub fn len(&self) -> usize {
