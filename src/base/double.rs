@@ -10,6 +10,10 @@
 //! exponent falls between -60 and -32. Then the integer part fits 32 bits, digits fall out of it one by one,
 //! and we stop at the first digit where all further ones would stay inside the interval.
 
+use std::fmt::{self, Write as _};
+
+use super::number::parse_i64;
+
 /// Text of a double: at most 24 bytes, kept on the stack.
 #[derive(Clone, Copy)]
 pub struct DoubleText {
@@ -39,9 +43,24 @@ impl DoubleText {
         self.len += n as u8;
     }
 
+    /// What stands before the exponent.
+    fn mantissa(&self) -> &[u8] {
+        self.as_bytes()
+            .split(|&b| b == b'e')
+            .next()
+            .unwrap_or_default()
+    }
+
     /// The text, always ASCII.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
+    }
+}
+
+impl fmt::Write for DoubleText {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.put(text.as_bytes());
+        Ok(())
     }
 }
 
@@ -83,12 +102,13 @@ pub fn format_g(value: f64, precision: usize) -> DoubleText {
     if !value.is_finite() || value == 0.0 {
         return format_double(value);
     }
-    // One digit, the point, the other digits, and an exponent: correctly rounded.
-    let text = format!("{:.*e}", precision - 1, value.abs());
-    let (digits, exp10) = text.split_once('e').unwrap_or((&text, "0"));
-    let exp10: i32 = exp10.parse().unwrap_or(0);
-    let digits = digits.replace('.', "");
-    let digits = digits.trim_end_matches('0').as_bytes();
+    if let Some(int) = as_integer(value)
+        && int.unsigned_abs() < 10u64.pow(precision as u32)
+    {
+        return DoubleText::new(itoa::Buffer::new().format(int).as_bytes());
+    }
+    let (digits, exp10) = digits(value.abs(), precision);
+    let digits = digits.as_bytes();
     let mut out = DoubleText::new(if value < 0.0 { b"-" } else { b"" });
     let len = digits.len();
     match usize::try_from(exp10) {
@@ -118,6 +138,27 @@ pub fn format_g(value: f64, precision: usize) -> DoubleText {
         }
     }
     out
+}
+
+/// The first `precision` digits of a number above 0, correctly rounded and without zeros at the end, and the power of ten
+/// of the first.
+fn digits(value: f64, precision: usize) -> (DoubleText, i32) {
+    // The shortest text that reads as the number is quick to find. Where a double keeps as many digits as are asked for,
+    // and there are no more of them, rounding makes nothing else of it.
+    let mut text = DoubleText::new(b"");
+    let is_kept = precision <= f64::DIGITS as usize && value.is_normal();
+    if !is_kept || write!(text, "{value:e}").is_err() || text.mantissa().len() > precision + 1 {
+        text = DoubleText::new(b"");
+        let _ = write!(text, "{value:.*e}", precision - 1);
+    }
+    let exp10 = &text.as_bytes()[text.mantissa().len() + 1..];
+    let exp10 = parse_i64(exp10).unwrap_or(0) as i32;
+    let mut digits = DoubleText::new(&text.mantissa()[..1]);
+    digits.put(text.mantissa().get(2..).unwrap_or_default());
+    while digits.len > 1 && digits.as_bytes().ends_with(b"0") {
+        digits.len -= 1;
+    }
+    (digits, exp10)
 }
 
 /// The integer a double stands for, if it has no fraction and its size is at most 2^62 (where Redis stops
@@ -404,6 +445,37 @@ mod tests {
         ] {
             let text = format_g17(value);
             assert_eq!(std::str::from_utf8(text.as_bytes()), Ok(want));
+        }
+    }
+
+    /// Random bits, short decimals and integers, each with every precision, as C prints them.
+    #[test]
+    fn as_many_digits_as_asked_for() {
+        let mut bits = 0x9e37_79b9_7f4a_7c15u64;
+        for i in 0..60_000u32 {
+            bits = bits
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            let scale = 10f64.powi((bits >> 8 & 31) as i32 - 10);
+            let value = match i % 4 {
+                0 => f64::from_bits(bits ^ bits >> 31),
+                1 => (bits >> 44) as f64 / scale,
+                2 => (bits >> (bits & 63)) as f64,
+                _ => -((bits >> 20) as f64) * 0.5 / scale,
+            };
+            let mut c_text = [0u8; 64];
+            for precision in 1..=17 {
+                // SAFETY: the format takes an int and a double, and there is room for what they give.
+                let len = unsafe {
+                    let (to, format) = (c_text.as_mut_ptr().cast(), c"%.*g".as_ptr());
+                    libc::snprintf(to, c_text.len(), format, precision as libc::c_int, value)
+                };
+                if value.is_finite() {
+                    let text = format_g(value, precision);
+                    let (text, c_text) = (text.as_bytes(), &c_text[..len as usize]);
+                    assert_eq!(text, c_text, "{value:e} with {precision} digits");
+                }
+            }
         }
     }
 
