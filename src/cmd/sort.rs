@@ -421,6 +421,10 @@ impl Elements {
         };
         if query.by.is_some() && *wanted != (0..all.len()) {
             partial_sort(&mut all, wanted.clone(), &mut compare);
+        } else if query.by.is_none() && !query.alpha && wanted.end < all.len() {
+            // (What is equal here is the same text.)
+            all.select_nth_unstable_by(wanted.end, &mut compare);
+            all[..wanted.end].sort_by(compare);
         } else {
             all.sort_by(compare);
         }
