@@ -66,6 +66,7 @@ impl Server {
         let Some(conn) = self.conns.get_mut(token) else {
             return false;
         };
+        conn.input_peak = conn.input_peak.max(conn.input.len() + data.len());
         if conn.input.is_empty() && conn.may_run() {
             // The common case: run straight from the network's buffer and keep only a rest.
             let rest = self.run_input(io, token, data);
@@ -93,6 +94,7 @@ impl Server {
             return false;
         };
         conn.input.extend_from_slice(data);
+        conn.input_peak = conn.input_peak.max(conn.input.len());
         self.mark_pending(token, true);
         self.after_input(token)
     }
@@ -143,7 +145,6 @@ impl Server {
             self.stats.net_input += bytes as u64;
             conn.net_input += bytes as u64;
             conn.active_s = now_s;
-            conn.input_peak = conn.input_peak.max(conn.input.len() + bytes);
         }
         self.recount(token);
     }
@@ -155,7 +156,6 @@ impl Server {
         if let Some(conn) = self.conns.get_mut(token) {
             conn.net_input += bytes as u64;
             conn.active_s = now_s;
-            conn.input_peak = conn.input_peak.max(conn.input.len() + bytes);
         }
         if self.is_from_master(token) {
             self.stream_read(token, bytes);

@@ -18,7 +18,7 @@ mod tls;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
@@ -136,17 +136,13 @@ impl Sock {
     }
 
     /// Reads up to `most` bytes to the end of `buf`, without clearing its memory first.
-    fn read_more(&mut self, buf: &mut Vec<u8>, most: usize) -> io::Result<usize> {
-        let before = buf.len();
-        let result = match self {
-            Sock::Tcp(s) => s.take(most as u64).read_to_end(buf),
-            Sock::Unix(s) => s.take(most as u64).read_to_end(buf),
-        };
-        match result {
-            // Bytes that came before the error are in the buffer.
-            Err(_) if buf.len() > before => Ok(buf.len() - before),
-            other => other,
-        }
+    fn read_more(&self, buf: &mut Vec<u8>, most: usize) -> io::Result<usize> {
+        buf.reserve(most);
+        let room = &mut buf.spare_capacity_mut()[..most];
+        let (_, bytes) = rustix::net::recv(self, room, RecvFlags::empty())?;
+        // SAFETY: the kernel has written so many bytes behind those that there were, and there is room for them.
+        unsafe { buf.set_len(buf.len() + bytes.min(most)) };
+        Ok(bytes)
     }
 
     fn fd(&self) -> RawFd {
@@ -161,6 +157,17 @@ struct Input {
     bytes: usize,
     /// The socket may hold more.
     more: bool,
+}
+
+/// Where what was read from a connection has gone.
+#[derive(Clone, Copy)]
+enum Dest {
+    /// The buffer of the turn.
+    Lane,
+    /// Its own input buffer.
+    Own,
+    /// A big argument of it.
+    Big,
 }
 
 /// The connections' sockets.
@@ -476,36 +483,35 @@ impl Net {
             return None;
         }
         server.stats.reads += 1;
-        let result = {
+        let (result, into) = {
             let mut socks = self.socks.borrow_mut();
             let sock = socks.get_mut(token.0)?.as_mut()?;
             match &mut conn.big {
                 Some(big) => {
                     let most = (big.need - big.data.len()).min(BIG_SHARE);
-                    sock.read_more(&mut big.data, most)
+                    (sock.read_more(&mut big.data, most), Dest::Big)
                 }
-                None => sock.read(lane.part(&mut lane.buf.borrow_mut(), at)),
+                // The rest of a command comes behind what there is of it: it need not be copied there.
+                None if !conn.input.is_empty() && !marks.has(Marks::LINK) => {
+                    (sock.read_more(&mut conn.input, READ_SHARE), Dest::Own)
+                }
+                None => {
+                    let buf = &mut lane.buf.borrow_mut();
+                    (sock.read(lane.part(buf, at)), Dest::Lane)
+                }
             }
         };
-        let is_big = conn.big.is_some();
         let more = to_the_end || matches!(result, Ok(READ_SHARE));
-        self.was_read(
-            server,
-            os,
+        let input = Input {
             token,
-            result,
-            is_big,
-            Input {
-                token,
-                at,
-                bytes: 0,
-                more,
-            },
-        )
+            at,
+            bytes: 0,
+            more,
+        };
+        self.was_read(server, os, token, result, into, input)
     }
 
-    /// What came of reading from a connection, into a big argument of it or into the buffer: there it lies as `input` says,
-    /// but for its length.
+    /// What came of reading from a connection. In the lane it lies as `input` says, but for its length.
     #[inline]
     fn was_read<O: Io + AsMut<Doors>>(
         &self,
@@ -513,7 +519,7 @@ impl Net {
         os: &mut O,
         token: Token,
         result: io::Result<usize>,
-        is_big: bool,
+        into: Dest,
         input: Input,
     ) -> Option<Input> {
         match result {
@@ -521,12 +527,18 @@ impl Net {
                 log::debug!("Client closed connection {}", server.client_line(token));
                 server.disconnect(token);
             }
-            Ok(bytes) if is_big => {
-                server.note_input(token, bytes);
-                self.filled_big(server, os, token);
-                self.again(os.as_mut(), token);
-            }
-            Ok(bytes) => return Some(Input { bytes, ..input }),
+            Ok(bytes) => match into {
+                Dest::Lane => return Some(Input { bytes, ..input }),
+                Dest::Own => {
+                    server.note_input(token, bytes);
+                    return Some(input);
+                }
+                Dest::Big => {
+                    server.note_input(token, bytes);
+                    self.filled_big(server, os, token);
+                    self.again(os.as_mut(), token);
+                }
+            },
             Err(e)
                 if matches!(
                     e.kind(),

@@ -19,8 +19,8 @@ use std::net::SocketAddr;
 use mio::net::TcpStream;
 
 use super::{
-    BIG_SHARE, Doors, Input, LISTENERS_MAX, Lane, MioToken, Net, PIECES_MAX, READ_SHARE, Sock,
-    UNREADABLE, WRITE_SHARE, note_written, tune, types_while_protected,
+    BIG_SHARE, Dest, Doors, Input, LISTENERS_MAX, Lane, MioToken, Net, PIECES_MAX, READ_SHARE,
+    Sock, UNREADABLE, WRITE_SHARE, note_written, tune, types_while_protected,
 };
 use crate::base::errno;
 use crate::cmd::session::Marks;
@@ -249,7 +249,10 @@ impl Net {
             return None;
         }
         server.stats.reads += 1;
-        let is_big = conn.big.is_some();
+        let into = match conn.big {
+            Some(_) => Dest::Big,
+            None => Dest::Lane,
+        };
         let big = &mut conn.big;
         let (result, has_more) = self.with_session(token, |session, stream, room| {
             let result = match big {
@@ -275,7 +278,7 @@ impl Net {
             bytes: 0,
             more,
         };
-        self.was_read(server, os, token, result, is_big, input)
+        self.was_read(server, os, token, result, into, input)
     }
 
     /// There is room to write again: what sessions hold goes first. `false` if there is no more room then, or no connection.
