@@ -28,17 +28,17 @@ impl Conn {
 
     /// Bytes of output that wait beyond the first buffer, as `omem` and the limits count them.
     pub fn output_memory(&self) -> usize {
-        if self.reply.len() <= FIRST_BUFFER {
+        if self.reply.len() + self.unsent <= FIRST_BUFFER {
             0
         } else {
-            self.reply.memory()
+            self.reply.memory() + self.unsent
         }
     }
 
     /// True if its output may be held against the limits.
     #[inline]
     pub fn is_over_first_buffer(&self) -> bool {
-        self.reply.len() > FIRST_BUFFER || self.soft_limit_since.is_some()
+        self.reply.len() + self.unsent > FIRST_BUFFER || self.soft_limit_since.is_some()
     }
 
     /// Bytes held for what was received and not yet run.
@@ -60,6 +60,7 @@ impl Conn {
             + self.peer.addr.len()
             + self.peer.laddr.len()
             + self.reply.memory()
+            + self.unsent
             + self.input_memory()
             + multi
             + parked

@@ -102,6 +102,8 @@ pub struct Conn {
     pub write_queued: bool,
     /// The socket took less than was offered: wait for it before writing again.
     pub write_blocked: bool,
+    /// Bytes of output that its TLS session has taken, and the socket has not.
+    pub unsent: usize,
     /// Unix time in seconds since when the output is over the soft limit.
     pub soft_limit_since: Option<u64>,
     /// A big argument that is being read into a buffer of its own.
@@ -153,6 +155,7 @@ impl Conn {
             soft_limit_since: None,
             big: None,
             reply_buffer: FIRST_BUFFER,
+            unsent: 0,
             reply_peak: FIRST_BUFFER,
             // The first look of cron sets the peak back: who says nothing is said to hold little.
             reply_peak_reset_ms: 0,

@@ -24,6 +24,8 @@ pub struct Session {
     held: usize,
     /// Encrypted bytes that came when enough was held already.
     rest: Vec<u8>,
+    /// About how many bytes the socket has yet to take.
+    unsent: usize,
     /// Something has come.
     begun: bool,
     /// The other side will say no more.
@@ -44,6 +46,7 @@ impl Session {
             tls,
             held: 0,
             rest: Vec::new(),
+            unsent: 0,
             begun: false,
             ended: false,
             more: false,
@@ -171,7 +174,14 @@ impl Session {
         if self.is_handshaking() {
             return Ok(0);
         }
-        self.tls.writer().write_vectored(slices)
+        let taken = self.tls.writer().write_vectored(slices)?;
+        self.unsent += taken;
+        Ok(taken)
+    }
+
+    /// About how many bytes were taken that the socket has not: it refused them.
+    pub fn unsent(&self) -> usize {
+        self.unsent
     }
 
     /// True if the socket has yet to take something.
@@ -184,11 +194,12 @@ impl Session {
         while self.tls.wants_write() {
             match self.tls.write_tls(sock) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(_) => {}
+                Ok(bytes) => self.unsent = self.unsent.saturating_sub(bytes),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
         }
+        self.unsent = 0;
         Ok(())
     }
 
@@ -298,5 +309,118 @@ impl<S: Read + Write> Write for Stream<S> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.session.flush(&mut self.sock)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::collections::VecDeque;
+    use std::rc::Rc;
+    use std::sync::Arc;
+
+    use rustls::pki_types::{PrivateKeyDer, ServerName};
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
+
+    /// Bytes on their way in one direction, as many as it takes.
+    #[derive(Clone)]
+    struct Wire(Rc<RefCell<(VecDeque<u8>, usize)>>);
+
+    struct Sock {
+        from: Wire,
+        to: Wire,
+    }
+
+    impl Read for Sock {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            match self.from.0.borrow_mut().0.read(buf)? {
+                0 => Err(io::ErrorKind::WouldBlock.into()),
+                n => Ok(n),
+            }
+        }
+    }
+
+    impl Write for Sock {
+        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+            let (bytes, most) = &mut *self.to.0.borrow_mut();
+            match buf.len().min(*most - bytes.len()) {
+                0 => Err(io::ErrorKind::WouldBlock.into()),
+                n => bytes.write(&buf[..n]),
+            }
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A server and a client that know each other, and the sockets between them.
+    fn connected(most: usize) -> [(Session, Sock); 2] {
+        let made = rcgen::generate_simple_self_signed(["here".to_string()]).unwrap();
+        let (cert, key) = (made.cert.der().clone(), made.signing_key.serialize_der());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let server = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![cert.clone()],
+                PrivateKeyDer::try_from(key.clone()).unwrap(),
+            )
+            .unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(cert).unwrap();
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from("here").unwrap();
+        let client = ClientConnection::new(Arc::new(client), name).unwrap();
+        let server = ServerConnection::new(Arc::new(server)).unwrap();
+        let wires = [(); 2].map(|()| Wire(Rc::new(RefCell::new((VecDeque::new(), most)))));
+        let sock = |from: usize, to: usize| Sock {
+            from: wires[from].clone(),
+            to: wires[to].clone(),
+        };
+        let mut sides = [
+            (Session::new(Connection::Server(server)), sock(0, 1)),
+            (Session::new(Connection::Client(client)), sock(1, 0)),
+        ];
+        while sides.iter().any(|(session, _)| session.is_handshaking()) {
+            for (session, sock) in &mut sides {
+                session.shake(sock, &mut Room::default()).unwrap();
+            }
+        }
+        sides
+    }
+
+    /// They were nobody's memory: a client that did not read held 64 KB that no limit knew of.
+    #[test]
+    fn bytes_that_the_socket_refused_are_known() {
+        let [(mut server, mut to_client), (mut client, mut to_server)] = connected(40_000);
+        let text = vec![b'x'; 1 << 20];
+        let mut buf = vec![0; 32 * 1024];
+        let (mut taken, mut read) = (0, 0);
+        let mut refused = 0;
+        while read < text.len() {
+            if server.flush(&mut to_client).is_ok() {
+                assert_eq!(server.unsent(), 0);
+                let before = to_client.to.0.borrow().0.len();
+                let more = server.write(&[IoSlice::new(&text[taken..])]).unwrap();
+                taken += more;
+                if server.flush(&mut to_client).is_err() {
+                    // Each record has a few bytes more than what it carries.
+                    let sent = to_client.to.0.borrow().0.len() - before;
+                    assert!(server.unsent().abs_diff(more - sent) < 500);
+                    refused += 1;
+                }
+            }
+            if let Ok(n) = client.read(&mut to_server, &mut Room::default(), &mut buf) {
+                read += n;
+            }
+        }
+        assert!(refused > 3, "the socket took nearly all");
+        assert_eq!(server.unsent(), 0);
     }
 }

@@ -296,7 +296,11 @@ impl Net {
             self.shake(server, os, token);
             return false;
         }
-        let flushed = self.with_session(token, |session, stream, _| session.flush(&mut &*stream));
+        let flushed = self.with_session(token, |session, stream, _| {
+            let flushed = session.flush(&mut &*stream);
+            conn.unsent = session.unsent();
+            flushed
+        });
         match flushed {
             Some(Ok(())) => {}
             Some(Err(e)) if e.kind() == io::ErrorKind::WouldBlock => {
@@ -336,8 +340,9 @@ impl Net {
         }
         conn.note_reply_peak();
         let until = conn.free_until(server.aof.durable);
-        let (reply, mut written, mut calls) = (&mut conn.reply, 0, 0);
-        let done = self.with_session(token, |session, stream, _| {
+        let (mut written, mut calls) = (0, 0);
+        let (reply, unsent) = (&mut conn.reply, &mut conn.unsent);
+        let mut write = |session: &mut Session, stream: &TcpStream| -> io::Result<()> {
             while !reply.is_empty() && reply.start() < until && written < WRITE_SHARE {
                 let mut pieces = [IoSlice::new(&[]); PIECES_MAX];
                 let n = reply.io_slices(until, &mut pieces);
@@ -350,6 +355,11 @@ impl Net {
                 true => session.flush(&mut &*stream),
                 false => Ok(()),
             }
+        };
+        let done = self.with_session(token, |session, stream, _| {
+            let done = write(session, stream);
+            *unsent = session.unsent();
+            done
         });
         server.stats.writes += calls;
         match done {
