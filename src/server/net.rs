@@ -14,19 +14,19 @@ mod dial;
 mod doors;
 mod exchange;
 mod resolve;
+mod sock;
 mod tls;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use bytes::Bytes;
-use mio::net::{TcpStream, UnixStream};
+use mio::net::TcpStream;
 use mio::{Interest, Token as MioToken};
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::SendFlags;
 use socket2::SockRef;
 
 use crate::ae::ReadyEvent;
@@ -36,9 +36,9 @@ use crate::exec::conn::{Conn, Peer, Token};
 use crate::exec::io::Io;
 use crate::exec::server::Server;
 use crate::exec::stats::Stats;
-use crate::resp::reply::Reply;
 
 use doors::Guest;
+use sock::Sock;
 use tls::Refused;
 
 pub use dial::Dialled;
@@ -68,8 +68,8 @@ const WRITE_SHARE: usize = 256 * 1024;
 const REPLICA_PIECES: usize = 16;
 /// Pieces given to one writev.
 const PIECES_MAX: usize = 64;
-/// Connections accepted from one listener in a turn.
-const ACCEPTS_PER_TURN: usize = 1000;
+/// Nodes of the cluster accepted in a turn.
+const NODES_PER_TURN: u32 = 1000;
 
 /// Nothing is read from such a connection, or not the short way.
 const UNREADABLE: Marks = Marks(
@@ -85,69 +85,6 @@ const UNREADABLE: Marks = Marks(
 fn types_while_protected(marks: Marks) -> bool {
     let unless = Marks(UNREADABLE.0 & !Marks::PROTECTED.0);
     marks.has(Marks::DEBUGGED) && !marks.has(unless)
-}
-
-/// A connection's socket.
-enum Sock {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl AsFd for Sock {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Sock::Tcp(s) => s.as_fd(),
-            Sock::Unix(s) => s.as_fd(),
-        }
-    }
-}
-
-/// A request costs one [`Sock::read`] and one [`Sock::write`], most of its time: they call the kernel themselves, since
-/// libc's wrappers also prepare for the cancelling of threads.
-impl Sock {
-    fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        let (bytes, _) = rustix::net::recv(self, buf, RecvFlags::empty())?;
-        Ok(bytes)
-    }
-
-    /// Writes what there is of a reply up to a position, as far as the socket takes it; no more than a share, for a big
-    /// piece could keep the kernel busy for long.
-    fn write(&mut self, reply: &Reply, until: u64) -> io::Result<usize> {
-        if let Some(piece) = reply.only_piece()
-            && until >= reply.end()
-        {
-            let piece = &piece[..piece.len().min(WRITE_SHARE)];
-            return Ok(rustix::net::send(&*self, piece, SendFlags::NOSIGNAL)?);
-        }
-        let mut pieces = [IoSlice::new(&[]); PIECES_MAX];
-        let share_end = reply.start() + WRITE_SHARE as u64;
-        let n = reply.io_slices(until.min(share_end), &mut pieces);
-        match self {
-            Sock::Tcp(s) => s.write_vectored(&pieces[..n]),
-            Sock::Unix(s) => s.write_vectored(&pieces[..n]),
-        }
-    }
-
-    fn write_slices(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self {
-            Sock::Tcp(s) => s.write_vectored(slices),
-            Sock::Unix(s) => s.write_vectored(slices),
-        }
-    }
-
-    /// Reads up to `most` bytes to the end of `buf`, without clearing its memory first.
-    fn read_more(&self, buf: &mut Vec<u8>, most: usize) -> io::Result<usize> {
-        buf.reserve(most);
-        let room = &mut buf.spare_capacity_mut()[..most];
-        let (_, bytes) = rustix::net::recv(self, room, RecvFlags::empty())?;
-        // SAFETY: the kernel has written so many bytes behind those that there were, and there is room for them.
-        unsafe { buf.set_len(buf.len() + bytes.min(most)) };
-        Ok(bytes)
-    }
-
-    fn fd(&self) -> RawFd {
-        self.as_fd().as_raw_fd()
-    }
 }
 
 /// What was read from a connection, and where in the shared buffer it lies.
@@ -361,14 +298,21 @@ impl Net {
     }
 
     fn accept<O: Io + AsMut<Doors>>(&self, server: &mut Server, os: &mut O, listener: MioToken) {
-        for _ in 0..ACCEPTS_PER_TURN {
-            let Some(accepted) = os.as_mut().accept(listener) else {
+        for accepted in 1.. {
+            let Some(guest) = os.as_mut().accept(listener) else {
                 return;
             };
-            match accepted {
-                Ok(Guest::Client(sock, addr)) => self.welcome(server, os, sock, addr),
+            let mut most = NODES_PER_TURN;
+            match guest {
+                Ok(Guest::Client(sock, addr)) => {
+                    most = server.config.max_new_connections_per_cycle;
+                    self.welcome(server, os, sock, addr);
+                }
+                Ok(Guest::Secure(stream, addr)) => {
+                    most = server.config.max_new_tls_connections_per_cycle;
+                    self.welcome_secure(server, os, stream, addr);
+                }
                 Ok(Guest::Node(sock, addr)) => self.welcome_node(server, os, sock, addr),
-                Ok(Guest::Secure(stream, addr)) => self.welcome_secure(server, os, stream, addr),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
                 Err(e)
                     if matches!(
@@ -384,7 +328,7 @@ impl Net {
                     return;
                 }
             }
-            if os.mono_ns() >= self.until_ns.get() {
+            if accepted >= most || os.mono_ns() >= self.until_ns.get() {
                 break;
             }
         }
