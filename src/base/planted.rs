@@ -1,7 +1,8 @@
 //! Bugs that can be planted into the code to see that a test finds them.
 //!
-//! The simulator of whole nodes (`tests/sim`) tells whether replication keeps its promises. Whether it would also notice if
-//! one were broken, only a broken one can show: at each of these places the code asks whether it is to do the wrong thing.
+//! The simulator of whole nodes (`tests/sim`) tells whether replication and the cluster keep their promises. Whether it would
+//! also notice if one were broken, only a broken one can show: at each of these places the code asks whether it is to do the
+//! wrong thing.
 //! Outside of tests the answer is a constant, and there is no such code.
 
 /// What is to go wrong.
@@ -37,6 +38,8 @@ pub enum Bug {
     OldBacklogKept,
     /// What a sync of the log will make durable counts as durable when it begins.
     SyncCountsTooEarly,
+    /// What could not be saved is told all the same, as the last thing a node says.
+    ToldThoughUnsaved,
 }
 
 #[cfg(test)]

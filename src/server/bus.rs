@@ -18,6 +18,7 @@ use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use crate::base::errno;
+use crate::base::planted::{self, Bug};
 use crate::base::rng::Rng;
 use crate::cluster::{Action, Cluster, ConnId, Facts};
 use crate::cmd::session::Token;
@@ -156,6 +157,7 @@ impl Server {
                 if self.save_nodes(io, sure).is_err() {
                     log::warn!("Fatal: can't update cluster config file.");
                     self.exiting = Some(1);
+                    self.fall_silent();
                 }
             }
             Action::Follow { ip, port } => self.set_master(io, ip.as_bytes(), port),
@@ -208,6 +210,17 @@ impl Server {
         if let Some(token) = self.bus.tokens.remove(&conn) {
             self.bus.conns.remove(&token);
             self.close_link(token);
+        }
+    }
+
+    /// What could not be saved is not told either: what lies in the connections never leaves.
+    fn fall_silent(&mut self) {
+        if planted::on(Bug::ToldThoughUnsaved) {
+            return;
+        }
+        let conns: Vec<ConnId> = self.bus.tokens.keys().copied().collect();
+        for conn in conns {
+            self.hang_up_on_node(conn);
         }
     }
 
