@@ -40,6 +40,8 @@ pub enum Bug {
     SyncCountsTooEarly,
     /// What could not be saved is told all the same, as the last thing a node says.
     ToldThoughUnsaved,
+    /// A file of the cluster's state that need not be sure takes the place of one that is.
+    NodesFileUnsynced,
 }
 
 #[cfg(test)]
