@@ -187,6 +187,8 @@ pub struct Persistence {
     pub snapshot_us: u64,
     /// Snapshots taken (`total_forks`).
     pub snapshots: u64,
+    /// The data of before the start is not here yet: nobody is followed until it is, for it would replace what they sent.
+    pub starting: bool,
     pub loading: Option<Loading>,
     pub replay: Option<Box<Replay>>,
     /// The data is there, and nobody has been told yet.

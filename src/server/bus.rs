@@ -40,6 +40,8 @@ impl Server {
         if self.cluster.is_none() {
             return Ok(());
         }
+        // (It will be loaded once we know who we are.)
+        self.persistence.starting = true;
         let (path, name) = self.nodes_file();
         let disk = io.disk();
         let lock = disk.lock(&path).map_err(|e| match e.kind() {

@@ -654,8 +654,11 @@ impl Server {
         } else {
             self.repl.following = Some(Box::new(Following::new(place)));
         }
-        let actions = self.with_link(Replica::connect);
-        self.do_for_link(io, actions);
+        // (A node of a cluster finds out whom it follows before it has loaded its data: cron connects it once it has.)
+        if !self.persistence.starting || planted::on(Bug::FollowsBeforeLoaded) {
+            let actions = self.with_link(Replica::connect);
+            self.do_for_link(io, actions);
+        }
     }
 
     /// REPLICAOF NO ONE: is a master from now on.

@@ -438,6 +438,7 @@ impl Server {
     /// Begins to load the data at the start, if there is any: the log, if there is to be one, or else the RDB file. The
     /// error, which the log has, is that the process cannot start.
     pub fn begin_loading(&mut self, io: &mut dyn Io) -> Result<(), Unloadable> {
+        self.persistence.starting = true;
         self.read_manifest(io).map_err(|_| Unloadable)?;
         if self.config.appendonly {
             return self.begin_replay(io);
@@ -479,7 +480,7 @@ impl Server {
 
     /// The data is there: the log goes on from here, and clients may come.
     pub(super) fn loaded(&mut self, io: &mut dyn Io) -> Result<(), Unloadable> {
-        self.loading = false;
+        (self.loading, self.persistence.starting) = (false, false);
         self.persistence.loading = None;
         if self.config.appendonly {
             self.open_log(io).map_err(|_| Unloadable)?;
