@@ -7,7 +7,7 @@ use std::any::Any;
 use std::collections::BTreeMap;
 
 use crate::cluster::conf::BUS_PORT_STEP;
-use crate::cluster::{Action, ConnId, Endpoint, Settings};
+use crate::cluster::{Action, Cluster, ConnId, Endpoint, Settings};
 use crate::cmd::session::{Marks, Token};
 use crate::config::{ClusterPreferredEndpointType, Config};
 use crate::exec::conn::{Conn, Peer};
@@ -118,10 +118,16 @@ impl Server {
             .map_or(0, |cluster| cluster.links_memory())
     }
 
-    /// Another node has connected to our bus. `None`: not now.
+    /// While a master loads its data at the start nothing may change that: it speaks to nobody yet. What it loads is a master's,
+    /// without what has expired; as a replica's it would be at a place of the stream where that is still there.
+    pub fn starts_as_master(&self) -> bool {
+        let is_master = |cluster: &Cluster| cluster.myself().is_master();
+        self.persistence.starting && self.cluster.as_deref().is_some_and(is_master)
+    }
+
+    /// Another node has connected to our bus. `None`: not now. (It will be called again.)
     pub fn connect_bus(&mut self, peer: Peer) -> Option<Token> {
-        // While a master loads its data at the start nothing may change that. (It will be called again.)
-        let starting = self.loading && self.config.replicaof.is_none();
+        let starting = self.starts_as_master();
         let machine = self.cluster.as_mut().filter(|_| !starting)?;
         log::debug!("Accepting cluster node connection from {}", peer.addr);
         let conn_id = machine.accepted((peer.ip(), peer.port()), peer.own_ip());

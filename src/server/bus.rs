@@ -281,8 +281,7 @@ impl Server {
 
     /// Its time stands still while a master loads its data at the start, and with DEBUG PAUSE-CRON.
     fn cluster_ticks(&self) -> bool {
-        let starting = self.loading && self.config.replicaof.is_none();
-        !starting && !self.cron_paused
+        !self.starts_as_master() && !self.cron_paused
     }
 
     /// The machine's tick, once it is due, and then what it has put off.
