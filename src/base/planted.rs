@@ -42,6 +42,8 @@ pub enum Bug {
     ToldThoughUnsaved,
     /// A file of the cluster's state that need not be sure takes the place of one that is.
     NodesFileUnsynced,
+    /// A replica stands while it loads.
+    StandsWithoutData,
     /// A node of a cluster follows its master before it has loaded its own data.
     FollowsBeforeLoaded,
 }

@@ -18,6 +18,7 @@ use super::node::{Flags, Id};
 use super::state::{Action, Cluster, Todo};
 use super::wire::{Body, FORCE_ACK, Header, Kind, encode};
 use crate::base::level::Level;
+use crate::base::planted::{self, Bug};
 
 /// How long a manual failover may take; the master holds its clients for twice as long.
 const MANUAL_MS: i64 = 5000;
@@ -166,7 +167,9 @@ impl Cluster {
     /// One step of a replica towards its master's place, if that is called for.
     pub(super) fn failover_step(&mut self) {
         let by_hand = self.manual.until_ms != 0 && self.manual.can_start;
-        let is_called_for = self.myself().is_replica()
+        // (Redis does nothing at all while it loads.)
+        let has_data = !self.facts.is_loading || planted::on(Bug::StandsWithoutData);
+        let is_called_for = (self.myself().is_replica() && has_data)
             && self.my_master().is_some_and(|m| {
                 let by_itself = m.has_failed() && !self.settings.replica_no_failover;
                 (by_itself || by_hand) && !m.slots.is_empty()

@@ -106,6 +106,8 @@ pub struct Facts {
     pub data_age_ms: i64,
     /// There are keys.
     pub has_keys: bool,
+    /// The data is being loaded, our own or our master's.
+    pub is_loading: bool,
 }
 
 /// What [`Cluster::before_sleep`] is to do.

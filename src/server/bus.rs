@@ -117,6 +117,7 @@ impl Server {
             follows,
             data_age_ms: i64::try_from(data_age_ms).unwrap_or(i64::MAX),
             has_keys: !self.dbs.db(0).is_empty(),
+            is_loading: self.loading || self.async_loading || self.persistence.starting,
         }
     }
 
