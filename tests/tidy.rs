@@ -204,8 +204,10 @@ fn the_outside_is_touched_in_one_place() {
 #[test]
 fn the_simulator_has_no_time_and_no_chance_but_its_own() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sim");
-    for entry in fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
+    let in_dir = |dir: &Path| fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
+    let (dirs, mut files): (Vec<_>, Vec<_>) = in_dir(&dir).partition(|path| path.is_dir());
+    files.extend(dirs.iter().flat_map(|dir| in_dir(dir)));
+    for path in files {
         let text = fs::read_to_string(&path).unwrap();
         for word in [
             "Instant",

@@ -38,12 +38,24 @@ pub enum Bug {
     OldBacklogKept,
     /// What a sync of the log will make durable counts as durable when it begins.
     SyncCountsTooEarly,
+    /// A vote is given before it is on the disk.
+    VoteNotSaved,
     /// What could not be saved is told all the same, as the last thing a node says.
     ToldThoughUnsaved,
     /// A file of the cluster's state that need not be sure takes the place of one that is.
     NodesFileUnsynced,
+    /// Two masters with the same epoch keep it.
+    SameEpochKept,
+    /// A replica is elected with a vote less than most masters have.
+    OneVoteLess,
+    /// A replica stands whose data are too old.
+    OldDataStands,
     /// A replica stands while it loads.
     StandsWithoutData,
+    /// A failover by hand does not wait for the end of the master's stream.
+    ManualTooEarly,
+    /// A master that reaches only a few others serves on.
+    MinorityServes,
     /// A node of a cluster follows its master before it has loaded its own data.
     FollowsBeforeLoaded,
 }

@@ -60,6 +60,12 @@ pub(super) struct Election {
     logged_ms: i64,
 }
 
+impl Election {
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+}
+
 /// A failover by hand.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Manual {
@@ -154,7 +160,7 @@ impl Cluster {
         if manual.until_ms == 0 || manual.can_start {
             return;
         }
-        if offset == self.facts.offset {
+        if offset == self.facts.offset || planted::on(Bug::ManualTooEarly) {
             self.manual.can_start = true;
             let text = "All master replication stream processed, manual failover can start.";
             self.log(Level::Notice, text);
@@ -198,7 +204,8 @@ impl Cluster {
         if !self.election.asked {
             return self.ask_for_votes();
         }
-        if self.election.votes < self.quorum() {
+        let needed = self.quorum() - usize::from(planted::on(Bug::OneVoteLess));
+        if self.election.votes < needed {
             return self.tell_why_not(WhyNot::Votes);
         }
         self.log(Level::Notice, "Failover election won: I'm the new master.");
@@ -224,7 +231,7 @@ impl Cluster {
         let most_ms = (settings.node_timeout_ms)
             .saturating_mul(settings.validity_factor)
             .saturating_add(settings.repl_ping_period_s.saturating_mul(1000));
-        settings.validity_factor != 0 && age_ms > most_ms
+        settings.validity_factor != 0 && age_ms > most_ms && !planted::on(Bug::OldDataStands)
     }
 
     fn schedule_election(&mut self) {
@@ -309,7 +316,9 @@ impl Cluster {
         if let Some(master) = master.and_then(|id| self.nodes.get_mut(&id)) {
             master.voted_ms = now_ms;
         }
-        self.do_later(Todo::SAVE.and(Todo::SURE));
+        if !planted::on(Bug::VoteNotSaved) {
+            self.do_later(Todo::SAVE.and(Todo::SURE));
+        }
         if let Some(link) = link {
             let message = encode(Kind::AuthAck, &self.header(), &Body::Other);
             self.send(link, Kind::AuthAck, message.into());

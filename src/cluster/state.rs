@@ -477,6 +477,16 @@ impl Cluster {
         self.node(self.myself().master?)
     }
 
+    /// The last epoch in which this node gave its vote (`lastVoteEpoch` of the file).
+    pub fn voted_epoch(&self) -> u64 {
+        self.voted_epoch
+    }
+
+    /// The last epoch in which this node stood for its master's place.
+    pub fn election_epoch(&self) -> u64 {
+        self.election.epoch()
+    }
+
     /// True if the cluster serves, as far as this node can tell (`cluster_state:ok`).
     pub fn is_ok(&self) -> bool {
         self.is_ok

@@ -158,6 +158,14 @@ impl TestDisk {
         state.names.get(path).map(|inode| lock(inode).seen.clone())
     }
 
+    /// What a crash would leave of a file, in a directory that was there all along.
+    pub fn durable(&self, path: &Path) -> Option<Vec<u8>> {
+        let state = lock(&self.0);
+        let inode = state.durable_names.get(path)?;
+        let bytes = lock(inode).durable.clone();
+        Some(bytes)
+    }
+
     /// Puts a file there, durably.
     pub fn put(&self, path: &Path, bytes: &[u8]) {
         let inode: Inode = Arc::new(Mutex::new(Bytes {

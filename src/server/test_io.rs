@@ -400,8 +400,10 @@ impl TestServer {
         }
     }
 
-    /// Begins to load what is on the disk.
+    /// Begins to load what is on the disk; a node of a cluster takes up its state.
     pub fn load(&mut self) -> Result<(), Unloadable> {
+        let taken_up = self.server.load_cluster(&mut self.world.io);
+        taken_up.map_err(|_| Unloadable)?;
         self.server.begin_loading(&mut self.world.io)
     }
 
@@ -432,6 +434,13 @@ impl TestServer {
         let token = self.server.connect(peer)?;
         self.world.sockets.insert(token, Vec::new());
         Ok(token)
+    }
+
+    /// Another node of the cluster connects to the bus; none if it is not let in.
+    pub fn connect_bus(&mut self, peer: Peer) -> Option<Token> {
+        let token = self.server.connect_bus(peer)?;
+        self.world.sockets.insert(token, Vec::new());
+        Some(token)
     }
 
     /// The link that the server wants to have connected, the oldest of those that nobody has answered yet, and where
@@ -575,6 +584,8 @@ impl TestServer {
             self.server.migrations.next_deadline(),
             self.server.pause.all_until,
             self.server.pause.write_until,
+            self.server.pause.failover_until,
+            self.server.next_cluster_tick(),
         ];
         deadlines
             .into_iter()

@@ -129,7 +129,7 @@ impl Checks {
         self.nodes[at].last = None;
     }
 
-    fn looked(&mut self, what: &'static str) {
+    pub fn looked(&mut self, what: &'static str) {
         *self.looks.entry(what).or_default() += 1;
     }
 

@@ -35,10 +35,29 @@ pub struct Talk {
     overheard: Vec<u8>,
     /// The last number of the log that was written here, and the stream that it went into.
     pub wrote: Option<(u64, String)>,
-    /// Replies on their way: where each ends among the bytes, and whether it is an error.
-    replies: VecDeque<(u64, bool)>,
+    /// Replies on their way: where each ends among the bytes, and when it left the server.
+    replies: VecDeque<(u64, u64, Value)>,
     sent: u64,
     received: u64,
+}
+
+impl Talk {
+    /// So many commands are on their way, of which only the client has to know what came of them.
+    pub fn expect(&mut self, replies: usize) {
+        self.asked.extend((0..replies).map(|_| Asked::Other));
+    }
+
+    /// So many bytes more have reached the client: the replies that are whole now, and when they left the server.
+    pub fn receive(&mut self, bytes: usize) -> Vec<(u64, Value)> {
+        self.received += bytes as u64;
+        let whole = self
+            .replies
+            .iter()
+            .take_while(|(end, ..)| *end <= self.received);
+        let whole = whole.count();
+        let whole = self.replies.drain(..whole);
+        whole.map(|(_, left_ns, value)| (left_ns, value)).collect()
+    }
 }
 
 /// See the head of the file.
@@ -108,8 +127,32 @@ impl World {
         client.since_ns = now_ns;
     }
 
+    /// The call was answered: a client's, or a customer's of a cluster.
+    pub fn client_connected(&mut self, at: usize, id: ConnId) {
+        match self.town.is_one() {
+            true => self.let_in(at, id),
+            false => self.connected(at, id),
+        }
+    }
+
+    /// It was refused, or the connection is over.
+    pub fn client_disconnected(&mut self, at: usize, id: ConnId) {
+        match self.town.is_one() {
+            true => self.turned_out(at, id),
+            false => self.disconnected(at, id),
+        }
+    }
+
+    /// Bytes reach one of them.
+    pub fn hear(&mut self, at: usize, id: ConnId, bytes: usize, last: Option<Last>) {
+        match self.town.is_one() {
+            true => self.served(at, id, bytes, last),
+            false => self.heard(at, id, bytes, last),
+        }
+    }
+
     /// The call was answered.
-    pub fn connected(&mut self, at: usize, id: ConnId) {
+    fn connected(&mut self, at: usize, id: ConnId) {
         let client = &mut self.clients[at];
         if client.conn == Some(id) {
             client.up = true;
@@ -118,7 +161,7 @@ impl World {
     }
 
     /// The call was refused, or the connection is over.
-    pub fn disconnected(&mut self, at: usize, id: ConnId) {
+    fn disconnected(&mut self, at: usize, id: ConnId) {
         let client = &mut self.clients[at];
         if client.conn == Some(id) {
             client.conn = None;
@@ -258,9 +301,8 @@ impl World {
             let Some(asked) = talk.asked.pop_front() else {
                 return self.fail(Check::Bytes, format!("a reply to nothing: {value:?}"));
             };
-            let is_error = matches!(value, Value::Error(_));
-            talk.replies.push_back((talk.sent, is_error));
             self.judge(at, token, id, asked, &value, &mut talk);
+            talk.replies.push_back((talk.sent, self.now_ns, value));
         }
         if let Some(place) = self.conns.get_mut(&id).and_then(|c| c.talk.as_mut()) {
             *place = talk;
@@ -301,19 +343,14 @@ impl World {
     }
 
     /// Bytes reach a client.
-    pub fn heard(&mut self, at: usize, id: ConnId, bytes: usize, last: Option<Last>) {
+    fn heard(&mut self, at: usize, id: ConnId, bytes: usize, last: Option<Last>) {
         let Some(talk) = self.conns.get_mut(&id).and_then(|c| c.talk.as_mut()) else {
             return;
         };
-        talk.received += bytes as u64;
-        let (mut replies, mut errors) = (0, 0);
-        while let Some(&(end, is_error)) = talk.replies.front()
-            && end <= talk.received
-        {
-            talk.replies.pop_front();
-            replies += 1;
-            errors += usize::from(is_error);
-        }
+        let heard = talk.receive(bytes);
+        let replies = heard.len();
+        let errors = heard.iter().filter(|(_, v)| matches!(v, Value::Error(_)));
+        let errors = errors.count();
         let client = &mut self.clients[at];
         if client.conn != Some(id) {
             return;

@@ -50,6 +50,17 @@ impl Plan {
         (plan, configs)
     }
 
+    /// Nobody has planned anything: the nodes see to themselves.
+    pub fn none() -> Plan {
+        Plan {
+            master: usize::MAX,
+            parents: Vec::new(),
+            writes_until_ns: WRITES_UNTIL,
+            failing_over_since_ns: None,
+            faults: true,
+        }
+    }
+
     /// True if a node follows another, directly or not.
     fn is_below(&self, at: usize, above: usize) -> bool {
         let mut next = Some(at);
@@ -87,7 +98,8 @@ fn address(at: usize) -> ReplicaOf {
     }
 }
 
-fn config(rng: &mut Rng, parent: Option<usize>) -> Config {
+/// A configuration, with what is left to choice chosen by chance.
+pub fn config(rng: &mut Rng, parent: Option<usize>) -> Config {
     let load = match rng.below(3) {
         0 => ReplDisklessLoad::Disabled,
         1 => ReplDisklessLoad::OnEmptyDb,
@@ -132,10 +144,15 @@ fn config(rng: &mut Rng, parent: Option<usize>) -> Config {
 
 impl World {
     /// The operator's command to a node.
-    fn tell(&mut self, at: usize, words: &[&str]) {
+    pub fn tell(&mut self, at: usize, words: &[&str]) {
+        self.order(at, words);
+    }
+
+    /// The same; what was replied at once.
+    pub fn order(&mut self, at: usize, words: &[&str]) -> String {
         let node = &mut self.nodes[at];
         let Some(server) = &mut node.server else {
-            return;
+            return String::new();
         };
         let control = match node.control.filter(|control| server.is_open(*control)) {
             Some(control) => control,
@@ -150,11 +167,13 @@ impl World {
             let reply = server.receive(control);
             let reply = String::from_utf8_lossy(&reply).trim_end().to_string();
             self.note(&format!("n{at} says {reply}"));
+            return reply;
         }
+        String::new()
     }
 
     /// A node that the operator can talk to.
-    fn is_reachable(&self, at: usize) -> bool {
+    pub fn is_reachable(&self, at: usize) -> bool {
         let outside = self.outside();
         let open = !self.blocked[outside][at] && !self.blocked[at][outside];
         open && self.nodes[at]
@@ -288,14 +307,14 @@ impl World {
         }
     }
 
-    fn tell_if_up(&mut self, at: usize, words: &[&str]) {
+    pub fn tell_if_up(&mut self, at: usize, words: &[&str]) {
         if self.is_reachable(at) {
             self.tell(at, words);
         }
     }
 
     /// Connections between nodes, or a client's.
-    fn links(&self, of_nodes: bool) -> Vec<ConnId> {
+    pub fn links(&self, of_nodes: bool) -> Vec<ConnId> {
         let is_one = |end: &End| matches!(end, End::Node { .. });
         self.conns
             .iter()
@@ -304,7 +323,7 @@ impl World {
             .collect()
     }
 
-    fn cut_some(&mut self, of_nodes: bool) {
+    pub fn cut_some(&mut self, of_nodes: bool) {
         let links = self.links(of_nodes);
         if !links.is_empty() {
             let id = links[self.rng.index(links.len())];
@@ -312,7 +331,7 @@ impl World {
         }
     }
 
-    fn slow_some(&mut self) {
+    pub fn slow_some(&mut self) {
         let links = self.links(true);
         if !links.is_empty() {
             let id = links[self.rng.index(links.len())];
@@ -325,7 +344,7 @@ impl World {
     }
 
     /// A node is cut off from the others: both ways or one, with or without the clients.
-    fn part(&mut self, at: usize) {
+    pub fn part(&mut self, at: usize) {
         let how = self.rng.below(4);
         let also_outside = self.rng.below(2) == 0;
         let words = [
@@ -357,7 +376,7 @@ impl World {
         }
     }
 
-    fn kill(&mut self, at: usize, power: bool) {
+    pub fn kill(&mut self, at: usize, power: bool) {
         if self.nodes[at].server.is_some() {
             let how = if power { "loses power" } else { "is killed" };
             self.note(&format!("n{at} {how}"));
@@ -427,6 +446,15 @@ impl World {
 
     /// The faults end: everybody is to be reached again, and is to follow the master.
     fn make_peace(&mut self) {
+        self.end_faults();
+        // Nothing may be left of a FAILOVER that its node did not live to end.
+        self.plan.failing_over_since_ns = None;
+        let World { plan, rng, .. } = self;
+        plan.set_master(plan.master, rng);
+    }
+
+    /// Everybody is to be reached again, and nothing more fails.
+    pub fn end_faults(&mut self) {
         self.note("the faults end");
         self.plan.faults = false;
         for at in 0..self.nodes.len() {
@@ -440,10 +468,6 @@ impl World {
         for id in ids {
             self.hasten(id);
         }
-        // Nothing may be left of a FAILOVER that its node did not live to end.
-        self.plan.failing_over_since_ns = None;
-        let World { plan, rng, .. } = self;
-        plan.set_master(plan.master, rng);
     }
 
     /// What keeps the nodes from being as one, if anything does.

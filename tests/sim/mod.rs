@@ -4,6 +4,7 @@
 //! world.rs    nodes and the queue of what happens when          clients.rs  who writes, and who waits with WAIT
 //! net.rs      connections: delayed, slow, cut, half open        faults.rs   what goes wrong, and the operator
 //! checks.rs   what has to be true all along                     trace.rs    what happened, for whoever looks for a reason
+//! cluster/    the same world with the nodes of a Redis Cluster  planted.rs  bugs that have to be found
 //! ```
 //! A node is a server as it is in production, but for its outside ([`crate::server::test_io`]): the clock is moved by the
 //! world, the disk forgets what was not synced, jobs end when the world says so. A run is 60 seconds of its time: in the first
@@ -18,6 +19,7 @@
 
 mod checks;
 mod clients;
+mod cluster;
 mod faults;
 mod net;
 mod planted;
@@ -48,11 +50,33 @@ struct Run {
     trace: String,
 }
 
+/// What kind of world is played, and how.
+#[derive(Clone, Copy)]
+struct Game {
+    /// How its tests are called.
+    name: &'static str,
+    world: fn(seed: u64, aloud: bool) -> World,
+    play: fn(&mut World),
+    /// Runs in `cargo test`.
+    seeds: u64,
+    /// What has to be looked at in all of them together, for what is never looked at is never found wrong.
+    looks: &'static [&'static str],
+}
+
+/// Masters and replicas.
+const REPLICATION: Game = Game {
+    name: "sim::seeds",
+    world: World::new,
+    play,
+    seeds: SEEDS,
+    looks: &["bytes", "state", "wait", "waitaof", "promotion", "failover"],
+};
+
 /// Runs one seed, with a bug planted or none.
-fn run(seed: u64, bug: Option<Bug>, aloud: bool) -> Run {
+fn run(game: Game, seed: u64, bug: Option<Bug>, aloud: bool) -> Run {
     plant(bug);
-    let mut world = World::new(seed, aloud);
-    let outcome = catch_unwind(AssertUnwindSafe(|| play(&mut world)));
+    let mut world = (game.world)(seed, aloud);
+    let outcome = catch_unwind(AssertUnwindSafe(|| (game.play)(&mut world)));
     plant(None);
     if let Err(panic) = outcome {
         let text = panic.downcast_ref::<String>().cloned();
@@ -92,6 +116,7 @@ fn play(world: &mut World) {
 
 /// Runs seeds from `from` on, on all processors, and gives what came of them; it ends early once `enough` says so.
 fn run_many(
+    game: Game,
     from: u64,
     count: u64,
     bug: Option<Bug>,
@@ -108,7 +133,7 @@ fn run_many(
                     if n >= count {
                         return;
                     }
-                    let mut run = run(from + n, bug, false);
+                    let mut run = run(game, from + n, bug, false);
                     if run.failure.is_none() {
                         run.trace.clear();
                     }
@@ -129,27 +154,27 @@ fn number_from(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-fn report(run: &Run) -> String {
+fn report(game: Game, run: &Run) -> String {
     let Some(failure) = &run.failure else {
         return format!("seed {} passed", run.seed);
     };
     format!(
-        "{}\nseed {} failed: {:?}: {}\nREDSTART_SIM_SEED={} cargo test --lib sim::seeds -- --nocapture\n",
-        run.trace, run.seed, failure.check, failure.what, run.seed
+        "{}\nseed {} failed: {:?}: {}\nREDSTART_SIM_SEED={} cargo test --lib {} -- --nocapture\n",
+        run.trace, run.seed, failure.check, failure.what, run.seed, game.name
     )
 }
 
-#[test]
-fn seeds() {
+/// Runs the seeds that the environment names, or those of `cargo test`, and reports those that fail.
+fn run_seeds(game: Game) {
     if let Some(seed) = number_from("REDSTART_SIM_SEED") {
-        let run = run(seed, None, true);
-        assert!(run.failure.is_none(), "{}", report(&run));
+        let run = run(game, seed, None, true);
+        assert!(run.failure.is_none(), "{}", report(game, &run));
         return;
     }
-    let count = number_from("REDSTART_SIM_SEEDS").unwrap_or(SEEDS);
+    let count = number_from("REDSTART_SIM_SEEDS").unwrap_or(game.seeds);
     let from = number_from("REDSTART_SIM_FROM").unwrap_or(0);
-    let runs = run_many(from, count, None, |run| {
-        run.failure.is_some() && count <= SEEDS
+    let runs = run_many(game, from, count, None, |run| {
+        run.failure.is_some() && count <= game.seeds
     });
     let mut looks = std::collections::BTreeMap::new();
     for (what, n) in runs.iter().flat_map(|run| &run.looks) {
@@ -157,23 +182,31 @@ fn seeds() {
     }
     let turns: u64 = runs.iter().map(|run| run.turns).sum();
     println!("{} runs, {turns} turns, looked at: {looks:?}", runs.len());
-    // What is never looked at is never found wrong.
-    let all = ["bytes", "state", "wait", "waitaof", "promotion", "failover"];
-    assert!(count < SEEDS || all.iter().all(|what| looks.contains_key(what)));
     let failed: Vec<&Run> = runs.iter().filter(|run| run.failure.is_some()).collect();
     for run in &failed {
-        println!("{}", report(run));
+        println!("{}", report(game, run));
     }
     let seeds: Vec<u64> = failed.iter().map(|run| run.seed).collect();
     assert!(failed.is_empty(), "seeds {seeds:?}: see above");
+    assert!(count < game.seeds || game.looks.iter().all(|what| looks.contains_key(what)));
+}
+
+/// The same seed is the same run, and another one is another.
+fn repeats(game: Game, seed: u64) {
+    let [a, b] = [(); 2].map(|()| run(game, seed, None, false));
+    assert_eq!(a.trace, b.trace, "seed {seed}");
+    assert_eq!(a.hash, b.hash, "seed {seed}");
+    assert_ne!(a.hash, run(game, seed + 10, None, false).hash);
+}
+
+#[test]
+fn seeds() {
+    run_seeds(REPLICATION);
 }
 
 #[test]
 fn the_same_seed_is_the_same_run() {
     for seed in 1000..1003 {
-        let (a, b) = (run(seed, None, false), run(seed, None, false));
-        assert_eq!(a.trace, b.trace, "seed {seed}");
-        assert_eq!(a.hash, b.hash, "seed {seed}");
-        assert_ne!(a.hash, run(seed + 10, None, false).hash);
+        repeats(REPLICATION, seed);
     }
 }

@@ -16,6 +16,10 @@ use crate::exec::link::Target;
 use super::clients::Talk;
 use super::world::{Event, MS, Node, SECOND, US, World};
 
+/// Where all nodes listen for clients, and those of a cluster for each other.
+pub const PORT: u16 = 6379;
+pub const BUS_PORT: u16 = PORT + 10_000;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConnId(pub u64);
 
@@ -85,6 +89,8 @@ pub struct Conn {
     /// Bytes a millisecond; none: any number.
     rate: Option<usize>,
     window: usize,
+    /// The port that was called.
+    port: u16,
     /// It is cut: nothing more gets in.
     cut: bool,
     /// A client's talk on it.
@@ -113,7 +119,13 @@ impl Conn {
 }
 
 impl World {
-    fn new_conn(&mut self, caller: End, sites: [usize; 2], talk: Option<Box<Talk>>) -> ConnId {
+    fn new_conn(
+        &mut self,
+        caller: End,
+        sites: [usize; 2],
+        port: u16,
+        talk: Option<Box<Talk>>,
+    ) -> ConnId {
         self.next_conn += 1;
         let id = ConnId(self.next_conn);
         let latency_ns = match self.rng.below(10) {
@@ -131,6 +143,7 @@ impl World {
             latency_ns,
             rate: None,
             window,
+            port,
             cut: false,
             talk,
         };
@@ -146,7 +159,7 @@ impl World {
         };
         let boot = self.nodes[at].boot;
         let caller = End::Node { at, boot, token };
-        let id = self.new_conn(caller, [at, there], None);
+        let id = self.new_conn(caller, [at, there], target.port, None);
         self.nodes[at].ends.insert(token, id);
         self.call(id);
     }
@@ -154,7 +167,7 @@ impl World {
     /// A client calls a node.
     pub fn dial_for_client(&mut self, client: usize, there: usize) -> ConnId {
         let sites = [self.outside(), there];
-        let id = self.new_conn(End::Client(client), sites, Some(Box::default()));
+        let id = self.new_conn(End::Client(client), sites, PORT, Some(Box::default()));
         self.call(id);
         id
     }
@@ -171,7 +184,7 @@ impl World {
         let Some(conn) = self.conns.get(&id) else {
             return;
         };
-        let ([here, there], caller) = (conn.sites, conn.ends[0]);
+        let ([here, there], caller, port) = (conn.sites, conn.ends[0], conn.port);
         if caller == End::Gone {
             self.conns.remove(&id);
             return;
@@ -183,13 +196,14 @@ impl World {
         }
         let peer = Peer {
             addr: format!("{}:{}", Node::ip(here), 40_000 + id.0 % 20_000),
-            laddr: format!("{}:6379", Node::ip(there)),
+            laddr: format!("{}:{port}", Node::ip(there)),
             fd: 8,
             unix_socket: false,
             loopback: false,
         };
         let boot = self.nodes[there].boot;
         let taken = match &mut self.nodes[there].server {
+            Some(server) if port == BUS_PORT => server.connect_bus(peer),
             Some(server) => server.try_connect(peer).ok(),
             None => None,
         };
@@ -213,7 +227,7 @@ impl World {
         match caller {
             End::Node { at, token, .. } => {
                 let peer = Peer {
-                    addr: format!("{}:6379", Node::ip(there)),
+                    addr: format!("{}:{port}", Node::ip(there)),
                     laddr: format!("{}:{}", Node::ip(here), 40_000 + id.0 % 20_000),
                     fd: 9,
                     unix_socket: false,
@@ -225,7 +239,7 @@ impl World {
                 }
                 self.drive(at);
             }
-            End::Client(client) => self.connected(client, id),
+            End::Client(client) => self.client_connected(client, id),
             End::Nobody | End::Gone => {}
         }
     }
@@ -240,7 +254,7 @@ impl World {
                 }
                 self.drive(at);
             }
-            End::Client(client) => self.disconnected(client, id),
+            End::Client(client) => self.client_disconnected(client, id),
             End::Nobody | End::Gone => {}
         }
     }
@@ -294,6 +308,9 @@ impl World {
         };
         if conn.talk.is_some() {
             self.overhear(at, token, id, &bytes);
+        } else if conn.port == BUS_PORT {
+            let to = conn.sites[1 - end];
+            self.overhear_bus(at, id, to, &bytes);
         }
         self.send(id, Conn::from(end), bytes, None);
     }
@@ -367,7 +384,7 @@ impl World {
         }
         match end {
             End::Node { at, token, .. } => self.hand_over(at, token, id, way, segment),
-            End::Client(client) => self.heard(client, id, segment.bytes.len(), segment.last),
+            End::Client(client) => self.hear(client, id, segment.bytes.len(), segment.last),
             End::Gone => self.answer_with_reset(id, way, &segment),
             End::Nobody => {}
         }
@@ -504,6 +521,26 @@ impl World {
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.cut = true;
         }
+    }
+
+    /// A connection that was cut is given up by both ends, as TCP does in the end. (A node hears another on the other's own
+    /// connection, and then its own may be half open for as long as that takes: so it is with Redis.)
+    pub fn give_up(&mut self, id: ConnId) {
+        let at_ns = self.now_ns.next_multiple_of(US);
+        let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.cut) else {
+            return;
+        };
+        for way in [Way::There, Way::Back] {
+            let flying = &mut conn.way(way).flying;
+            let at_ns = flying.back().map_or(at_ns, |last| last.at_ns.max(at_ns));
+            flying.push_back(Segment {
+                at_ns,
+                bytes: Vec::new(),
+                last: Some(Last::Reset),
+            });
+        }
+        self.after(SECOND, Event::Arrive(id, Way::There));
+        self.after(SECOND, Event::Arrive(id, Way::Back));
     }
 
     /// A connection becomes slow.

@@ -4,7 +4,7 @@
 use crate::base::planted::Bug;
 
 use super::world::Check;
-use super::{SEEDS, number_from, report, run_many};
+use super::{Game, REPLICATION, number_from, report, run_many};
 
 /// Each bug, and what may notice it first.
 const BUGS: &[(Bug, &[Check])] = &[
@@ -30,16 +30,21 @@ const BUGS: &[(Bug, &[Check])] = &[
 
 #[test]
 fn planted_bugs_are_found() {
+    find(REPLICATION, BUGS);
+}
+
+/// Each of these bugs is found in a game within the runs of `cargo test`, by one of its checks.
+pub fn find(game: Game, bugs: &[(Bug, &[Check])]) {
     let mut missed = Vec::new();
     let only = std::env::var("REDSTART_SIM_BUG").ok();
-    for (bug, expected) in BUGS {
+    for (bug, expected) in bugs {
         if only
             .as_ref()
             .is_some_and(|only| *only != format!("{bug:?}"))
         {
             continue;
         }
-        let runs = run_many(0, SEEDS, Some(*bug), |run| run.failure.is_some());
+        let runs = run_many(game, 0, game.seeds, Some(*bug), |run| run.failure.is_some());
         let found = runs.iter().find(|run| run.failure.is_some());
         let Some((run, failure)) = found.and_then(|run| Some((run, run.failure.as_ref()?))) else {
             missed.push(format!("{bug:?} is not found"));
@@ -52,7 +57,7 @@ fn planted_bugs_are_found() {
             runs.len()
         );
         if number_from("REDSTART_SIM_ALOUD").is_some() {
-            println!("{}", report(run));
+            println!("{}", report(game, run));
         }
         if !expected.contains(&failure.check) {
             missed.push(format!(

@@ -24,6 +24,7 @@ use crate::server::test_io::{BEGINNING_US, Happened, TestIo, TestServer};
 
 use super::checks::Checks;
 use super::clients::Client;
+use super::cluster::Town;
 use super::faults::Plan;
 use super::net::{Conn, ConnId, Way};
 use super::trace::Trace;
@@ -75,6 +76,20 @@ pub enum Check {
     Starts,
     /// A server ends only when it is told to.
     Lives,
+    /// An epoch, or a vote, never goes back, and no node gives two votes in one epoch.
+    EpochBack,
+    /// What others are told of an epoch or a vote is on the disk by then.
+    ToldBeforeSaved,
+    /// A master's place is taken with the votes of most masters, and in an epoch by one node only.
+    Elected,
+    /// Nobody stands whose data are too old.
+    TooOld,
+    /// Where nothing has gone wrong no master is replaced unless by hand.
+    Uncalled,
+    /// What was acknowledged is there, unless its master was replaced or crashed since.
+    Acked,
+    /// Nothing is twice in the data, or was never written.
+    Invented,
     /// Nothing panics.
     Panic,
 }
@@ -106,6 +121,8 @@ pub struct Node {
     pub dies_in_turn: Option<usize>,
     /// It was told to end.
     pub told_to_end: bool,
+    /// It is no wonder if it ends by itself: its disk fails.
+    pub may_fail: bool,
     /// When its data is looked at next.
     pub look_at: u64,
 }
@@ -136,6 +153,8 @@ pub struct World {
     /// `blocked[a][b]`: nothing gets from a to b. The last site is where clients and the operator are.
     pub blocked: Vec<Vec<bool>>,
     pub plan: Plan,
+    /// What there is more of in a cluster; empty if the nodes are none.
+    pub town: Town,
     pub checks: Checks,
     pub failure: Option<Failure>,
     /// Turns driven, for the report.
@@ -143,10 +162,21 @@ pub struct World {
 }
 
 impl World {
-    /// A world that begins with these nodes, not started yet.
+    /// A world of masters and replicas, not started yet.
     pub fn new(seed: u64, aloud: bool) -> World {
         let mut rng = Rng::new(seed);
         let (plan, configs) = Plan::draw(&mut rng);
+        World::with(rng, plan, Town::default(), configs, aloud)
+    }
+
+    /// A world of such nodes.
+    pub fn with(
+        mut rng: Rng,
+        plan: Plan,
+        mut town: Town,
+        configs: Vec<Config>,
+        aloud: bool,
+    ) -> World {
         let sites = configs.len() + 1;
         let nodes = configs.into_iter().enumerate().map(|(at, config)| {
             let skew_us = rng.below(8_000);
@@ -167,11 +197,13 @@ impl World {
                 dies_in_job: None,
                 dies_in_turn: None,
                 told_to_end: false,
+                may_fail: false,
                 look_at: 0,
             }
         });
         let nodes: Vec<Node> = nodes.collect();
         let clients = 2 + rng.index(3);
+        town.open(clients);
         let mut world = World {
             now_ns: 0,
             trace: Trace::new(aloud),
@@ -184,6 +216,7 @@ impl World {
             checks: Checks::new(nodes.len()),
             nodes,
             plan,
+            town,
             failure: None,
             turns: 0,
             rng,
@@ -264,8 +297,11 @@ impl World {
                 }
             }
             Event::Job(at, boot, lane) => self.do_job(at, boot, lane),
+            Event::Step(client) if self.town.is_one() => self.shop(client),
             Event::Step(client) => self.step(client),
+            Event::Operate if self.town.is_one() => self.tend_town(),
             Event::Operate => self.operate(),
+            Event::Strike if self.town.is_one() => self.strike_town(),
             Event::Strike => self.strike(),
             Event::Boot(at) => self.boot(at),
             Event::Heal(at) => self.heal(at),
@@ -287,7 +323,7 @@ impl World {
         io.crashes.clear();
         node.powered = true;
         node.boot += 1;
-        node.told_to_end = false;
+        (node.told_to_end, node.may_fail) = (false, false);
         node.jobs = [false; LANES.len()];
         (node.dies_in_job, node.dies_in_turn) = (None, None);
         node.look_at = 0;
@@ -302,6 +338,7 @@ impl World {
         node.control = None;
         self.note(&format!("n{at} starts, boot {boot}, {role}"));
         self.checks.booted(at, boot);
+        self.town_booted(at);
         if loads.is_err() {
             self.trace.take_log(now_ns, &format!("n{at}"));
             return self.fail(Check::Starts, format!("n{at} cannot load its data"));
@@ -350,6 +387,7 @@ impl World {
         }
         let ends: Vec<(Token, ConnId)> =
             self.nodes[at].ends.iter().map(|(t, c)| (*t, *c)).collect();
+        self.check_node(at);
         for (token, conn) in ends {
             self.take_output(at, token, conn);
             self.note_read(at, token, conn);
@@ -359,6 +397,9 @@ impl World {
         };
         if !server.io().crashes.is_empty() {
             let crashes = format!("{:?}", server.io().crashes);
+            if self.nodes[at].may_fail {
+                return self.ended(at, 1);
+            }
             return self.fail(Check::Lives, format!("n{at} crashes: {crashes}"));
         }
         if let Some(code) = server.server.exiting {
@@ -383,6 +424,8 @@ impl World {
         let most = match lane {
             Lane::Aof | Lane::ReadFile => 20 * MS,
             Lane::LazyFree | Lane::CloseFile => 5 * MS,
+            // (In a cluster others get on meanwhile.)
+            Lane::Load if self.town.is_one() => 1500 * MS,
             Lane::Receive | Lane::Load => 400 * MS,
             _ => 1500 * MS,
         };
@@ -424,6 +467,10 @@ impl World {
 
     /// The server has ended by itself.
     fn ended(&mut self, at: usize, code: i32) {
+        if self.nodes[at].may_fail {
+            self.note(&format!("n{at} ends with status {code}: its disk fails"));
+            return self.crash(at, false);
+        }
         if !self.nodes[at].told_to_end || code != 0 {
             let starts = self.nodes[at]
                 .server
@@ -447,7 +494,12 @@ impl World {
         let Some(server) = self.nodes[at].server.take() else {
             return;
         };
-        let config = server.server.config.clone();
+        self.town_crashes(at, &server.server, power);
+        let mut config = server.server.config.clone();
+        if self.town.is_one() {
+            // Whom it follows is not in its configuration.
+            config.replicaof = None;
+        }
         let io = server.end();
         self.trace.drop_log();
         if power {
