@@ -175,7 +175,9 @@ impl Cluster {
             self.do_later(Todo::SURE);
         }
         if id == self.me && self.importing.remove(&slot).is_some() {
-            // It has moved by hand: with an epoch of its own the claim wins, and all are to hear of it soon.
+            // It has moved by hand: with an epoch of its own the claim wins, and all are to hear of it soon. They would never
+            // hear that it was forgotten. (Redis is sure of it only if the epoch is new.)
+            self.do_later(Todo::SURE);
             if self.bump_epoch() {
                 self.log(
                     Level::Notice,
