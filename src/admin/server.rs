@@ -18,7 +18,7 @@ const TIME: Row<ServerFn> = Spec::new("time", 1, Group::Server)
 
 /// TIME: unix time in seconds, and the microseconds since.
 fn time(call: &mut Call<'_>, _: Args<'_>) -> CmdResult {
-    let us = call.server.now.unix_us;
+    let us = call.server.now.unix_us + call.server.now.later_us;
     let reply = call.reply();
     reply.array(2);
     reply.bulk_int((us / 1_000_000) as i64);

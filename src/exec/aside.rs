@@ -5,7 +5,7 @@
 use crate::cmd::session::Marks;
 use crate::exec::conn::Token;
 use crate::exec::io::Io;
-use crate::exec::server::Server;
+use crate::exec::server::{Now, Server};
 
 impl Server {
     /// The caller of a slow script is not read and not let go of until it ends. Nor is the master that is followed read,
@@ -58,7 +58,10 @@ impl Server {
         self.running = running;
         self.stats.command_under_way = command;
         self.current = current;
-        self.now = now;
+        self.now = Now {
+            later_us: self.now.unix_us.saturating_sub(now.unix_us),
+            ..now
+        };
         // (After SHUTDOWN NOSAVE what the script has changed is not told to anybody.)
         if self.exiting.is_none() {
             self.unit.resume(unit);

@@ -126,8 +126,7 @@ impl Server {
         };
         if self.nesting == 0 {
             // The next command's time begins here: one look at the clock serves both.
-            self.now.mono_ns = end_ns;
-            self.now.unix_us = end_ns / 1000 + self.unix_offset_us;
+            self.now = self.at(end_ns);
         }
         if outcome != Outcome::Blocked {
             self.count_call(token, id, &args, (end_ns - start_ns) + spent_us * 1000);

@@ -84,6 +84,9 @@ impl std::fmt::Debug for Effect {
 pub struct Now {
     pub unix_us: u64,
     pub mono_ns: u64,
+    /// So much later it was when the unit, a slow script, last gave way to others. TIME tells that, so that a script
+    /// that waits for a time sees it come.
+    pub later_us: u64,
 }
 
 impl Now {
@@ -266,6 +269,7 @@ impl Server {
         let now = Now {
             unix_us: io.unix_us(),
             mono_ns,
+            later_us: 0,
         };
         let run_id = rng.hex(40);
         config.repl_backlog_size = config.repl_backlog_size.max(SIZE_MIN);
@@ -358,11 +362,18 @@ impl Server {
     #[inline]
     pub fn tick(&mut self, io: &dyn Io) -> u64 {
         let mono_ns = io.mono_ns();
-        self.now = Now {
+        self.now = self.at(mono_ns);
+        mono_ns
+    }
+
+    /// What a unit that begins at this time of the monotonic clock sees.
+    #[inline]
+    pub fn at(&self, mono_ns: u64) -> Now {
+        Now {
             mono_ns,
             unix_us: mono_ns / 1000 + self.unix_offset_us,
-        };
-        mono_ns
+            later_us: 0,
+        }
     }
 
     /// Like [`Server::tick`], and learns how unix time has moved against the monotonic clock.

@@ -84,6 +84,26 @@ fn others_are_answered_while_a_script_is_slow() {
     assert_eq!(info(&mut conn, "number_of_libraries"), "1");
 }
 
+/// Time stands still for a script, until others are seen to: one that waited for a time never ended.
+#[test]
+fn a_slow_script_sees_a_time_come() {
+    let node = Node::start(&our_program(), &["--busy-reply-threshold", "50"]);
+    let mut conn = node.connect();
+    let waits = "local function ms()
+            local t = redis.call('TIME')
+            return t[1] * 1000 + math.floor(t[2] / 1000)
+        end
+        local start = ms()
+        redis.call('SET', 'k', 'v', 'PX', '20')
+        while ms() < start + 30 do end
+        return { redis.call('PTTL', 'k'), redis.call('GET', 'k') }";
+    let reply = conn.call(&["EVAL", waits, "0"]);
+    // The key's time stood still all the same.
+    let still = Value::Array(vec![Value::Int(20), Value::Bulk(b"v".to_vec())]);
+    assert_eq!(reply, still);
+    assert_eq!(conn.call(&["EXISTS", "k"]), Value::Int(0));
+}
+
 #[test]
 fn libraries_go_where_the_data_go() {
     let dir = directory();
