@@ -177,7 +177,8 @@ impl Server {
         }
         let argv = parked.args.slices();
         let args = Args::new(&argv, parked.args.big());
-        self.count_call(token, parked.command, &args, parked.spent_us * 1000);
+        let us = parked.spent_us;
+        self.count_call(token, parked.command, &args, us, us * 1000);
         self.end_request(token);
         self.resumable.push(token);
     }

@@ -468,7 +468,8 @@ impl Server {
             let argv = parked.args.slices();
             self.slowlog.redacted = migration.secret.clone();
             let args = Args::new(&argv, parked.args.big());
-            self.count_call(token, migration.command, &args, parked.spent_us * 1000);
+            let us = parked.spent_us;
+            self.count_call(token, migration.command, &args, us, us * 1000);
             self.slowlog.redacted.clear();
             true
         });

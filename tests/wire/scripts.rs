@@ -104,6 +104,18 @@ fn a_slow_script_sees_a_time_come() {
     assert_eq!(conn.call(&["EXISTS", "k"]), Value::Int(0));
 }
 
+/// Each call was rounded down to whole microseconds, and those that are shorter counted for nothing.
+#[test]
+fn the_time_of_short_calls_adds_up() {
+    let node = Node::start(&our_program(), &[]);
+    let mut conn = node.connect();
+    let calls = "for _ = 1, 100000 do redis.call('EXISTS', 'k') end";
+    conn.call(&["EVAL", calls, "0"]);
+    let told = info(&mut conn, "cmdstat_exists");
+    let us = told.split(['=', ',']).nth(3).and_then(|n| n.parse().ok());
+    assert!(us > Some(1000), "{told}");
+}
+
 #[test]
 fn libraries_go_where_the_data_go() {
     let dir = directory();
