@@ -403,7 +403,10 @@ impl TestServer {
     /// Begins to load what is on the disk; a node of a cluster takes up its state.
     pub fn load(&mut self) -> Result<(), Unloadable> {
         let taken_up = self.server.load_cluster(&mut self.world.io);
-        taken_up.map_err(|_| Unloadable)?;
+        taken_up.map_err(|why| {
+            log::warn!("{why}");
+            Unloadable
+        })?;
         self.server.begin_loading(&mut self.world.io)
     }
 
