@@ -169,13 +169,18 @@ impl Cluster {
         Ok(Some(cluster))
     }
 
-    /// Replicas whose file did not tell the shard are in their master's.
+    /// Replicas are in their master's shard, if the file told that, or not theirs.
+    ///
+    /// It may have told another. Whom a replica follows is in the header of each of its messages, its shard comes in an
+    /// extension to some of them: what was saved in between is no reason not to start. (Redis 7.2 takes the file for
+    /// corrupted.)
     fn share_shards(&mut self, told: &BTreeSet<Id>) {
-        let untold: Vec<(Id, Name)> = (self.nodes.values())
-            .filter(|node| !told.contains(&node.id))
-            .filter_map(|node| Some((node.id, self.node(node.master?)?.shard)))
+        let replicas = self.nodes.values().filter_map(|n| Some((n.id, n.master?)));
+        let shared: Vec<(Id, Name)> = replicas
+            .filter(|(id, master)| told.contains(master) || !told.contains(id))
+            .filter_map(|(id, master)| Some((id, self.node(master)?.shard)))
             .collect();
-        for (id, shard) in untold {
+        for (id, shard) in shared {
             if let Some(node) = self.nodes.get_mut(&id) {
                 node.shard = shard;
             }
@@ -310,11 +315,7 @@ impl Loading {
             (Some(tcp), Some(tls)) => (tcp, tls),
         };
         node.bus_port = bus_port.unwrap_or(node.ports(tls_bus).0.saturating_add(BUS_PORT_STEP));
-        let shard = node.shard;
-        let replicas = self.cluster.replicas_of(id);
-        let agrees = |id: &Id| self.cluster.node(*id).is_none_or(|n| n.shard == shard);
-        let mut told = replicas.iter().filter(|id| self.sharded.contains(id));
-        (!self.sharded.contains(&id) || told.all(agrees)).then_some(())
+        Some(())
     }
 
     fn take_flags(&mut self, id: Id, text: &[u8]) -> Option<()> {
@@ -339,10 +340,6 @@ impl Loading {
 
     fn take_master(&mut self, id: Id, name: &[u8]) -> Option<()> {
         let master = self.node(name)?;
-        let both_told = self.sharded.contains(&id) && self.sharded.contains(&master);
-        if both_told && self.cluster.node(id)?.shard != self.cluster.node(master)?.shard {
-            return None;
-        }
         self.cluster.nodes.get_mut(&id)?.master = Some(master);
         self.cluster.add_replica(master, id);
         Some(())

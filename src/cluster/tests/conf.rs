@@ -125,13 +125,25 @@ fn what_cannot_be_read_is_refused_with_its_line() {
     assert!(load(&both).is_err());
 }
 
+/// What a node saves between two messages, of which one tells that a replica follows another master and the next that it is
+/// in another shard: it could not start with that.
 #[test]
-fn a_shard_is_one() {
-    let lines = |a: &str, b: &str| {
-        format!(
-            "{A} :1@2,,shard-id={a} myself,master - 0 0 1 connected\n{B} :1@2,,shard-id={b} slave {A} 0 0 1 connected\n"
-        )
-    };
-    assert!(load(&lines(A, A)).is_ok());
-    assert!(load(&lines(A, B)).is_err());
+fn a_replica_is_in_its_masters_shard() {
+    let master =
+        |shard: &str| format!("{A} :1@2,,shard-id={shard} myself,master - 0 0 1 connected\n");
+    let replica = |shard: &str| format!("{B} :1@2,,shard-id={shard} slave {A} 0 0 1 connected\n");
+    for of_replica in [A, B] {
+        for text in [
+            master(A) + &replica(of_replica),
+            replica(of_replica) + &master(A),
+        ] {
+            let cluster = load(&text).unwrap().unwrap();
+            let shards: Vec<String> = cluster
+                .nodes
+                .values()
+                .map(|n| n.shard.to_string())
+                .collect();
+            assert_eq!(shards, [A, A]);
+        }
+    }
 }
