@@ -217,6 +217,9 @@ impl Cluster {
             let text = format!("configEpoch set to {epoch} after successful failover");
             self.log(Level::Notice, text);
         }
+        // These votes were for this once. Counted again, should this node have to follow another one soon, they would make a
+        // second master of the slots for a moment. (Redis counts them.)
+        (self.election.votes, self.election.asked) = (0, false);
         self.replace_master();
     }
 
