@@ -279,7 +279,7 @@ impl Cluster {
     }
 
     /// How many masters have to agree.
-    pub(super) fn quorum(&self) -> usize {
+    pub fn quorum(&self) -> usize {
         self.size / 2 + 1
     }
 

@@ -58,7 +58,10 @@ impl Server {
         let read = disk
             .open(&path)
             .and_then(|(mut file, _)| file.read_to_end(&mut text));
-        read.map_err(|e| {
+        // It may have its name since a start that ended because this failed, and is to keep it now that others hear of it.
+        let dir = path.parent().filter(|_| !text.is_empty());
+        let kept = read.and_then(|_| dir.map_or(Ok(()), |dir| disk.sync_dir(dir)));
+        kept.map_err(|e| {
             let why = errno::text(&e);
             format!("Loading the cluster node config from {name}: {why}")
         })?;

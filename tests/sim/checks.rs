@@ -437,6 +437,7 @@ impl World {
                 }
                 Step::Adopted { id, offset } => {
                     self.note(&format!("n{at} has all data of {}:{offset}", short(&id)));
+                    self.note_adopted(at);
                     adopted = true;
                     self.checks.nodes[at].adoptions += 1;
                     self.checks.nodes[at].holds.clear();

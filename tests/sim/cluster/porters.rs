@@ -122,8 +122,11 @@ impl World {
             }
             return;
         }
+        // (Who has been away may not know yet that it was replaced, and that the keys are elsewhere.)
+        let giver = self.name_at(from);
+        let is_givers = |c: &Cluster| c.owner(slot).is_some_and(|n| n.name.to_string() == giver);
         let is_as_before = self.is_there(from, |c| c.migrating_to(slot).is_some())
-            && self.is_there(to, |c| c.importing_from(slot).is_some());
+            && self.is_there(to, |c| c.importing_from(slot).is_some() && is_givers(c));
         if !is_as_before {
             return;
         }
@@ -206,8 +209,12 @@ impl World {
             theirs.is_some_and(|dbs| dbs.db(0).get(dbs.hash(key), key).is_some())
         });
         match there.first() {
-            // The owner's is what customers have seen.
-            Some(key) => self.carry_out(at, &[&["ASKING"], &["DEL", key]]),
+            // The owner's is what customers have seen last. What they wrote here, while the slot was on a way that was broken
+            // off, is lost.
+            Some(key) => {
+                self.lose(at, 0);
+                self.carry_out(at, &[&["ASKING"], &["DEL", key]]);
+            }
             None => self.migrate(at, owner, &here, false),
         }
     }
