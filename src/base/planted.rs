@@ -40,8 +40,6 @@ pub enum Bug {
     SyncCountsTooEarly,
     /// A vote is given before it is on the disk.
     VoteNotSaved,
-    /// What could not be saved is told all the same, as the last thing a node says.
-    ToldThoughUnsaved,
     /// A file of the cluster's state that need not be sure takes the place of one that is.
     NodesFileUnsynced,
     /// Two masters with the same epoch keep it.

@@ -220,6 +220,9 @@ impl Cluster {
         // These votes were for this once. Counted again, should this node have to follow another one soon, they would make a
         // second master of the slots for a moment. (Redis counts them.)
         (self.election.votes, self.election.asked) = (0, false);
+        // Its own vote was for itself: it gives nobody else one in this epoch. (Redis does, if the other has not heard yet
+        // that this epoch is won.)
+        self.voted_epoch = self.voted_epoch.max(epoch);
         self.replace_master();
     }
 

@@ -138,17 +138,25 @@ impl Cluster {
             self.log(Level::Notice, text);
             self.follow(to);
             self.do_later(save);
-        } else if let Some(above) = self.grandmaster() {
-            let text = format!(
-                "I'm a sub-replica! Reconfiguring myself as a replica of grandmaster {}",
-                self.who(above)
-            );
-            self.log(Level::Notice, text);
-            self.follow(above);
-            self.do_later(save);
-        } else if !lost_by_me.is_empty() {
+        } else if !self.follow_grandmaster() && !lost_by_me.is_empty() {
             self.out.push(Action::DropKeys(lost_by_me));
         }
+    }
+
+    /// A replica of a replica follows the master of that; true if this was one. (Redis looks for it only when slots move.
+    /// One that was away meanwhile may find them moved, and hear only then that its master follows another.)
+    pub(super) fn follow_grandmaster(&mut self) -> bool {
+        let Some(above) = self.grandmaster() else {
+            return false;
+        };
+        let text = format!(
+            "I'm a sub-replica! Reconfiguring myself as a replica of grandmaster {}",
+            self.who(above)
+        );
+        self.log(Level::Notice, text);
+        self.follow(above);
+        self.do_later(Todo::SAVE.and(Todo::JUDGE).and(Todo::SURE));
+        true
     }
 
     /// The master of our master, unless that is us.

@@ -45,6 +45,7 @@ impl Cluster {
         self.follow_if_up();
         self.check_manual_timeout();
         if self.myself().is_replica() {
+            self.follow_grandmaster();
             self.manual_step();
             self.failover_step();
             let may_move = self.settings.allow_replica_migration && self.myself().is_replica();

@@ -44,7 +44,8 @@ pub fn find(game: Game, bugs: &[(Bug, &[Check])]) {
         {
             continue;
         }
-        let runs = run_many(game, 0, game.seeds, Some(*bug), |run| run.failure.is_some());
+        let seeds = number_from("REDSTART_SIM_SEEDS").unwrap_or(game.seeds);
+        let runs = run_many(game, 0, seeds, Some(*bug), |run| run.failure.is_some());
         let found = runs.iter().find(|run| run.failure.is_some());
         let Some((run, failure)) = found.and_then(|run| Some((run, run.failure.as_ref()?))) else {
             missed.push(format!("{bug:?} is not found"));

@@ -421,7 +421,10 @@ impl World {
             .iter()
             .find(|entry| is_alien(entry.key()))?;
         let key = String::from_utf8_lossy(alien.key()).into_owned();
-        Some(format!("n{at} has {key}, whose slot is another's"))
+        let has = cluster.owner(Slot::of(alien.key())).map(|has| has.name);
+        Some(format!(
+            "n{at}, of {owner}, has {key}, whose slot is another's: {has:?}"
+        ))
     }
 
     fn check_log(&self, log: usize) -> Result<(), (Check, String)> {

@@ -399,10 +399,6 @@ fn a_master_that_loads_speaks_to_nobody() {
 const BUGS: &[(Bug, &[Check])] = &[
     (Bug::VoteNotSaved, &[Check::ToldBeforeSaved]),
     (
-        Bug::ToldThoughUnsaved,
-        &[Check::ToldBeforeSaved, Check::Converges],
-    ),
-    (
         Bug::NodesFileUnsynced,
         &[Check::ToldBeforeSaved, Check::EpochBack],
     ),
