@@ -99,11 +99,16 @@ fn run(game: Game, seed: u64, bug: Option<Bug>, aloud: bool) -> Run {
 }
 
 fn play(world: &mut World) {
+    play_until_well(world, END, |world| world.differs());
+}
+
+/// Faults, and then time until nothing is amiss any more; at `end_ns` it is a failure.
+fn play_until_well(world: &mut World, end_ns: u64, amiss: impl Fn(&mut World) -> Option<String>) {
     world.run_until(FAULTS_UNTIL + 8 * SECOND);
     while world.failure.is_none() {
-        match world.differs() {
+        match amiss(world) {
             None => break,
-            Some(why) if world.now_ns >= END => world.fail(Check::Converges, why),
+            Some(why) if world.now_ns >= end_ns => world.fail(Check::Converges, why),
             Some(_) => world.run_until(world.now_ns + 250 * MS),
         }
     }

@@ -33,11 +33,11 @@ use crate::exec::conn::Peer;
 use crate::server::bio::Lane;
 use crate::server::test_io::TestServer;
 
-use super::faults::{FAULTS_UNTIL, Plan, config};
+use super::faults::{Plan, config};
 use super::net::{BUS_PORT, ConnId, PORT};
 use super::planted::find;
-use super::world::{Check, MS, Node, SECOND, World};
-use super::{Game, repeats, run_seeds};
+use super::world::{Check, Node, SECOND, World};
+use super::{Game, play_until_well, repeats, run_seeds};
 
 use checks::{Ack, Hold, Loss, Seen};
 use customers::Customer;
@@ -225,19 +225,7 @@ fn new_world(seed: u64, aloud: bool) -> World {
 }
 
 fn play(world: &mut World) {
-    world.run_until(FAULTS_UNTIL + 8 * SECOND);
-    while world.failure.is_none() {
-        match world.is_amiss() {
-            None => break,
-            Some(why) if world.now_ns >= END => world.fail(Check::Converges, why),
-            Some(_) => world.run_until(world.now_ns + 250 * MS),
-        }
-    }
-    for at in 0..world.nodes.len() {
-        if world.failure.is_none() {
-            world.check_state(at);
-        }
-    }
+    play_until_well(world, END, |world| world.is_amiss());
     if world.failure.is_none() {
         world.check_town();
     }
