@@ -359,15 +359,21 @@ impl Set {
         rules: &SetRules,
     ) -> Set {
         let known: Vec<Elem<'_>> = members.by_ref().take(KNOWN_MAX).collect();
-        if rules.want_table(known.len(), || known.iter().copied()) {
-            let mut left = known.iter();
-            let member_of = |elem: &Elem<'_>| Member::new(elem.text(&mut itoa::Buffer::new()));
-            let next = || Ok::<_, Infallible>(left.next().map(member_of));
-            if let Ok(Some(table)) = Table::filled(rules.hash_key, known.len(), next) {
-                self = Set::from_table(table);
+        let table = match rules.want_table(known.len(), || known.iter().copied()) {
+            true => {
+                let mut left = known.iter();
+                let member_of = |elem: &Elem<'_>| Member::new(elem.text(&mut itoa::Buffer::new()));
+                let next = || Ok::<_, Infallible>(left.next().map(member_of));
+                Table::filled(rules.hash_key, known.len(), next)
+                    .ok()
+                    .flatten()
             }
-        } else {
-            known.into_iter().for_each(|elem| self.add_new(elem, rules));
+            false => None,
+        };
+        match table {
+            Some(table) => self = Set::from_table(table),
+            // (Also if some do not differ after all: then none is lost.)
+            None => known.into_iter().for_each(|elem| self.add_new(elem, rules)),
         }
         members.for_each(|elem| self.add_new(elem, rules));
         self
