@@ -146,17 +146,12 @@ impl World {
 
     /// One step towards a town where every key is with the owner of its slot, and no slot on its way.
     pub fn tidy_slots(&mut self) {
-        if let Some(Moving { slot, from, to, .. }) = self.town.moving.take()
+        if let Some(moving) = self.town.moving.take()
             && self.town.calm
         {
             // It goes on, as nothing has happened to it.
             let since_ns = self.now_ns;
-            self.town.moving = Some(Moving {
-                slot,
-                from,
-                to,
-                since_ns,
-            });
+            self.town.moving = Some(Moving { since_ns, ..moving });
             return self.carry();
         }
         for at in 0..self.nodes.len() {
